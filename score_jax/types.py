@@ -1,0 +1,99 @@
+"""The nouns on the host: what is asked, what was written, how it was judged.
+
+One word per thing: *problem, prompt, attempt* (text), *turn* (index, from 1),
+*instruction, trajectory, score* (what a grader returned), *correct* (score over
+a threshold), *reward* (shaped), *advantage, policy, reference, stage, step,
+preset, run*. This module imports no jax: grader processes read it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from typing import Any, Literal, Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """One question with its reference answer.
+
+  Attributes:
+    id: stable and unique in its data set.
+    task: name of the task that judges it.
+    question: the text that is asked.
+    reference: the answer (math) or the canonical solution (code).
+    columns: the data set's own columns, by name, for graders and user rewards.
+  """
+
+  id: str
+  task: str
+  question: str
+  reference: str
+  columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+  """What the policy wrote in one turn.
+
+  Attributes:
+    text: the attempt, without its stop token.
+    turn: 1 for the first attempt.
+    finished: False where the token limit cut it off.
+  """
+
+  text: str
+  turn: int = 1
+  finished: bool = True
+
+
+VerdictLabel = Literal['correct', 'wrong', 'unparseable', 'timeout', 'crash']
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """A grader's judgement of one attempt.
+
+  Attributes:
+    label: what happened.
+    score: the reward function's value (0 or 1 for the built-in ones); None
+      where grading failed, which leaves the attempt out of loss and baseline.
+    seconds: time spent on it.
+    reason: one line for people.
+  """
+
+  label: VerdictLabel
+  score: float | None
+  seconds: float = 0.0
+  reason: str = ''
+
+
+class Grader(Protocol):
+  """Judges attempts; may hold worker processes until it is closed."""
+
+  def grade(
+    self, problems: Sequence[Problem], attempts: Sequence[Attempt]
+  ) -> list[Verdict]:
+    """Returns one verdict for each (problem, attempt), in order."""
+
+  def close(self) -> None:
+    """Ends what the grader started. May be called twice."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What is asked and how it is judged.
+
+  Attributes:
+    name: as in `--task`.
+    train: problems for training; disjoint from `test`.
+    test: held-out problems.
+    prompt: text of a problem's first user message.
+    instruction: text of the user message between attempts.
+    make_grader: starts a grader.
+  """
+
+  name: str
+  train: Sequence[Problem]
+  test: Sequence[Problem]
+  prompt: Callable[[Problem], str]
+  instruction: str
+  make_grader: Callable[[], Grader]
