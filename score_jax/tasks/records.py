@@ -63,7 +63,8 @@ def find_file(
       return data_dir / name
   raise FileNotFoundError(
     f'--data-dir={data_dir} holds none of: {", ".join(names)}. Put the '
-    'original file under one of these names, or leave --data-dir out to download it.'
+    'original file under one of these names, or leave --data-dir out to '
+    'download it.'
   )
 
 
