@@ -1,18 +1,23 @@
 r"""Algebra on single answers: LaTeX to sympy, and whether two agree.
 
-math-verify's grammar reads the LaTeX (nothing is evaluated as Python), its
+math-verify's grammar (latex2sympy) reads it (nothing is evaluated as Python), its
 comparison judges relations and sets; expressions are compared by their values
 at fixed points. Runs in grader processes only: it imports sympy.
 """
 
+import dataclasses
 import fractions
 import re
 import warnings
 
+import latex2sympy2_extended
 import math_verify
 import sympy
 
-_PARSER = [math_verify.LatexExtractionConfig()]
+# Units are read in quantities.py; here letters are variables.
+_SPELLING = dataclasses.replace(
+  math_verify.LatexExtractionConfig().normalization_config, units=False
+)
 _POWER = r'(?:\^|\*\*)'
 _SEED = 20240919
 
@@ -43,17 +48,17 @@ def parse(text: str):
     UnparseableError: the grammar does not take it.
   """
   text = text.replace('°', r' \cdot \frac{\pi}{180}')
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    found = math_verify.parse(
-      f'${text}$',
-      extraction_config=_PARSER,
-      fallback_mode='no_fallback',
-      parsing_timeout=None,
-    )
-  if not found:
-    raise UnparseableError(f'cannot read {text[:80]!r}')
-  return found[0]
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      return latex2sympy2_extended.latex2sympy(
+        latex2sympy2_extended.normalize_latex(text, _SPELLING),
+        is_real=not re.search(r'(?<![A-Za-z\\])i(?![A-Za-z])', text),
+        convert_degrees=False,
+        normalization_config=None,
+      )
+  except Exception as error:  # the grammar's failures have no common class
+    raise UnparseableError(f'cannot read {text[:80]!r}') from error
 
 
 def is_scalar(parsed) -> bool:

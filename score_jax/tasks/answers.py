@@ -265,6 +265,8 @@ def _same_quantity(gold: str, pred: str, policy: Policy) -> bool:
   gold, pred = quantities.quantity(gold), quantities.quantity(pred)
   if gold.unit and pred.unit and gold.unit != pred.unit:
     return False
+  if (gold.percent and pred.unit) or (pred.percent and gold.unit):
+    return False
   if gold.percent == pred.percent:
     return _same_expression(gold.value, pred.value, policy)
   hundredths = [
