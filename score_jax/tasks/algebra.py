@@ -1,8 +1,8 @@
 r"""Algebra on single answers: LaTeX to sympy, and whether two agree.
 
-math-verify's grammar (latex2sympy) reads it (nothing is evaluated as Python), its
-comparison judges relations and sets; expressions are compared by their values
-at fixed points. Runs in grader processes only: it imports sympy.
+math-verify's grammar (latex2sympy) reads it, nothing is evaluated as Python;
+its comparison judges relations and sets; expressions are compared by their
+values at fixed points. Runs in grader processes only: it imports sympy.
 """
 
 import dataclasses

@@ -211,7 +211,7 @@ def run(
       return Outcome('crash', tuple(passed), str(error))
     except session.SandboxFailedError:
       raise
-    except Exception as error:  # noqa: BLE001 the program's own, while loading
+    except Exception as error:  # the program's own, while loading
       reason = f'loading the program: {type(error).__name__}: {error}'
       return Outcome('wrong', (), reason[:200])
   label = 'correct' if passed and all(passed) else 'wrong'
@@ -219,9 +219,7 @@ def run(
   return Outcome(label, tuple(passed), '; '.join(reasons)[:200], used)
 
 
-def _failure(
-  program: session.Session, suite: Suite, test: str
-) -> str | None:
+def _failure(program: session.Session, suite: Suite, test: str) -> str | None:
   """Why one test fails, None where it passes."""
   space: dict[str, Any] = {'__name__': 'tests'}
   exec(compile(suite.helpers, '<helpers>', 'exec'), space)
@@ -244,7 +242,7 @@ def _failure(
     raise
   except AssertionError:
     return f'failed: {_first_line(test)}'
-  except Exception as error:  # noqa: BLE001 whatever the program made a test do
+  except Exception as error:  # whatever the program made a test do
     return f'{type(error).__name__}: {error} in {_first_line(test)}'
   return None
 

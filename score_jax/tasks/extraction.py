@@ -13,8 +13,10 @@ import warnings
 LONGEST_TEXT = 1 << 16
 _MOST_BLOCKS = 16
 _FENCE = re.compile(r'^[ \t]{0,3}(`{3,}|~{3,})[ \t]*([^\n`]*)$')
-_PYTHON = re.compile(r'(?:python|py|python3|ipython)?\d*(?:\s.*)?', re.IGNORECASE)
-_STARTS = re.compile(r'^(?:def |class |import |from |@|async def )', re.MULTILINE)
+_PYTHON = re.compile(r'(?:python|py|ipython)?\d*(?:\s.*)?', re.IGNORECASE)
+_STARTS = re.compile(
+  r'^(?:def |class |import |from |@|async def )', re.MULTILINE
+)
 
 
 def extract(text: str, entry_point: str, prompt: str = '') -> str | None:

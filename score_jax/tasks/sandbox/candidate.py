@@ -85,7 +85,7 @@ def _answer(candidate, request):
       return {'value': used.ru_utime + used.ru_stime}
     result, arguments = candidate.call(**request)
     return {'value': result, 'arguments': arguments}
-  except BaseException as error:  # noqa: BLE001 SystemExit is an answer too
+  except BaseException as error:  # SystemExit is an answer too
     return {'error': type(error).__name__, 'message': str(error)[:300]}
 
 
@@ -101,7 +101,7 @@ def serve(requests, replies):
     request = json.loads(requests.read(struct.unpack('>I', header)[0]))
     try:
       body = json.dumps(_answer(candidate, request)).encode()
-    except BaseException as error:  # noqa: BLE001 a reply that has no JSON
+    except BaseException as error:  # a reply that has no JSON
       body = json.dumps({'error': type(error).__name__, 'message': ''}).encode()
     replies.write(struct.pack('>I', len(body)) + body)
     replies.flush()

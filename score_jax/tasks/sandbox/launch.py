@@ -181,18 +181,20 @@ def _identity(kind: str) -> Mapping[str, object]:
 @functools.cache
 def _texts() -> str:
   names = ('values', 'restrict', 'candidate')
-  return json.dumps({name: (_HERE / f'{name}.py').read_text() for name in names})
+  texts = {name: (_HERE / f'{name}.py').read_text() for name in names}
+  return json.dumps(texts)
 
 
 def _settings(sandbox, limits, requests, replies) -> dict[str, object]:
   landlock = sandbox.kind == 'landlock'
+  program = seccomp.filter_program(threads_only=True) if landlock else b''
   return {
     'limits': limits.rlimits(sandbox.kind),
     'requests': requests,
     'replies': replies,
     'restrict': landlock,
     'readable': [*_SYSTEM_PATHS, *_own_prefix(sandbox.python)],
-    'filter': seccomp.filter_program(threads_only=True).hex() if landlock else '',
+    'filter': program.hex(),
     'parent': os.getpid(),
   }
 
@@ -216,7 +218,7 @@ def _filter_file(kind: str) -> int | None:
 def _bwrap(sandbox, limits: Limits, filter_file: int) -> list[str]:
   program = shutil.which('bwrap', path='/usr/bin:/usr/local/bin:/bin')
   if program is None:
-    raise FileNotFoundError('bwrap (the program of bubblewrap) is not installed')
+    raise FileNotFoundError('bwrap (of bubblewrap) is not installed')
   command = [program, '--unshare-all', '--unshare-user', '--disable-userns']
   command += ['--die-with-parent', '--new-session', '--clearenv']
   for name, value in _ENVIRONMENT.items():

@@ -94,7 +94,7 @@ def leave_daemon(name):
     os.setsid()
     if os.fork() == 0:
       ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
-      time.sleep(60)
+      time.sleep(20)
     os._exit(0)
   os.waitpid(pid, 0)
   time.sleep(0.1)
@@ -109,17 +109,18 @@ def take_memory(limit):
 
 
 def fill_disk(limit):
-  written = 0
   signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  path = f'/tmp/probe{os.getpid()}'
   try:
-    for index in range(64):
-      with open(f'/tmp/probe{index}', 'wb') as file:
-        while file.tell() < limit:
-          written += file.write(b'x' * 2**20)
-        return f'a file of {written} bytes'
+    with open(path, 'wb') as file:
+      while file.tell() < limit:
+        file.write(b'x' * 2**20)
+      return f'a file of {file.tell()} bytes'
   except OSError:
     return ''
-  return ''
+  finally:
+    with contextlib.suppress(OSError):
+      os.unlink(path)
 
 
 def gain_privileges(parent):

@@ -52,7 +52,7 @@ class Session:
       self.request('time')
     except (ProgramEndedError, ProgramTimeoutError) as error:
       self.close()
-      raise SandboxFailedError(f'no answer from the sandbox: {error}') from error
+      raise SandboxFailedError(f'no answer at start: {error}') from error
     except SandboxFailedError:
       self.close()
       raise
@@ -125,7 +125,7 @@ class Session:
     process = self._child.process
     try:
       code = process.wait(timeout=1.0)
-    except Exception:  # noqa: BLE001 still running, with its pipe closed
+    except Exception:  # still running, with its pipe closed
       return ProgramEndedError('the program closed the pipe')
     if not self._answered:
       return SandboxFailedError(f'the sandbox ended with code {code} at start')

@@ -15,9 +15,9 @@ DEPTH = 200
 MOST_ITEMS = 1_000_000
 LONGEST_INTEGER_BITS = 4_000_000
 TYPE_NAMES = (
-  'bool bytes complex dict float frozenset int list object range set str tuple '
-  'type'
-).split()
+  'bool', 'bytes', 'complex', 'dict', 'float', 'frozenset', 'int', 'list',
+  'object', 'range', 'set', 'str', 'tuple', 'type',
+)  # fmt: skip
 _TYPES = {name: getattr(builtins, name) for name in TYPE_NAMES}
 _VIEWS = {'k': type({}.keys()), 'v': type({}.values()), 'm': type({}.items())}
 
@@ -129,8 +129,10 @@ def decode(data, from_handle, depth=0):
   if tag in 'ybic':
     return _decode_scalar(tag, items)
   if tag == 'd':
-    pairs = [[decode(x, from_handle, depth + 1) for x in pair] for pair in items]
-    return {key: value for key, value in pairs}
+    pairs = (
+      [decode(part, from_handle, depth + 1) for part in pair] for pair in items
+    )
+    return dict(pairs)
   return _collect(tag, [decode(x, from_handle, depth + 1) for x in items])
 
 
