@@ -6,7 +6,6 @@ values at fixed points. Runs in grader processes only: it imports sympy.
 """
 
 import dataclasses
-import fractions
 import re
 import warnings
 
@@ -18,7 +17,8 @@ import sympy
 _SPELLING = dataclasses.replace(
   math_verify.LatexExtractionConfig().normalization_config, units=False
 )
-_POWER = r'(?:\^|\*\*)'
+_LONGEST = 1000
+_HIGHEST_POWER = 9999
 _SEED = 20240919
 
 
@@ -28,16 +28,14 @@ class UnparseableError(ValueError):
 
 def too_costly(text: str) -> bool:
   """Whether a power tower or factorial in `text` would be hard to compute."""
-  flat = re.sub(r'[\s{}()\\]|left|right', '', text)
+  flat = re.sub(r'[\s{}()\\]|left|right', '', text).replace('**', '^')
+  towers = re.findall(r'(?=\^-?(\d{1,4})\^-?(\d{1,4}))', flat)
   return bool(
-    re.search(r'\^-?\d{4,}|\*\*-?\d{4,}|\d{4,}!|!!|!\^', flat)
-    or re.search(
-      r'(?:\^|\*\*)[^+\-=,;&]{0,40}(?:\^|\*\*)\d*[^+\-=,;&]*\^', flat
-    )
-    or re.search(rf'{_POWER}-?\d{(2,)}{_POWER}-?\d{(2,)}', flat)
-    or re.search(rf'{_POWER}-?\d+{_POWER}-?\d+(?:\^|\*\*)', flat)
+    len(text) > _LONGEST
+    or re.search(r'\^-?\d{4,}|\d{4,}!|!!|!\^', flat)
+    or re.search(r'\^[^+\-=,;&]{0,40}\^[^+\-=,;&]{0,40}\^', flat)
     or re.search(r'(?:sum|prod|int).*(?:!|\^)', flat)
-    or len(text) > 1000
+    or any(int(low) ** int(high) > _HIGHEST_POWER for low, high in towers)
   )
 
 
@@ -81,12 +79,26 @@ def same_relation(gold: str, pred: str) -> bool:
     )
 
 
-def same_at_points(gold, pred, slack: fractions.Fraction) -> bool:
+def rounds_to(exact, decimal, last_place) -> bool:
+  """Whether `decimal` is `exact` rounded or cut off at its last place."""
+  apart = abs(exact - decimal)
+  if 2 * apart <= last_place:
+    return True
+  return bool(abs(decimal) < abs(exact) and apart < last_place)
+
+
+def same_at_points(gold, pred, gold_place=0, pred_place=0) -> bool:
   """Whether two expressions agree at points drawn once and for all.
 
   All symbols positive first, where they must agree as complex numbers; then of
-  either sign, where they must agree wherever both are real. Without symbols
-  they may differ by less than `slack`, the last place of a long decimal.
+  either sign, where they must agree wherever both are real.
+
+  Args:
+    gold: an expression.
+    pred: another.
+    gold_place: the last place of `gold` where it is a long decimal, which may
+      stand for the constant it rounds; else 0.
+    pred_place: the same of `pred`.
   """
   gold, pred = _exact(gold), _exact(pred)
   symbols = sorted(gold.free_symbols | pred.free_symbols, key=str)
@@ -100,13 +112,22 @@ def same_at_points(gold, pred, slack: fractions.Fraction) -> bool:
       continue
     apart = abs(values[0] - values[1])
     if apart > max(abs(v) for v in values) * 1e-18 and (
-      symbols or apart >= sympy.Rational(slack)
+      symbols or not _rounded(values, gold_place, pred_place)
     ):
       return False
     agreed += 1
     if not symbols:
       break
   return agreed >= (1 if not symbols else 3)
+
+
+def _rounded(values, gold_place, pred_place) -> bool:
+  if not all(value.is_real for value in values):
+    return False
+  gold, pred = values
+  if gold_place:
+    return rounds_to(pred, gold, sympy.Rational(gold_place))
+  return bool(pred_place) and rounds_to(gold, pred, sympy.Rational(pred_place))
 
 
 def _exact(expression: sympy.Expr) -> sympy.Expr:

@@ -33,13 +33,18 @@ _MBPP_SPLITS = {
 
 
 def load_mbpp(
-  data_dir: str | None = None, *, sanitized: bool = False
+  data_dir: str | None = None,
+  *,
+  sanitized: bool = False,
+  challenge_tests: bool = False,
 ) -> dict[str, list[types.Problem]]:
   """MBPP's problems by split: `prompt`, `train`, `validation`, `test`.
 
   Args:
     data_dir: directory of `mbpp.jsonl` (`sanitized-mbpp.json`); None downloads.
     sanitized: the 427 problems checked by hand.
+    challenge_tests: also judge by the harder tests that some problems have
+      and that prompts do not show; published numbers do not.
   """
   name = 'sanitized-mbpp.json' if sanitized else 'mbpp.jsonl'
   if data_dir is None:
@@ -49,16 +54,20 @@ def load_mbpp(
     rows = records.read_rows(
       records.find_file(data_dir, (f'mbpp/{name}', name))
     )
-  problems = {row['task_id']: _mbpp_problem(row) for row in rows}
+  problems = {
+    row['task_id']: _mbpp_problem(row, challenge_tests) for row in rows
+  }
   return {
     split: [problems[number] for number in numbers if number in problems]
     for split, numbers in _MBPP_SPLITS.items()
   }
 
 
-def _mbpp_problem(row: Mapping[str, Any]) -> types.Problem:
+def _mbpp_problem(
+  row: Mapping[str, Any], challenge_tests: bool
+) -> types.Problem:
   tests = [_unix(test) for test in row['test_list']]
-  hidden = [_unix(test) for test in row.get('challenge_test_list', ())]
+  hidden = row.get('challenge_test_list', ()) if challenge_tests else ()
   question = _unix(row.get('text') or row['prompt'])
   return types.Problem(
     id=f'MBPP/{row["task_id"]}',
@@ -68,7 +77,7 @@ def _mbpp_problem(row: Mapping[str, Any]) -> types.Problem:
     columns={
       'question': question,
       'shown_tests': '\n'.join(tests),
-      'tests': tests + hidden,
+      'tests': [*tests, *map(_unix, hidden)],
       'visible_tests': len(tests),
       'entry_point': code_testing.entry_point(tests),
       # Two of them use a class that only the program defines.

@@ -67,7 +67,7 @@ class Limits:
   """
 
   cpu_seconds: float = 10.0
-  wall_seconds: float = 40.0
+  wall_seconds: float = 50.0
   idle_seconds: float = 2.0
   memory_bytes: int = 512 * 2**20
   file_bytes: int = 4 * 2**20
@@ -232,7 +232,9 @@ def _bwrap(sandbox, limits: Limits, filter_file: int) -> list[str]:
       command += ['--ro-bind', path, path]
   for path in _own_prefix(sandbox.python):
     command += ['--ro-bind', path, path]
-  command += ['--proc', '/proc', '--dev', '/dev', '--remount-ro', '/dev']
+  # No /proc: by it a program could write into bwrap's own process, which stands
+  # in the same namespaces but under no filter.
+  command += ['--dev', '/dev', '--remount-ro', '/dev']
   command += ['--size', str(limits.scratch_bytes), '--tmpfs', '/tmp']
   command += ['--remount-ro', '/', '--chdir', '/tmp']
   return [*command, '--seccomp', str(filter_file), '--']

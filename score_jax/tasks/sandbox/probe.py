@@ -97,6 +97,7 @@ def probe(sandbox: launch.Sandbox) -> list[Line]:
       'reads no file of the host': ('read_secret', secret),
       'sees no environment variable': ('see_environment', marker),
       'sees no other process': ('see_parent', os.getpid()),
+      'writes no other memory': ('write_memory', os.getpid()),
       'reaches no network': ('connect', port, marker),
       'writes no file of the host': ('write_outside', outside),
       'signals no other process': ('signal_parent', os.getpid()),
