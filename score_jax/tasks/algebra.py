@@ -18,7 +18,9 @@ _SPELLING = dataclasses.replace(
   math_verify.LatexExtractionConfig().normalization_config, units=False
 )
 _LONGEST = 1000
-_HIGHEST_POWER = 9999
+_HIGHEST_POWER = 99_999
+_DEEPEST = 25
+_MOST_SETS = 20
 _SEED = 20240919
 
 
@@ -27,16 +29,27 @@ class UnparseableError(ValueError):
 
 
 def too_costly(text: str) -> bool:
-  """Whether a power tower or factorial in `text` would be hard to compute."""
+  """Whether `text` would be hard to compute: towers, factorials, depth."""
   flat = re.sub(r'[\s{}()\\]|left|right', '', text).replace('**', '^')
   towers = re.findall(r'(?=\^-?(\d{1,4})\^-?(\d{1,4}))', flat)
   return bool(
     len(text) > _LONGEST
-    or re.search(r'\^-?\d{4,}|\d{4,}!|!!|!\^', flat)
+    or text.count('\\cup') > _MOST_SETS
+    or _depth(text) > _DEEPEST
+    or re.search(r'\^-?\d{5,}|!!|!\^', flat)
+    or re.search(r'\d{5,}[\s)}]*!', text)
     or re.search(r'\^[^+\-=,;&]{0,40}\^[^+\-=,;&]{0,40}\^', flat)
     or re.search(r'(?:sum|prod|int).*(?:!|\^)', flat)
     or any(int(low) ** int(high) > _HIGHEST_POWER for low, high in towers)
   )
+
+
+def _depth(text: str) -> int:
+  depth = deepest = 0
+  for char in text:
+    depth += (char in '([{') - (char in ')]}')
+    deepest = max(deepest, depth)
+  return deepest
 
 
 def parse(text: str):

@@ -88,7 +88,7 @@ def _mbpp_problem(
 
 
 def _unix(text: str) -> str:
-  return text.replace('\r\n', '\n')
+  return text.replace('\r\n', '\n').replace('\r', '\n')
 
 
 def load_humaneval(data_dir: str | None = None) -> list[types.Problem]:

@@ -53,7 +53,7 @@ class MathGrader:
     self,
     *,
     workers: int | None = None,
-    cpu_seconds: float = 5.0,
+    cpu_seconds: float = 3.0,
     deadline: float = 30.0,
     form: Literal['attempt', 'answer'] = 'attempt',
     **policy: Any,

