@@ -52,9 +52,7 @@ def same(gold: str, pred: str, policy: Policy | None = None) -> bool:
   if not gold or not pred:
     return False
   if algebra.too_costly(pred):
-    raise algebra.UnparseableError(
-      'too large or too deep to compute'
-    )
+    raise algebra.UnparseableError('too large or too deep to compute')
   return _same_lists(gold, pred, policy)
 
 

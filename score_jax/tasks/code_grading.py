@@ -98,6 +98,8 @@ class CodeGrader:
     problems: Sequence[types.Problem],
     attempts: Sequence[types.Attempt],
     done: Callable[[int], None] | None = None,
+    *,
+    extract: bool | None = None,
   ) -> list[types.Verdict]:
     """One verdict for each (problem, attempt), in order.
 
@@ -108,9 +110,11 @@ class CodeGrader:
       problems: with the columns above.
       attempts: as many.
       done: called with 1 for each attempt judged.
+      extract: as in the constructor, for this call.
     """
+    extract = self._extract if extract is None else extract
     jobs = [
-      self._job(problem, attempt.text, self._extract)
+      self._job(problem, attempt.text, extract)
       for problem, attempt in zip(problems, attempts, strict=True)
     ]
     answers = self.pool.run(jobs, (lambda _: done(1)) if done else None)
@@ -126,7 +130,7 @@ class CodeGrader:
       if self._limit(problems[index]) > jobs[index]['cpu_seconds']
     ]
     redone = self.pool.run(
-      [self._job(problems[i], attempts[i].text, self._extract) for i in again]
+      [self._job(problems[i], attempts[i].text, extract) for i in again]
     )
     for index, answer in zip(again, redone):
       answers[index] = answer

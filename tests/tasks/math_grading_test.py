@@ -24,13 +24,6 @@ def grader():
   held.close()
 
 
-@pytest.fixture(scope='module')
-def answer_grader():
-  held = math_grading.MathGrader(workers=2, form='answer')
-  yield held
-  held.close()
-
-
 def rows_of(name: str) -> list[dict]:
   lines = shared_data.path(f'grading/{name}').read_text().split('\n')
   return [json.loads(line) for line in lines if line]
@@ -48,10 +41,18 @@ def final(answer: str) -> str:
   return f'Final Answer: The final answer is ${answer}$. I hope it is correct.'
 
 
-def test_core_triples(answer_grader):
+def judge_stated(grader, golds, preds) -> list[types.Verdict]:
+  """Verdicts on short texts that hold an answer, as the data's rows do."""
+  return grader.judge(
+    [answer_text.stated(gold) for gold in golds],
+    [answer_text.stated(pred) for pred in preds],
+  )
+
+
+def test_core_triples(grader):
   rows = [row for row in rows_of('triples.jsonl') if not row['tags']]
-  verdicts = judge(
-    answer_grader, [r['gold'] for r in rows], [r['pred'] for r in rows]
+  verdicts = judge_stated(
+    grader, [r['gold'] for r in rows], [r['pred'] for r in rows]
   )
   accepted_wrongly = [
     (row['gold'], row['pred'])
@@ -68,14 +69,14 @@ def test_core_triples(answer_grader):
   assert 1 - len(differ) / len(rows) >= 0.96
 
 
-def test_model_predictions(answer_grader):
+def test_model_predictions(grader):
   rows = [
     row
     for row in rows_of('model_predictions.jsonl')
     if not row.get('suspect_label')
   ]
-  verdicts = judge(
-    answer_grader,
+  verdicts = judge_stated(
+    grader,
     [f'${row["gold"]}$' for row in rows],
     [f'${row["pred"]}$' for row in rows],
   )
