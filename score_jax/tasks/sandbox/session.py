@@ -17,6 +17,7 @@ from score_jax.tasks.sandbox import launch
 LONGEST_REPLY = 8 * 2**20
 _POLL_SECONDS = 0.2
 _TICKS = os.sysconf('SC_CLK_TCK')
+_CHILDREN_LISTED = pathlib.Path('/proc/thread-self/children').exists()
 
 
 class ProgramEndedError(Exception):
@@ -173,6 +174,7 @@ class _IdleWatch:
 
   A starved process is runnable, not idle, so a busy machine ends no honest
   program; one that sleeps is found out long before its wall time is over.
+  Kernels that do not list children (CONFIG_PROC_CHILDREN) leave it to that.
   """
 
   def __init__(self, pid: int):
@@ -181,6 +183,8 @@ class _IdleWatch:
     self._since = time.monotonic()
 
   def idle_seconds(self) -> float:
+    if not _CHILDREN_LISTED:
+      return 0.0
     used, runnable = _tree_cpu(self._pid)
     now = time.monotonic()
     if used != self._used or runnable:
