@@ -32,20 +32,20 @@ def adapt_beta2(
   """Moves beta2 towards the balance beta2 * first_kl = objective.
 
   The paper names the aim, to 'balance the magnitudes of the first-attempt KL
-  regularization and the second-attempt policy objective' (section 5.1), and no
-  schedule. Here both sides are in units of reward, and
+  regularization and the second-attempt policy objective', and no schedule.
+  Here both sides are in units of reward, and
 
     log beta2 += rate * clip(log(beta2 * first_kl / objective), -1, 1)
 
   within bounds: while the first attempt's drift costs more than the second
-  attempt's signal is worth, beta2 rises, otherwise it falls. This is the sign
-  that makes the balance stable: under a steady push the drift settles near
-  KL ~ 1 / beta2^2, so that a larger beta2 makes the product smaller. (Setting
-  beta2 to objective / first_kl has the same fixed point and runs away from it.)
-  The drift must follow within about 1 / rate steps, or beta2 swings. A policy that has not
-  drifted lets beta2 sink, so `lowest` is what holds the first attempt at first;
-  the default bounds are half the smallest and four times the largest beta2 that
-  the paper used (0.1 and 0.25).
+  attempt's signal is worth, beta2 rises, otherwise it falls. With this sign the
+  balance is stable: under a steady push the drift settles near KL ~ 1 / beta2^2,
+  so that a larger beta2 makes the product smaller. (Moving to objective /
+  first_kl has the same fixed point, but leaves it for one of the bounds.) Drift
+  must follow beta2 within about 1 / rate steps, or beta2 swings. A policy that
+  has not drifted lets beta2 sink, so `lowest` is what holds the first attempt
+  at first; the default bounds are half the smallest and four times the largest
+  beta2 that the paper used (0.1 and 0.25).
 
   Args:
     beta2: f32 [], the coefficient that the step used.
