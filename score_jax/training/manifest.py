@@ -30,7 +30,7 @@ def flatten(tree: Any) -> dict[str, Any]:
   """Leaves by path, such as `params/layers/attention/query`.
 
   Raises:
-    TypeError: a leaf is no array.
+    TypeError: a leaf is no array, or of a dtype that jax does not keep.
     ValueError: two leaves have the same path.
   """
   leaves = {}
@@ -38,6 +38,11 @@ def flatten(tree: Any) -> dict[str, Any]:
     key = jax.tree_util.keystr(path, simple=True, separator='/')
     if not hasattr(leaf, 'dtype') or not hasattr(leaf, 'shape'):
       raise TypeError(f'{key} is {type(leaf).__name__}: only arrays are saved')
+    if jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
+      raise TypeError(
+        f'{key} is {leaf.dtype}, which jax would restore as '
+        f'{jax.dtypes.canonicalize_dtype(leaf.dtype)}: convert it first'
+      )
     if key in leaves:
       raise ValueError(f'two leaves have the path {key}; rename one')
     leaves[key] = leaf
