@@ -168,6 +168,13 @@ FREE = frozenset(
 )
 
 
+def stage_steps(settings: Settings, name: str) -> int:
+  """Updates of a stage; the Stages I of a longer episode share theirs."""
+  if name.startswith('stage1'):
+    return settings.steps_stage1
+  return settings.steps_stage2
+
+
 def flag(name: str) -> str:
   """The flag of a field: `beta1` -> `--beta1`, `model.kv_heads` -> ...."""
   return '--' + name.replace('_', '-')

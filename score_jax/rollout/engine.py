@@ -19,12 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays
-from score_jax.models import chat
+from score_jax.models import chat, kv_cache, transformer
 from score_jax.models import config as model_config
-from score_jax.models import kv_cache
-from score_jax.models import transformer
-from score_jax.rollout import randomness
-from score_jax.rollout import sampling
+from score_jax.rollout import randomness, sampling
 
 
 @struct.dataclass

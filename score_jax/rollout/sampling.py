@@ -44,6 +44,6 @@ def _first_above(ends, target):
 
 
 def logprob(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  """log softmax(logits)[tokens], f32 [B]."""
+  """Log softmax(logits)[tokens], f32 [B]."""
   picked = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
   return picked - jax.nn.logsumexp(logits, axis=-1)

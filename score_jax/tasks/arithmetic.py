@@ -101,6 +101,7 @@ def pretraining_examples(
   digits: int,
   copy_hard: float,
   easy_chain: float = 0.15,
+  easy_right: float = 0.85,
   hard_chain: tuple[float, float] = (0.3, 0.8),
   held_out: frozenset[str] = frozenset(),
 ) -> list[tuple[str, str, str, bool]]:
@@ -139,7 +140,7 @@ def pretraining_examples(
       continue
     right = problem.reference
     if easy:
-      first = right if rng.random() < 0.85 else _corrupt(rng, right)
+      first = right if rng.random() < easy_right else _corrupt(rng, right)
       others = (right, _corrupt(rng, first))
       second = first if rng.random() < 0.5 else others[rng.integers(2)]
     else:
