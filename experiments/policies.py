@@ -12,7 +12,7 @@ from rich import console as rich_console
 from experiments import assembly, interrupts, pretraining, run_directory
 from experiments import settings as settings_lib
 from score_jax import arrays, types
-from score_jax.algorithm import adaptive, stages
+from score_jax.algorithm import ablations, adaptive, stages
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness
 from score_jax.training import checkpoints as checkpoints_lib
@@ -22,7 +22,15 @@ _SELF_SUFFICIENT = 'tiny'
 
 
 def all_stages(settings: settings_lib.Settings) -> dict[str, stages.Stage]:
-  """The run's stages by name, in order, with the settings' coefficients."""
+  """The run's stages by name, in order, with the settings' coefficients.
+
+  A method that SCoRe is compared with is one stage, named after it.
+  """
+  if settings.method == 'single_turn':
+    return {settings.method: ablations.single_turn(settings.beta1)}
+  if settings.method == 'multi_turn':
+    stage = ablations.multi_turn(settings.beta1, settings.turns)
+    return {settings.method: stage}
   table = stages.score_stages(
     settings.turns,
     alpha=settings.alpha,
@@ -49,7 +57,11 @@ def make_plan(
     RunError: a policy is missing that this preset does not make by itself.
   """
   table = all_stages(settings)
-  wanted = [name for name in table if settings.stage in ('all', name[5:])]
+  wanted = [
+    name
+    for name in table
+    if settings.stage in ('all', name.removeprefix('stage'))
+  ]
   if not wanted:
     raise run_directory.RunError(
       f'there is no stage {settings.stage} with --turns={settings.turns}; '

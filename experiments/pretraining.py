@@ -114,6 +114,8 @@ def _texts(
     rows,
     digits=settings.arithmetic.digits,
     copy_hard=settings.pretrain.copy_share,
+    easy_chain=settings.pretrain.easy_nines,
+    easy_right=settings.pretrain.easy_right,
     held_out=frozenset(problem.id for problem in task.test),
   )
   questions, firsts, seconds, first_learnt = zip(*examples, strict=True)
