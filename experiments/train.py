@@ -108,6 +108,7 @@ def train_stage(
     kl=settings.kl,
     micro_batches=settings.rows // (settings.micro_batch or settings.rows),
     temperature=settings.temperature,
+    attempt_tokens=sum(parts.sampler.limits[:turns]),
   )
   reference_logprobs = step_lib.make_reference_logprobs(
     parts.config, temperature=settings.temperature

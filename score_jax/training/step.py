@@ -53,6 +53,7 @@ def make_train_step(
   unroll: bool = True,
   remat: bool = False,
   per_token: bool = False,
+  attempt_tokens: int | None = None,
   chunk: int = 128,
 ) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
   """Makes the compiled update of one configuration.
@@ -68,6 +69,8 @@ def make_train_step(
     unroll: layers in a Python loop; False: a scan over the layer pattern.
     remat: recompute activations in the backward pass.
     per_token: divide each attempt's loss by its length (not the paper's).
+    attempt_tokens: most tokens of a row's attempts together, the only ones
+      that logits are made of; None: as many as the row has.
     chunk: tokens of a row whose logits exist at one time.
 
   Returns:
@@ -87,15 +90,26 @@ def make_train_step(
     reference_hidden, _ = forward(
       reference, trajectory.tokens, row_positions(trajectory)
     )
-    statistics = token_logprobs.token_statistics(
+    index = token_logprobs.attempt_index(
+      trajectory.turn, attempt_tokens or trajectory.tokens.shape[1]
+    )
+    tokens, turn, sampler_logprobs = (
+      jnp.take_along_axis(values, index, axis=1)
+      for values in (
+        trajectory.tokens,
+        trajectory.turn,
+        trajectory.logprobs,
+      )
+    )  # [B, A]: attempts only
+    statistics = token_logprobs.target_statistics(
       config,
       params['embedding'],
-      hidden,
-      trajectory.tokens,
+      token_logprobs.states_before(hidden, index),
+      tokens,
       temperature=temperature,
       reference=(
         reference['embedding'],
-        jax.lax.stop_gradient(reference_hidden),
+        token_logprobs.states_before(reference_hidden, index),
       ),
       divergence=None if kl == 'k3' else losses.exact_kl,
       chunk=chunk,
@@ -107,14 +121,17 @@ def make_train_step(
       statistics.logprob,
       divergence,
       batch.advantages,
-      trajectory.turn,
+      turn,
       in_loss,
       stage,
       num_rows=num_rows,
       per_token=per_token,
       entropy=statistics.entropy,
     )
-    return loss, (metrics, _logprob_gap(statistics.logprob, trajectory))
+    gap = _logprob_gap(
+      statistics.logprob, sampler_logprobs, turn, trajectory.sampled
+    )
+    return loss, (metrics, gap)
 
   gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -216,13 +233,10 @@ def split_rows(tree: Any, parts: int) -> Any:
   return jax.tree.map(split, tree)
 
 
-def _logprob_gap(logprobs, trajectory):
+def _logprob_gap(logprobs, sampler_logprobs, turn, sampled):
   """Largest |trainer - sampler| log-probability of the sampled tokens."""
-  turns = trajectory.sampled.shape[1]
-  sampled = jnp.zeros(trajectory.turn.shape, bool)
-  for k in range(turns):
-    of_turn = trajectory.turn == k + 1
-    sampled |= of_turn & trajectory.sampled[:, k, None]
-  return jnp.where(sampled, jnp.abs(logprobs - trajectory.logprobs), 0.0).max(
-    initial=0.0
-  )
+  of_policy = jnp.zeros(turn.shape, bool)
+  for k in range(sampled.shape[1]):
+    of_policy |= (turn == k + 1) & sampled[:, k, None]
+  gap = jnp.abs(logprobs - sampler_logprobs)
+  return jnp.where(of_policy, gap, 0.0).max(initial=0.0)
