@@ -17,7 +17,7 @@ from score_jax.models import kv_cache
 def rope_table(
   positions: jax.Array, head_dim: int, base: float, scale: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of rotary embedding, halves convention (arXiv:2104.09864).
+  """Cosines and sines of rotary embedding (arXiv:2104.09864), by halves.
 
   Args:
     positions: i32 [B, S].
@@ -34,10 +34,12 @@ def rope_table(
   return jnp.cos(angle), jnp.sin(angle)
 
 
-def apply_rope(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotates the halves of x [B, S, heads, H] by its positions, in f32."""
+def apply_rope(
+  x: jax.Array, table: tuple[jax.Array, jax.Array], scale: float = 1.0
+) -> jax.Array:
+  """Halves of x [B, S, heads, H] rotated by position, times scale, in f32."""
   cos, sin = table
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  first, second = jnp.split(x.astype(jnp.float32) * scale, 2, axis=-1)
   rotated = [first * cos - second * sin, second * cos + first * sin]
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
@@ -83,7 +85,7 @@ class Attention(nn.Module):
     if c.qk_norm:
       q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
     scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
-    q = apply_rope(q, context.rope) * jnp.asarray(scale, q.dtype)
+    q = apply_rope(q, context.rope, scale)
     k = apply_rope(k, context.rope)
     block = kv_cache.Keys(k, v)
     within = kv_cache.visible(context.positions, context.positions, window)
