@@ -8,10 +8,15 @@ last whole pattern.
 """
 
 import numpy as np
-import torch
-import transformers
+import pytest
 
 from tests import random_checkpoints
+
+_REASON = 'is missing: install the parity extra'
+torch = pytest.importorskip('torch', reason=f'torch {_REASON}')
+transformers = pytest.importorskip(
+  'transformers', reason=f'transformers {_REASON}'
+)
 
 VOCAB = 96
 ROWS = 104  # of the embedding: checkpoints pad it beyond the tokenizer's
@@ -58,8 +63,8 @@ CONFIGS = {
 }
 
 
-def model(name: str):
-  """A random model in f32 with eager attention, ready to be evaluated."""
+def model(name: str, dtype: str = 'float32'):
+  """A random model with eager attention, its f32 weights cast to `dtype`."""
   config = CONFIGS[name]
   made = transformers.AutoModelForCausalLM.from_config(
     config, attn_implementation='eager', dtype=torch.float32
@@ -73,7 +78,7 @@ def model(name: str):
   }
   made.load_state_dict(tensors, strict=False)
   made.tie_weights()
-  return made.eval()
+  return made.to(getattr(torch, dtype)).eval()
 
 
 def logits(made, tokens: np.ndarray) -> np.ndarray:

@@ -5,16 +5,12 @@ models said when the golden files were made.
 """
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-for _module in ('torch', 'transformers'):
-  pytest.importorskip(
-    _module, reason=f'{_module} is missing: install the parity extra'
-  )
 
 from score_jax import arrays
 from score_jax.models import checkpoint_formats
@@ -81,6 +77,17 @@ def test_logits_in_f32(pairs, name):
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize('name', ['gemma-1', 'gemma-2', 'gemma-3'])
+def test_silent_files_mean_what_transformers_assumes(name, tmp_path):
+  published = type(hugging_face.CONFIGS[name])()
+  published.save_pretrained(tmp_path)
+  full = hugging_face_config.read(tmp_path)
+  (tmp_path / 'config.json').write_text(
+    json.dumps({'model_type': published.model_type})
+  )
+  assert hugging_face_config.read(tmp_path) == full
+
+
 def test_rounded_embedding_scale(pairs):
   # sqrt(48) = 6.9282 is 6.9375 in bfloat16; transformers rounds it with the
   # weights' dtype, so its f32 model is given the rounded number.
@@ -112,10 +119,8 @@ BF16_BOUNDS = {
 @pytest.mark.parametrize('name', NAMES)
 def test_logits_in_bf16(pairs, name):
   theirs, config, params = pairs(name)
-  import torch
-
   exact = hugging_face.logits(theirs, _tokens())
-  rounded = hugging_face.model(name).to(torch.bfloat16)
+  rounded = hugging_face.model(name, 'bfloat16')
   expected = hugging_face.logits(rounded, _tokens())
   params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
   found = _logits(config, params, _tokens(), jnp.bfloat16)
