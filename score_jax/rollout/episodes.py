@@ -1,14 +1,87 @@
 """Text in, token rows out, and back: the host's side of an episode."""
 
 from collections.abc import Sequence
+import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays
 from score_jax import types
 from score_jax.models import chat
+from score_jax.models import config as model_config
 from score_jax.rollout import engine
+from score_jax.rollout import randomness
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeSampler:
+  """Samples episodes of problems with one model, chat format and row shape.
+
+  Attributes:
+    config: the model.
+    chat_format: where turns begin and end.
+    task: what the first user message and the instruction say.
+    limits: most tokens of each of the K attempts, stop token included.
+    buckets: prompt lengths that may be compiled, increasing.
+    dtype: of activations and cache.
+  """
+
+  config: model_config.ModelConfig
+  chat_format: chat.ChatFormat
+  task: types.Task
+  limits: tuple[int, ...]
+  buckets: tuple[int, ...]
+  dtype: Any = jnp.float32
+
+  def sample(
+    self,
+    params: Any,
+    problems: Sequence[types.Problem],
+    key: jax.Array,
+    *,
+    samples_per_problem: int = 1,
+    turns: int | None = None,
+    temperature: float = 1.0,
+    greedy: bool = False,
+    given: engine.GivenAttempts | None = None,
+  ) -> arrays.Trajectory:
+    """Episodes of N problems, G samples each; see `engine.sample_episodes`.
+
+    Args:
+      params: the policy, from `engine.rollout_view`.
+      problems: N of them.
+      key: from `randomness.stream`.
+      samples_per_problem: G.
+      turns: attempts to make; None: as many as there are limits.
+      temperature: divides the logits.
+      greedy: take the best token.
+      given: attempts that are supplied.
+    """
+    limits = self.limits[:turns]
+    messages = [self.task.prompt(problem) for problem in problems]
+    return engine.sample_episodes(
+      params,
+      encode_prompts(self.chat_format, messages, self.buckets),
+      randomness.row_keys(key, [p.id for p in problems], samples_per_problem),
+      engine.make_boundaries(
+        self.chat_format, [self.task.instruction] * (len(limits) - 1)
+      ),
+      config=self.config,
+      limits=limits,
+      samples_per_problem=samples_per_problem,
+      temperature=jnp.float32(temperature),
+      greedy=greedy,
+      given=given,
+      dtype=self.dtype,
+      cache_dtype=self.dtype,
+    )
+
+  def attempts(self, trajectory) -> list[list[types.Attempt]]:
+    """The attempts of each row, [B] lists of K."""
+    return decode_attempts(self.chat_format, trajectory)
 
 
 def encode_prompts(

@@ -130,6 +130,10 @@ def pretraining_examples(
     easy = bool(rng.random() < 0.5)
     span = (0.0, easy_chain) if easy else hard_chain
     a, b = _operands(rng, digits, rng.uniform(*span))
+    if easy:
+      # Numbers of any length: a column with a zero shows where its digits are.
+      for operand in (a, b):
+        operand[: rng.integers(digits)] = 0
     problem = _problem(_number(a), _number(b), digits)
     if problem.id in held_out:
       continue
