@@ -81,7 +81,7 @@ def params(name: str, seed: int = 0):
 
 
 def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
-  """Random prompts; the padding holds ids that would do harm if they counted."""
+  """Random prompts, padded with ids that would do harm if they counted."""
   rng = np.random.default_rng(seed)
   tokens = rng.integers(6, VOCAB, (len(lengths), width))
   for row, length in zip(tokens, lengths):
@@ -115,7 +115,9 @@ def full_logits(config, params, tokens, length, dtype=jnp.float32):
   """f32 [B, T, V] of one pass over whole rows, without a cache."""
   index = jnp.arange(tokens.shape[1])[None]
   positions = jnp.where(index < length[:, None], index, -1)
-  hidden, _ = transformer.forward(config, params, tokens, positions, dtype=dtype)
+  hidden, _ = transformer.forward(
+    config, params, tokens, positions, dtype=dtype
+  )
   return transformer.unembed(config, params['embedding'], hidden)
 
 
