@@ -73,6 +73,10 @@ class ChatFormat:
       f'{START_OF_TURN}model\n'
     )
 
+  def attempt_ids(self, text: str) -> list[int]:
+    """Ids of an attempt that somebody else wrote, with its stop token."""
+    return [*self.tokenizer.encode(text), self.stop_ids[0]]
+
   def attempt_text(self, ids) -> str:
     """Text of an attempt's ids, without its stop token."""
     ids = list(ids)

@@ -64,6 +64,27 @@ def ring_length(config: model_config.ModelConfig, length: int, block: int):
   return min(length, config.window + block - 1) if config.window else length
 
 
+def of_block(
+  k: jax.Array, v: jax.Array, transposed: bool | None = None
+) -> Keys:
+  """Keys and values [B, S, K, H] of a block, in the platform's layout."""
+  if transposed is None:
+    transposed = default_transposed()
+  if transposed:
+    k, v = jnp.transpose(k, (0, 2, 3, 1)), jnp.transpose(v, (0, 2, 1, 3))
+  return Keys(k, v, transposed)
+
+
+def _block_form(keys: Keys) -> tuple[jax.Array, jax.Array]:
+  """The inverse of `of_block`."""
+  if not keys.transposed:
+    return keys.k, keys.v
+  return (
+    jnp.transpose(keys.k, (0, 3, 1, 2)),
+    jnp.transpose(keys.v, (0, 2, 1, 3)),
+  )
+
+
 def empty(
   config: model_config.ModelConfig,
   batch_size: int,
@@ -177,6 +198,7 @@ def attend(
   heads_axis = 1 if pieces[0][0].transposed else 2
   num_kv = pieces[0][0].k.shape[heads_axis]
   q = q.reshape(batch, queries, num_kv, num_heads // num_kv, head_dim)
+  q = jnp.transpose(q, (0, 2, 3, 1, 4))  # [B, K, G, Q, H]
   scores = jnp.concatenate(
     [
       jnp.where(
@@ -194,18 +216,19 @@ def attend(
   out = sum(
     _mix(part, keys) for part, (keys, _) in zip(parts, pieces, strict=True)
   )
-  return out.reshape(batch, queries, num_heads, head_dim).astype(q.dtype)
+  out = jnp.transpose(out.astype(q.dtype), (0, 3, 1, 2, 4))
+  return out.reshape(batch, queries, num_heads, head_dim)
 
 
 def _scores(q, keys, softcap):
-  form = 'bqkgh,bkhs->bkgqs' if keys.transposed else 'bqkgh,bskh->bkgqs'
+  form = 'bkgqh,bkhs->bkgqs' if keys.transposed else 'bkgqh,bskh->bkgqs'
   q = q.astype(keys.k.dtype)
   scores = jnp.einsum(form, q, keys.k, preferred_element_type=jnp.float32)
   return softcap * jnp.tanh(scores / softcap) if softcap else scores
 
 
 def _mix(weights, keys):
-  form = 'bkgqs,bksh->bqkgh' if keys.transposed else 'bkgqs,bskh->bqkgh'
+  form = 'bkgqs,bksh->bkgqh' if keys.transposed else 'bkgqs,bskh->bkgqh'
   weights = weights.astype(keys.v.dtype)
   return jnp.einsum(form, weights, keys.v, preferred_element_type=jnp.float32)
 
@@ -262,20 +285,18 @@ def from_prefix(
 
 
 def _write_prefix(keys: Keys, slots, prefix: Keys, copies: int) -> Keys:
-  k = jnp.repeat(prefix.k, copies, axis=0)
-  v = jnp.repeat(prefix.v, copies, axis=0)
-  length = k.shape[1]
-  if length > keys.num_slots:  # a ring: the prompt's last tokens remain
-    return write(keys, slots, k, v)
+  repeated = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), prefix)
+  if prefix.num_slots > keys.num_slots:  # a ring: the prompt's end remains
+    return write(keys, slots, *_block_form(repeated))
   # One pad, no scatter: slot = position, and padding is masked by position.
-  pad = keys.num_slots - length
-  if keys.transposed:
-    k, v = jnp.transpose(k, (0, 2, 3, 1)), jnp.transpose(v, (0, 2, 1, 3))
-    k_pad = ((0, 0), (0, 0), (0, 0), (0, pad))
-    v_pad = ((0, 0), (0, 0), (0, pad), (0, 0))
-  else:
-    k_pad = v_pad = ((0, 0), (0, pad), (0, 0), (0, 0))
-  dtype = keys.k.dtype
-  return keys.replace(
-    k=jnp.pad(k.astype(dtype), k_pad), v=jnp.pad(v.astype(dtype), v_pad)
-  )
+  k, v = repeated.k, repeated.v
+  if keys.transposed != prefix.transposed:
+    same = of_block(*_block_form(repeated), keys.transposed)
+    k, v = same.k, same.v
+  return keys.replace(k=_pad_to(k, keys.k), v=_pad_to(v, keys.v))
+
+
+def _pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
+  """X with zeros after it along every axis, in shape and dtype of `like`."""
+  pads = [(0, new - old) for old, new in zip(x.shape, like.shape, strict=True)]
+  return jnp.pad(x.astype(like.dtype), pads)

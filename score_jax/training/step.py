@@ -1,0 +1,226 @@
+"""The update: trajectories and advantages in, a better policy out.
+
+One compiled step scans over micro-batches, accumulates their gradients, and
+applies Adam once. The reference policy's logits are made chunk by chunk beside
+the policy's, so that the KL is exact over the vocabulary and no [B, T, V]
+array exists.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from score_jax import arrays
+from score_jax.algorithm import losses
+from score_jax.algorithm import stages
+from score_jax.models import config as model_config
+from score_jax.models import token_logprobs
+from score_jax.models import transformer
+from score_jax.training import optimizer as optimizer_lib
+
+KLForm = Literal['exact', 'k3', 'reward']
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+
+def init_state(
+  params: Any, optimizer: optax.GradientTransformation, beta2: float = 0.0
+) -> arrays.TrainState:
+  """The state at the start of a stage."""
+  return arrays.TrainState(
+    step=jnp.int32(0),
+    params=params,
+    opt_state=optimizer.init(params),
+    beta2=jnp.float32(beta2),
+    skipped=jnp.int32(0),
+    best_score=jnp.float32(-jnp.inf),
+  )
+
+
+def make_train_step(
+  config: model_config.ModelConfig,
+  optimizer: optax.GradientTransformation,
+  *,
+  kl: KLForm = 'exact',
+  micro_batches: int = 1,
+  temperature: float = 1.0,
+  dtype=jnp.float32,
+  unroll: bool = True,
+  remat: bool = False,
+  per_token: bool = False,
+  chunk: int = 128,
+) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
+  """Makes the compiled update of one configuration.
+
+  Args:
+    config: the model.
+    optimizer: see `training.optimizer`.
+    kl: 'exact' over the vocabulary; 'k3' from the sampled token; 'reward':
+      the rewards contain it already, and the loss only reports it.
+    micro_batches: M, which divides the rows; memory falls by it.
+    temperature: that the trajectories were sampled with.
+    dtype: of the activations.
+    unroll: layers in a Python loop; False: a scan over the layer pattern.
+    remat: recompute activations in the backward pass.
+    per_token: divide each attempt's loss by its length (not the paper's).
+    chunk: tokens of a row whose logits exist at one time.
+
+  Returns:
+    step(state, reference params, batch, in_loss bool [B, K], stage) ->
+    (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
+    loss. The state's buffers are donated.
+  """
+  forward = functools.partial(
+    transformer.forward, config, dtype=dtype, unroll=unroll
+  )
+
+  def loss_fn(params, reference, batch, in_loss, stage, num_rows):
+    trajectory = batch.trajectory
+    hidden, _ = forward(
+      params, trajectory.tokens, row_positions(trajectory), remat=remat
+    )
+    reference_hidden, _ = forward(
+      reference, trajectory.tokens, row_positions(trajectory)
+    )
+    statistics = token_logprobs.token_statistics(
+      config,
+      params['embedding'],
+      hidden,
+      trajectory.tokens,
+      temperature=temperature,
+      reference=(
+        reference['embedding'],
+        jax.lax.stop_gradient(reference_hidden),
+      ),
+      divergence=None if kl == 'k3' else losses.exact_kl,
+      chunk=chunk,
+    )
+    divergence = statistics.divergence
+    if kl == 'k3':
+      divergence = losses.k3(statistics.logprob, statistics.reference_logprob)
+    loss, metrics = losses.score_loss(
+      statistics.logprob,
+      divergence,
+      batch.advantages,
+      trajectory.turn,
+      in_loss,
+      stage,
+      num_rows=num_rows,
+      per_token=per_token,
+      entropy=statistics.entropy,
+    )
+    return loss, (metrics, _logprob_gap(statistics.logprob, trajectory))
+
+  gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+
+  def train_step(
+    state: arrays.TrainState,
+    reference: Any,
+    batch: arrays.TrainBatch,
+    in_loss: jax.Array,
+    stage: stages.Stage,
+  ):
+    num_rows = in_loss.shape[0]
+
+    def accumulate(total, micro):
+      (loss, (metrics, gap)), gradients = gradient_fn(
+        state.params, reference, *micro, stage, num_rows
+      )
+      sums, largest = total
+      sums = jax.tree.map(jnp.add, sums, (loss, metrics, gradients))
+      return (sums, jnp.maximum(largest, gap)), None
+
+    micro = split_rows((batch, in_loss), micro_batches)
+    shapes = jax.eval_shape(
+      lambda m: gradient_fn(state.params, reference, *m, stage, num_rows),
+      jax.tree.map(lambda x: x[0], micro),
+    )
+    (loss_shape, (metrics_shape, _)), gradients_shape = shapes
+    zeros = jax.tree.map(
+      lambda s: jnp.zeros(s.shape, s.dtype),
+      (loss_shape, metrics_shape, gradients_shape),
+    )
+    (sums, gap), _ = jax.lax.scan(accumulate, (zeros, jnp.float32(0)), micro)
+    loss, metrics, gradients = sums
+    state, norm = optimizer_lib.apply_if_finite(
+      optimizer, loss, gradients, state
+    )
+    one = jnp.int32(1)
+    metrics |= {
+      'loss': (loss, one),
+      'grad_norm': (norm, one),
+      'engine/logprob_gap_max': (gap, one),
+    }
+    return state, metrics
+
+  return jax.jit(train_step, donate_argnums=0)
+
+
+def make_reference_logprobs(
+  config: model_config.ModelConfig,
+  *,
+  temperature: float = 1.0,
+  dtype=jnp.float32,
+  unroll: bool = True,
+  chunk: int = 128,
+) -> Callable[[Any, arrays.Trajectory], jax.Array]:
+  """Makes (params, trajectory) -> log-probabilities f32 [B, T], compiled."""
+
+  @jax.jit
+  def reference_logprobs(params, trajectory):
+    hidden, _ = transformer.forward(
+      config,
+      params,
+      trajectory.tokens,
+      row_positions(trajectory),
+      dtype=dtype,
+      unroll=unroll,
+    )
+    return token_logprobs.token_statistics(
+      config,
+      params['embedding'],
+      hidden,
+      trajectory.tokens,
+      temperature=temperature,
+      chunk=chunk,
+    ).logprob
+
+  return reference_logprobs
+
+
+def row_positions(trajectory: arrays.Trajectory) -> jax.Array:
+  """Each token's index in its row, -1 for padding, i32 [B, T]."""
+  index = jnp.arange(trajectory.tokens.shape[1])[None]
+  return jnp.where(index < trajectory.length[:, None], index, -1)
+
+
+def split_rows(tree: Any, parts: int) -> Any:
+  """[B, ...] leaves as [parts, B / parts, ...].
+
+  Raises:
+    ValueError: the rows do not divide.
+  """
+
+  def split(x):
+    if x.shape[0] % parts:
+      raise ValueError(
+        f'{x.shape[0]} rows do not divide into {parts} micro-batches'
+      )
+    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+
+  return jax.tree.map(split, tree)
+
+
+def _logprob_gap(logprobs, trajectory):
+  """Largest |trainer - sampler| log-probability of the sampled tokens."""
+  turns = trajectory.sampled.shape[1]
+  sampled = jnp.zeros(trajectory.turn.shape, bool)
+  for k in range(turns):
+    of_turn = trajectory.turn == k + 1
+    sampled |= of_turn & trajectory.sampled[:, k, None]
+  return jnp.where(sampled, jnp.abs(logprobs - trajectory.logprobs), 0.0).max(
+    initial=0.0
+  )
