@@ -19,12 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays
-from score_jax.models import chat
+from score_jax.models import chat, kv_cache, transformer
 from score_jax.models import config as model_config
-from score_jax.models import kv_cache
-from score_jax.models import transformer
-from score_jax.rollout import randomness
-from score_jax.rollout import sampling
+from score_jax.rollout import randomness, sampling
 
 
 @struct.dataclass
@@ -213,8 +210,14 @@ def sample_episodes(
     return _if_then(turn < turns - 1, append, state)
 
   state = _prefill(
-    forward, config, prompts, total, turns, samples_per_problem,
-    block=boundaries.block, cache_dtype=cache_dtype,
+    forward,
+    config,
+    prompts,
+    total,
+    turns,
+    samples_per_problem,
+    block=boundaries.block,
+    cache_dtype=cache_dtype,
   )
   state = jax.lax.fori_loop(0, turns, one_turn, state)
   return arrays.Trajectory(

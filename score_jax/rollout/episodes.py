@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from score_jax import arrays
-from score_jax import types
+from score_jax import arrays, types
 from score_jax.models import chat
 from score_jax.rollout import engine
 
