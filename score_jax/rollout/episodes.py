@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax import arrays
-from score_jax import types
+from score_jax import arrays, types
 from score_jax.models import chat
 from score_jax.models import config as model_config
 from score_jax.rollout import engine
