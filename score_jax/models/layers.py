@@ -96,7 +96,7 @@ class Attention(nn.Module):
     scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
     q = apply_rope(q, context.rope, scale)
     k = apply_rope(k, context.rope)
-    block = kv_cache.of_block(k, v)
+    block = kv_cache.of_block(k, v, context.transposed)
     within = kv_cache.visible(context.positions, context.positions, window)
     if keys is None:
       pieces, after = [(block, within)], block

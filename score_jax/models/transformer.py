@@ -29,6 +29,7 @@ class Context:
     slots: where the block goes in the cache, i32 [B, S]; None without one.
     stored: positions in the cache before the block, i32 [B, slots].
     stored_after: the same after it.
+    transposed: layout of the block's keys, see `kv_cache.Keys`.
   """
 
   positions: jax.Array
@@ -36,6 +37,7 @@ class Context:
   slots: jax.Array | None = None
   stored: jax.Array | None = None
   stored_after: jax.Array | None = None
+  transposed: bool = struct.field(pytree_node=False, default=False)
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array):
@@ -44,7 +46,7 @@ def init_boxed(config: model_config.ModelConfig, key: jax.Array):
   period = len(config.layer_pattern)
   repeats = config.num_repeats
   x = jnp.zeros((1, 1, config.width))
-  contexts = _contexts(config, jnp.zeros((1, 1), jnp.int32), None)
+  contexts = _contexts(config, jnp.zeros((1, 1), jnp.int32), None, False)
 
   def block(kind, key):
     module = layers.Block(config, kind)
@@ -135,6 +137,7 @@ def forward(
   dtype=jnp.float32,
   unroll: bool = True,
   remat: bool = False,
+  transposed: bool | None = None,
 ):
   """Final hidden states of a block of tokens after what the cache holds.
 
@@ -148,13 +151,20 @@ def forward(
     unroll: a Python loop over layers; False: `lax.scan` over the repetitions
       of the layer pattern (only without a cache).
     remat: recompute each block's activations in the backward pass.
+    transposed: layout of the block's keys without a cache (with one, it is the
+      cache's); None: the one for the default device. A program for another
+      platform must say what it wants.
 
   Returns:
     hidden [B, S, D] after the final norm, and: the updated cache; without a
     cache and unrolled, the block's keys, a `kv_cache.Keys` a layer; else None.
   """
   x = embed(config, params, tokens, dtype)
-  contexts = _contexts(config, positions, cache)
+  if cache is not None:
+    transposed = cache.layers[0].transposed
+  elif transposed is None:
+    transposed = kv_cache.default_transposed()
+  contexts = _contexts(config, positions, cache, transposed)
   if unroll:
     x, keys = _loop(config, params, x, contexts, cache, remat)
   elif cache is None:
@@ -168,11 +178,11 @@ def forward(
   return x, kv_cache.KVCache(keys, stored)
 
 
-def _contexts(config, positions, cache):
+def _contexts(config, positions, cache, transposed):
   contexts = {}
   for kind in sorted(set(config.layer_kinds)):
     rope = layers.rope_table(positions, config.head_dim, *config.rope(kind))
-    context = Context(positions, rope)
+    context = Context(positions, rope, transposed=transposed)
     if cache is not None:
       stored = cache.positions[kind]
       slots = kv_cache.write_slots(stored, positions)

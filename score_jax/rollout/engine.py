@@ -144,6 +144,7 @@ def rollout_view(params, dtype=jnp.float32):
     'greedy',
     'dtype',
     'cache_dtype',
+    'transposed',
   ),
 )
 def sample_episodes(
@@ -161,6 +162,7 @@ def sample_episodes(
   forced_lengths: jax.Array | None = None,
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
+  transposed: bool | None = None,
 ) -> arrays.Trajectory:
   """Samples K = len(limits) attempts for G samples of each of N prompts.
 
@@ -181,6 +183,8 @@ def sample_episodes(
       benchmarks.
     dtype: of the activations.
     cache_dtype: of keys and values.
+    transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
+      default device. A program compiled for another platform must say.
 
   Returns:
     A trajectory of B = N * G rows and T = `row_length` tokens.
@@ -201,11 +205,15 @@ def sample_episodes(
     ),
     forced_length=forced_lengths,
   )
-  forward = functools.partial(transformer.forward, config, params, dtype=dtype)
+  forward = functools.partial(
+    transformer.forward, config, params, dtype=dtype, transposed=transposed
+  )
   unembed = functools.partial(transformer.unembed, config, params['embedding'])
 
   def one_turn(turn, state):
     state = _attempt(forward, unembed, rules, turn, state)
+    if turns == 1:
+      return state
     append = functools.partial(_append, forward, boundaries, turn)
     return _if_then(turn < turns - 1, append, state)
 

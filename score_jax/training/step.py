@@ -52,6 +52,7 @@ def make_train_step(
   remat: bool = False,
   per_token: bool = False,
   chunk: int = 128,
+  transposed: bool | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
   """Makes the compiled update of one configuration.
 
@@ -67,6 +68,7 @@ def make_train_step(
     remat: recompute activations in the backward pass.
     per_token: divide each attempt's loss by its length (not the paper's).
     chunk: tokens of a row whose logits exist at one time.
+    transposed: layout of keys, see `transformer.forward`.
 
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
@@ -74,7 +76,11 @@ def make_train_step(
     loss. The state's buffers are donated.
   """
   forward = functools.partial(
-    transformer.forward, config, dtype=dtype, unroll=unroll
+    transformer.forward,
+    config,
+    dtype=dtype,
+    unroll=unroll,
+    transposed=transposed,
   )
 
   def loss_fn(params, reference, batch, in_loss, stage, num_rows):
