@@ -17,8 +17,7 @@ import numpy as np
 import safetensors
 
 from score_jax.models import config as model_config
-from score_jax.models import hugging_face_config
-from score_jax.models import transformer
+from score_jax.models import hugging_face_config, transformer
 
 # Of a layer: our path to (Hugging Face's name, whether it is [out, in]).
 _MATRICES = {

@@ -11,8 +11,7 @@ import numpy as np
 from score_jax import arrays, types
 from score_jax.models import chat
 from score_jax.models import config as model_config
-from score_jax.rollout import engine
-from score_jax.rollout import randomness
+from score_jax.rollout import engine, randomness
 
 
 @dataclasses.dataclass(frozen=True)

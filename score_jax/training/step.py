@@ -15,11 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import losses
-from score_jax.algorithm import stages
+from score_jax.algorithm import losses, stages
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs
-from score_jax.models import transformer
+from score_jax.models import token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 
 KLForm = Literal['exact', 'k3', 'reward']

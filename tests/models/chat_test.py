@@ -4,8 +4,7 @@ import pathlib
 
 import pytest
 
-from score_jax.models import chat
-from score_jax.models import gemma
+from score_jax.models import chat, gemma
 from score_jax.models import tokenizer as tokenizer_lib
 
 CORPUS = ['What is 12 + 7? Look again: user, model.\nThe sum is 19.'] * 20

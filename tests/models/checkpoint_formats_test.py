@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from score_jax.models import checkpoint_formats
-from score_jax.models import hugging_face_config
-from score_jax.models import transformer
+from score_jax.models import (
+  checkpoint_formats,
+  hugging_face_config,
+  transformer,
+)
 from tests import random_checkpoints
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

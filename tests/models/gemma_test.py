@@ -6,9 +6,8 @@ import math
 import jax
 import pytest
 
-from score_jax.models import gemma
+from score_jax.models import gemma, transformer
 from score_jax.models import tokenizer as tokenizer_lib
-from score_jax.models import transformer
 
 
 def _count(config):

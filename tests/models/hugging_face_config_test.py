@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from score_jax.models import gemma
-from score_jax.models import hugging_face_config
+from score_jax.models import gemma, hugging_face_config
 
 # What the published files say of the model's shape and numerics.
 GEMMA_1_2B = {

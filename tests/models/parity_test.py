@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from score_jax import arrays
-from score_jax.models import checkpoint_formats
-from score_jax.models import hugging_face_config
-from score_jax.models import transformer
+from score_jax.models import (
+  checkpoint_formats,
+  hugging_face_config,
+  transformer,
+)
 from score_jax.rollout import engine
 from tests import hugging_face
 
