@@ -92,9 +92,7 @@ def evaluate(
       view, filled, key, greedy=greedy, temperature=temperature
     )
     attempts += sampler.attempts(trajectory)[: len(batch)]
-  return Evaluation(
-    problems, attempts, judge(grader, problems, attempts)
-  )
+  return Evaluation(problems, attempts, judge(grader, problems, attempts))
 
 
 def judge(

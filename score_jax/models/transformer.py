@@ -91,8 +91,34 @@ def logical_axes(config: model_config.ModelConfig):
   )
 
 
+def unstack(params):
+  """The parameters with a tree of its own for each layer, under 'layers'.
+
+  For programs that loop over tokens: there a layer that is cut out of a stack
+  is copied for every token. `forward` takes both forms, but scans over layers
+  only in stacks.
+  """
+  pattern = params.get('pattern', {})
+  rest = params.get('remainder', {})
+  stacks = [pattern[str(place)] for place in range(len(pattern))]
+  repeats = len(jax.tree.leaves(stacks[0])[0]) if stacks else 0
+  layers_in_order = [
+    jax.tree.map(lambda p, repeat=repeat: p[repeat], stack)
+    for repeat in range(repeats)
+    for stack in stacks
+  ]
+  layers_in_order += [rest[str(place)] for place in range(len(rest))]
+  return {
+    'embedding': params['embedding'],
+    'final_norm': params['final_norm'],
+    'layers': {str(i): layer for i, layer in enumerate(layers_in_order)},
+  }
+
+
 def layer_params(config: model_config.ModelConfig, params, layer: int):
-  """Parameters of one layer, out of the stacks."""
+  """Parameters of one layer, out of the stacks or of `unstack`'s tree."""
+  if 'layers' in params:
+    return params['layers'][str(layer)]
   period = len(config.layer_pattern)
   repeat, place = divmod(layer, period)
   if repeat == config.num_repeats:
@@ -142,7 +168,7 @@ def forward(
 
   Args:
     config: the model.
-    params: as from `init_params`.
+    params: as from `init_params`, or, unrolled, from `unstack`.
     tokens: i32 [B, S].
     positions: i32 [B, S], each token's index in its row, -1 for padding.
     cache: keys of the tokens before; None: the block is the whole row.

@@ -125,14 +125,15 @@ def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
 def rollout_view(params, dtype=jnp.float32):
   """The parameters as decode reads them, made once per step.
 
-  Matrices are cast to decode's dtype; norm scales, in the stacks too, stay in
+  Each layer's stand apart, since what is cut out of a stack would be copied
+  for every token. Matrices are cast to decode's dtype; norm scales stay in
   float32.
   """
 
   def cast(path, leaf):
     return leaf if path[-1].key == 'scale' else leaf.astype(dtype)
 
-  return jax.tree_util.tree_map_with_path(cast, params)
+  return jax.tree.map_with_path(cast, transformer.unstack(params))
 
 
 @functools.partial(
