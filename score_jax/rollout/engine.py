@@ -100,6 +100,23 @@ class _State:
   finished: jax.Array  # bool [B, K]
 
 
+@struct.dataclass
+class _Rules:
+  """How attempts go on and where they end; the same for the whole episode."""
+
+  boundaries: Boundaries
+  limits: jax.Array  # i32 [K]
+  temperature: jax.Array  # f32 []
+  uniforms: jax.Array | None  # f32 [B, T], for the token at t; None: greedy
+  given_tokens: jax.Array  # i32 [B, K, A]
+  given_length: jax.Array  # i32 [B, K]; 0: sampled
+  forced_length: jax.Array | None  # i32 [B, K]
+
+  def is_stop(self, tokens):
+    """Which of the tokens [B] end an attempt."""
+    return (tokens[:, None] == self.boundaries.stop_ids[None]).any(axis=-1)
+
+
 def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
   """T: tokens of a row that holds the longest possible episode."""
   return prompt + sum(limits) + (len(limits) - 1) * block
@@ -108,11 +125,15 @@ def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
 def rollout_view(params, dtype=jnp.float32):
   """The parameters as decode reads them, made once per step.
 
-  Matrices are cast to decode's dtype; vectors (norm scales) stay in float32.
+  Each layer's stand apart, since what is cut out of a stack would be copied
+  for every token. Matrices are cast to decode's dtype; norm scales stay in
+  float32.
   """
-  return jax.tree.map(
-    lambda p: p.astype(dtype) if p.ndim > 1 and dtype != p.dtype else p, params
-  )
+
+  def cast(path, leaf):
+    return leaf if path[-1].key == 'scale' else leaf.astype(dtype)
+
+  return jax.tree.map_with_path(cast, transformer.unstack(params))
 
 
 @functools.partial(
@@ -124,6 +145,7 @@ def rollout_view(params, dtype=jnp.float32):
     'greedy',
     'dtype',
     'cache_dtype',
+    'transposed',
   ),
 )
 def sample_episodes(
@@ -141,6 +163,7 @@ def sample_episodes(
   forced_lengths: jax.Array | None = None,
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
+  transposed: bool | None = None,
 ) -> arrays.Trajectory:
   """Samples K = len(limits) attempts for G samples of each of N prompts.
 
@@ -154,92 +177,58 @@ def sample_episodes(
     samples_per_problem: G.
     temperature: divides the logits; not used when greedy.
     greedy: take the best token, and report log-probabilities at temperature 1.
-    given: attempts that are supplied; None: all are sampled.
-    forced_lengths: i32 [B, K]; attempts end after exactly that many tokens,
-      the last a stop token, whatever was drawn; for tests and benchmarks.
+    given: attempts that are supplied, cut off at the limit; None: all are
+      sampled.
+    forced_lengths: i32 [B, K] in [1, limit]; attempts end after exactly that
+      many tokens, the last a stop token, whatever was drawn; for tests and
+      benchmarks.
     dtype: of the activations.
     cache_dtype: of keys and values.
+    transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
+      default device. A program compiled for another platform must say.
 
   Returns:
     A trajectory of B = N * G rows and T = `row_length` tokens.
   """
-  batch = prompts.tokens.shape[0] * samples_per_problem
+  num_problems, prompt = prompts.tokens.shape
+  turns = len(limits)
   if given is None:
-    given = no_given_attempts(batch, len(limits))
-  forward = functools.partial(transformer.forward, config, params, dtype=dtype)
+    given = no_given_attempts(num_problems * samples_per_problem, turns)
+  total = row_length(prompt, limits, boundaries.block)
+  rules = _Rules(
+    boundaries,
+    limits=jnp.array(limits),
+    temperature=jnp.float32(1.0 if greedy else temperature),
+    uniforms=None if greedy else randomness.uniforms(row_keys, total),
+    given_tokens=given.tokens,
+    given_length=jnp.minimum(
+      given.length, jnp.minimum(jnp.array(limits), given.tokens.shape[2])[None]
+    ),
+    forced_length=forced_lengths,
+  )
+  forward = functools.partial(
+    transformer.forward, config, params, dtype=dtype, transposed=transposed
+  )
+  unembed = functools.partial(transformer.unembed, config, params['embedding'])
+
+  def one_turn(turn, state):
+    state = _attempt(forward, unembed, rules, turn, state)
+    if turns == 1:
+      return state
+    append = functools.partial(_append, forward, boundaries, turn)
+    return _if_then(turn < turns - 1, append, state)
+
   state = _prefill(
     forward,
     config,
     prompts,
-    boundaries,
-    limits,
+    total,
+    turns,
     samples_per_problem,
-    cache_dtype,
+    block=boundaries.block,
+    cache_dtype=cache_dtype,
   )
-
-  def next_token(logits, state, turn, count):
-    """Token and log-probability of every row, drawn, given or forced."""
-    scaled = logits if greedy else logits / temperature
-    if greedy:
-      token = jnp.argmax(scaled, axis=-1).astype(jnp.int32)
-    else:
-      token = sampling.draw(scaled, randomness.uniforms(row_keys, state.length))
-    is_given = given.length[:, turn] > 0
-    if forced_lengths is not None:
-      ends = count + 1 == forced_lengths[:, turn]
-      token = jnp.where(ends, boundaries.stop_ids[0], token)
-    else:
-      is_stop = (token[:, None] == boundaries.stop_ids[None]).any(axis=-1)
-      ends = is_stop | (count + 1 == jnp.array(limits)[turn])
-    supplied = given.tokens[
-      :, turn, jnp.minimum(count, given.tokens.shape[2] - 1)
-    ]
-    ends = jnp.where(is_given, count + 1 == given.length[:, turn], ends)
-    token = jnp.where(is_given, supplied, token)
-    logprob = jnp.where(is_given, 0.0, sampling.logprob(scaled, token))
-    return token, logprob, ends
-
-  def attempt(state, turn):
-    """Decodes one attempt of every row."""
-
-    def step(carry):
-      state, active, count = carry
-      newest = _at(state.tokens, state.length - 1)
-      positions = jnp.where(active, state.length - 1, -1)
-      hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
-      logits = transformer.unembed(config, params['embedding'], hidden[:, 0])
-      token, logprob, ends = next_token(logits, state, turn, count)
-      where = jnp.where(active, state.length, state.tokens.shape[1])
-      state = state.replace(
-        cache=cache,
-        tokens=_put(state.tokens, where, token),
-        turn=_put(state.turn, where, turn + 1),
-        logprobs=_put(state.logprobs, where, logprob),
-        length=state.length + active,
-      )
-      return state, active & ~ends, count + 1
-
-    active = jnp.ones(batch, bool)
-    state, _, _ = jax.lax.while_loop(
-      lambda carry: carry[1].any(), step, (state, active, jnp.int32(0))
-    )
-    newest = _at(state.tokens, state.length - 1)
-    stopped = (newest[:, None] == boundaries.stop_ids[None]).any(axis=-1)
-    return state.replace(finished=state.finished.at[:, turn].set(stopped))
-
-  def between(state, turn):
-    """Feeds each row's newest token and what is given after the attempt."""
-    return _append(forward, state, boundaries, turn)
-
-  def one_turn(state, turn):
-    state = attempt(state, turn)
-    last = turn == len(limits) - 1
-    return jax.lax.cond(last, lambda s, _: s, between, state, turn), None
-
-  if len(limits) == 1:
-    state = attempt(state, 0)
-  else:
-    state, _ = jax.lax.scan(one_turn, state, jnp.arange(len(limits)))
+  state = jax.lax.fori_loop(0, turns, one_turn, state)
   return arrays.Trajectory(
     tokens=state.tokens,
     turn=state.turn,
@@ -248,16 +237,16 @@ def sample_episodes(
     length=state.length,
     finished=state.finished,
     problem_index=jnp.repeat(
-      jnp.arange(prompts.tokens.shape[0], dtype=jnp.int32), samples_per_problem
+      jnp.arange(num_problems, dtype=jnp.int32), samples_per_problem
     ),
   )
 
 
-def _prefill(forward, config, prompts, boundaries, limits, copies, cache_dtype):
+def _prefill(
+  forward, config, prompts, total, turns, copies, *, block, cache_dtype
+):
   """Rows that hold the prompts, and the cache of all but their last token."""
   num_problems, prompt = prompts.tokens.shape
-  block = boundaries.block
-  total = row_length(prompt, limits, block)
   index = jnp.arange(prompt)[None]
   positions = jnp.where(index < prompts.length[:, None] - 1, index, -1)
   _, prefix = forward(prompts.tokens, positions)
@@ -279,11 +268,72 @@ def _prefill(forward, config, prompts, boundaries, limits, copies, cache_dtype):
     turn=jnp.zeros((batch, total), jnp.int32),
     logprobs=jnp.zeros((batch, total), jnp.float32),
     length=jnp.repeat(prompts.length, copies),
-    finished=jnp.zeros((batch, len(limits)), bool),
+    finished=jnp.zeros((batch, turns), bool),
   )
 
 
-def _append(forward, state, boundaries, turn):
+def _attempt(forward, unembed, rules, turn, state):
+  """Decodes one attempt of every row."""
+
+  def step(carry):
+    state, active, count = carry
+    newest = _at(state.tokens, state.length - 1)
+    positions = jnp.where(active, state.length - 1, -1)
+    hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
+    logits = unembed(hidden[:, 0]) / rules.temperature
+    token, logprob, ends = _next_token(rules, logits, state.length, turn, count)
+    where = jnp.where(active, state.length, state.tokens.shape[1])
+    state = state.replace(
+      cache=cache,
+      tokens=_put(state.tokens, where, token),
+      turn=_put(state.turn, where, turn + 1),
+      logprobs=_put(state.logprobs, where, logprob),
+      length=state.length + active,
+    )
+    return state, active & ~ends, count + 1
+
+  active = jnp.ones(state.length.shape, bool)
+  state, _, _ = jax.lax.while_loop(
+    lambda carry: carry[1].any(), step, (state, active, jnp.int32(0))
+  )
+  stopped = rules.is_stop(_at(state.tokens, state.length - 1))
+  return state.replace(finished=state.finished.at[:, turn].set(stopped))
+
+
+def _next_token(rules, logits, length, turn, count):
+  """Each row's next token, drawn, forced or given, and whether it is the last.
+
+  Args:
+    rules: of the episode.
+    logits: f32 [B, V], divided by the temperature.
+    length: of the rows so far, i32 [B]; the token's position.
+    turn: i32 [], from 0.
+    count: i32 []; tokens that running rows have in this attempt.
+
+  Returns:
+    token i32 [B], its log-probability f32 [B] (0 if given), ends bool [B].
+  """
+  limit = rules.limits[turn]
+  if rules.uniforms is None:
+    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  else:
+    token = sampling.draw(logits, _at(rules.uniforms, length))
+  if rules.forced_length is None:
+    ends = rules.is_stop(token) | (count + 1 == limit)
+  else:
+    ends = count + 1 == jnp.clip(rules.forced_length[:, turn], 1, limit)
+    token = jnp.where(ends, rules.boundaries.stop_ids[0], token)
+  given_length = rules.given_length[:, turn]
+  is_given = given_length > 0
+  index = jnp.minimum(count, rules.given_tokens.shape[2] - 1)
+  token = jnp.where(is_given, rules.given_tokens[:, turn, index], token)
+  ends = jnp.where(is_given, count + 1 == given_length, ends)
+  logprob = jnp.where(is_given, 0.0, sampling.logprob(logits, token))
+  return token, logprob, ends
+
+
+def _append(forward, boundaries, turn, state):
+  """Feeds each row's newest token and what is given after the attempt."""
   finished = state.finished[:, turn]
   given = jnp.where(
     finished[:, None],
@@ -307,6 +357,20 @@ def _append(forward, state, boundaries, turn):
   positions = jnp.where(inside, state.length[:, None] - 1 + offset, -1)
   _, cache = forward(block, positions, state.cache)
   return state.replace(cache=cache, tokens=tokens, length=state.length + count)
+
+
+def _if_then(condition, function, state):
+  """`function(state)` if the condition holds, else the state.
+
+  A loop of at most one pass, since it updates its carry in place; `lax.cond`
+  would copy the whole cache in both of its branches.
+  """
+  state, _ = jax.lax.while_loop(
+    lambda carry: carry[1],
+    lambda carry: (function(carry[0]), jnp.zeros((), bool)),
+    (state, condition),
+  )
+  return state
 
 
 def _at(values, index):

@@ -80,7 +80,12 @@ def _row_keys(key, hashes, occurrence, samples):
   )
 
 
-def uniforms(keys: jax.Array, positions: jax.Array) -> jax.Array:
-  """One uniform in [0, 1) for each row at its position, f32 [B]."""
-  folded = jax.vmap(jax.random.fold_in)(keys, positions)
-  return jax.vmap(jax.random.uniform)(folded)
+def uniforms(keys: jax.Array, length: int) -> jax.Array:
+  """Uniforms in [0, 1) for every position of the rows, f32 [B, length]."""
+
+  def of_token(key, position):
+    return jax.random.uniform(jax.random.fold_in(key, position))
+
+  of_row = jax.vmap(of_token, in_axes=(None, 0))
+  of_rows = jax.vmap(of_row, in_axes=(0, None))
+  return of_rows(keys, jnp.arange(length, dtype=jnp.int32))

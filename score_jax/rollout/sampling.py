@@ -25,25 +25,33 @@ def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
   batch, vocab = weights.shape
   weights = jnp.pad(weights, ((0, 0), (0, -vocab % _BLOCK)))
   blocks = weights.reshape(batch, -1, _BLOCK)
-  block_ends = jnp.cumsum(blocks.sum(axis=-1), axis=-1)  # [B, V / 64]
-  target = uniform * block_ends[:, -1]
-  block = _first_above(block_ends, target)
-  starts = jnp.pad(block_ends, ((0, 0), (1, 0)))
+  sums = blocks.sum(axis=-1)  # [B, V / 64]
+  ends = jnp.cumsum(sums, axis=-1)
+  target = uniform * ends[:, -1]
+  block = _first_above(sums, ends, target)
   inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
-  start = jnp.take_along_axis(starts, block[:, None], axis=1)
-  offset = _first_above(start + jnp.cumsum(inside, axis=-1), target)
-  # Rounding may leave the target beyond the last token that has any weight.
-  last = _BLOCK - 1 - jnp.argmax(inside[:, ::-1] > 0, axis=-1)
-  return (block * _BLOCK + jnp.minimum(offset, last)).astype(jnp.int32)
+  before = jnp.pad(ends, ((0, 0), (1, 0)))
+  start = jnp.take_along_axis(before, block[:, None], axis=1)
+  ends = start + jnp.cumsum(inside, axis=-1)
+  return block * _BLOCK + _first_above(inside, ends, target)
 
 
-def _first_above(ends, target):
-  """Index of the first of the increasing `ends` [B, n] above target [B]."""
-  index = jnp.sum(ends <= target[:, None], axis=-1)
-  return jnp.minimum(index, ends.shape[-1] - 1)
+def _first_above(weights, ends, target):
+  """Where the cumulated `ends` [B, n] first exceed the target [B], i32 [B].
+
+  Only entries with a weight count: parallel sums round so that `ends` may creep
+  up where nothing was added. If rounding leaves the target above all, it is the
+  last entry with a weight.
+  """
+  size = weights.shape[-1]
+  index = jnp.arange(size, dtype=jnp.int32)[None]
+  positive = weights > 0
+  above = positive & (ends > target[:, None])
+  first = jnp.where(above, index, size).min(axis=-1)
+  return jnp.minimum(first, jnp.where(positive, index, 0).max(axis=-1))
 
 
 def logprob(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  """Log softmax(logits)[tokens], f32 [B]."""
+  """The tokens' log softmax(logits), f32 [B]."""
   picked = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
   return picked - jax.nn.logsumexp(logits, axis=-1)

@@ -55,6 +55,7 @@ def make_train_step(
   per_token: bool = False,
   attempt_tokens: int | None = None,
   chunk: int = 128,
+  transposed: bool | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
   """Makes the compiled update of one configuration.
 
@@ -72,6 +73,7 @@ def make_train_step(
     attempt_tokens: most tokens of a row's attempts together, the only ones
       that logits are made of; None: as many as the row has.
     chunk: tokens of a row whose logits exist at one time.
+    transposed: layout of keys, see `transformer.forward`.
 
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
@@ -79,7 +81,11 @@ def make_train_step(
     loss. The state's buffers are donated.
   """
   forward = functools.partial(
-    transformer.forward, config, dtype=dtype, unroll=unroll
+    transformer.forward,
+    config,
+    dtype=dtype,
+    unroll=unroll,
+    transposed=transposed,
   )
 
   def loss_fn(params, reference, batch, in_loss, stage, num_rows):
