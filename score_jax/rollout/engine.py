@@ -206,6 +206,8 @@ def sample_episodes(
 
   def one_turn(turn, state):
     state = _attempt(forward, unembed, rules, turn, state)
+    if turns == 1:
+      return state
     append = functools.partial(_append, forward, boundaries, turn)
     return _if_then(turn < turns - 1, append, state)
 
