@@ -65,9 +65,7 @@ def token_statistics(
     logits = transformer.unembed(config, embedding, hidden) / temperature
     logprobs = jax.nn.log_softmax(logits)
     logprob = _pick(logprobs, tokens)
-    entropy = -jnp.sum(
-      jax.lax.stop_gradient(jnp.exp(logprobs) * logprobs), axis=-1
-    )
+    entropy = _entropy(jax.lax.stop_gradient(logprobs))
     zero = jnp.zeros_like(logprob)
     if reference_hidden is None:
       return TokenStatistics(logprob, zero, zero, entropy)
@@ -113,3 +111,10 @@ def _pick(values: jax.Array, tokens: jax.Array) -> jax.Array:
   """values[..., tokens] by a one-hot sum: no gather over a sharded V."""
   onehot = tokens[..., None] == jnp.arange(values.shape[-1])[None, None]
   return jnp.sum(jnp.where(onehot, values, 0.0), axis=-1)
+
+
+def _entropy(logprobs: jax.Array) -> jax.Array:
+  """In nats; a logit at minus infinity counts for nothing."""
+  possible = logprobs > -jnp.inf
+  terms = jnp.where(possible, jnp.exp(logprobs) * logprobs, 0.0)
+  return -jnp.sum(terms, axis=-1)

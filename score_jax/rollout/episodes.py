@@ -68,7 +68,7 @@ def pack_rows(
   instructions: Sequence[str],
   length: int,
 ) -> arrays.Trajectory:
-  """Rows of given attempts, each ended by a stop token, as the engine lays them.
+  """Rows of given attempts, each ended by a stop token, as in the engine.
 
   Args:
     chat_format: renders the messages.

@@ -6,12 +6,11 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from score_jax.models import config as model_config
 from score_jax.models import kv_cache, transformer
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import engine
 from tests import small_models
 
 _CONFIG = model_config.ModelConfig(
@@ -96,44 +95,87 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
 _INSTRUCTION = re.compile(
   r'^\s*(?:ROOT )?%?[\w.\-]+ = \(?(\w+)\[([\d,]+)\]\S* ([\w\-]+)\(', re.M
 )
+_CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.\-]+)')
+_MOVES = {
+  'copy',
+  'transpose',
+  'select',
+  'convert',
+  'pad',
+  'slice',
+  'concatenate',
+}
 
 
 def _instructions(text):
-  """(elements of the result, operation, shape) of all array instructions."""
-  for dtype, dims, operation in _INSTRUCTION.findall(text):
-    sizes = [int(d) for d in dims.split(',')]
-    yield math.prod(sizes), operation, f'{dtype}[{dims}]'
+  """(elements of the result, operation) of all array instructions."""
+  for _, dims, operation in _INSTRUCTION.findall(text):
+    yield math.prod(int(d) for d in dims.split(',')), operation
+
+
+def _computations(text):
+  """The program's computations by name."""
+  parts = re.split(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$', text, flags=re.M)
+  return dict(zip(parts[1::2], parts[2::2]))
+
+
+def _with_callees(computations, name):
+  """Text of a computation and of all that it calls."""
+  text = computations[name]
+  return text + ''.join(
+    _with_callees(computations, called) for called in _CALLED.findall(text)
+  )
 
 
 @pytest.fixture(scope='module')
 def episode_text():
-  arguments = _arguments(prompt=14)
-  # The last turn's append must be skipped without copying the cache, too.
-  return engine.sample_episodes.lower(**arguments).compile().as_text()
+  return engine.sample_episodes.lower(**_arguments()).compile().as_text()
 
 
-def _cache_sizes(prompt=14):
+@pytest.fixture(scope='module')
+def step_text(episode_text):
+  """The decode loop: the one loop that makes [B, V] logits itself."""
+  computations = _computations(episode_text)
+  bodies = set(re.findall(r'body=%?([\w.\-]+)', episode_text))
+  logits = f'f32[{_ROWS},{_CONFIG.vocab_size}]'
+  (step,) = [name for name in bodies if logits in computations[name]]
+  return _with_callees(computations, step)
+
+
+# K [6, 2, 6, slots] of the global layer, 14 + 5 + 5 + 4 = 28 slots, and of the
+# local one, a ring of 7 + 5 - 1 = 11; V the same.
+_GLOBAL, _RING = 6 * 2 * 6 * 28, 6 * 2 * 6 * 11
+
+
+def _operations(text, size):
+  return [operation for n, operation in _instructions(text) if n == size]
+
+
+def test_the_sizes_are_those_of_the_cache():
   block = small_models.boundaries(2).block
-  length = engine.row_length(prompt, _LIMITS, block)
+  length = engine.row_length(14, _LIMITS, block)
   cache = kv_cache.empty(_CONFIG, _ROWS, length, block=block)
-  return {keys.k.size for keys in cache.layers}
+  assert [keys.k.size for keys in cache.layers] == [_RING, _GLOBAL]
 
 
-def test_the_cache_is_never_copied_or_transposed(episode_text):
-  # 6 rows x 2 heads x 6 x (14 + 5 + 5 + 4 = 28 slots, ring of 7 + 5 - 1 = 11).
-  sizes = _cache_sizes()
-  assert sizes == {6 * 2 * 6 * 28, 6 * 2 * 6 * 11}
-  seen = [
-    (operation, shape)
-    for size, operation, shape in _instructions(episode_text)
-    if size in sizes
-  ]
-  # The parser does see the cache: every layer's keys and values are scattered
-  # in place, once in the decode loop and once in the block between turns.
-  operations = [operation for operation, _ in seen]
-  assert operations.count('scatter') >= 8
-  copies = [s for s in seen if s[0] in ('copy', 'transpose', 'select')]
-  assert not copies
+@pytest.mark.parametrize('size', [_GLOBAL, _RING])
+def test_decode_neither_copies_nor_transposes_the_cache(step_text, size):
+  operations = _operations(step_text, size)
+  assert operations.count('scatter') == 2  # keys and values, in place
+  assert not _MOVES & set(operations)
+
+
+def test_a_turn_change_copies_rings_only(episode_text):
+  """And the last turn, which has no block after it, copies nothing.
+
+  The block attends to the old ring, so that writing needs a copy: at most two
+  of keys and of values, once a turn.
+  """
+  # The prefill pads its keys to the row: that makes the cache.
+  assert _MOVES & set(_operations(episode_text, _GLOBAL)) == {'pad'}
+  operations = _operations(episode_text, _RING)
+  assert operations.count('copy') <= 4
+  assert _MOVES & set(operations) <= {'copy'}
 
 
 def test_cond_would_have_copied_the_cache():
@@ -156,21 +198,20 @@ def test_cond_would_have_copied_the_cache():
   )
   assert any(
     size == 7 * 13 and operation == 'copy'
-    for size, operation, _ in _instructions(text)
+    for size, operation in _instructions(text)
   )
 
 
 def test_no_logits_of_whole_rows(episode_text):
-  # [B, V] exists, the logits of a step; [N, P, V], smaller than [B, T, V], of
-  # the prefill must not.
-  sizes = [size for size, _, _ in _instructions(episode_text)]
-  assert _ROWS * 211 in sizes
-  assert max(sizes) < 3 * 14 * 211
+  # [B, V] exists, the logits of a step; [N, P, V] of the prefill, which is
+  # smaller than [B, T, V], must not.
+  sizes = [size for size, _ in _instructions(episode_text)]
+  assert _ROWS * _CONFIG.vocab_size in sizes
+  assert max(sizes) < 3 * 14 * _CONFIG.vocab_size
 
 
-def test_uniforms_are_made_before_the_loops(episode_text):
-  # A row's keys are hashed once an episode, not once a token.
-  del episode_text
+def test_uniforms_are_made_before_the_loops():
+  # A loop would hash them anew for every token.
   arguments = _arguments()
   jaxpr = jax.make_jaxpr(
     lambda keys: engine.sample_episodes(**(arguments | {'row_keys': keys}))
@@ -183,23 +224,3 @@ def test_uniforms_are_made_before_the_loops(episode_text):
   assert loops
   assert all('random_bits' not in str(loop.params) for loop in loops)
   assert 'random_bits' in str(jaxpr)
-
-
-def test_forced_and_free_decode_agree():
-  """Forcing the lengths that came out freely changes no token before the end."""
-  arguments = _arguments()
-  free = engine.sample_episodes(**(arguments | {'forced_lengths': None}))
-  turn = np.asarray(free.turn)
-  lengths = np.stack([(turn == k + 1).sum(axis=1) for k in range(2)], axis=1)
-  forced = engine.sample_episodes(
-    **(arguments | {'forced_lengths': jnp.asarray(lengths, jnp.int32)})
-  )
-  before_end = (
-    np.arange(turn.shape[1])[None]
-    < (np.asarray(arguments['prompts'].length).repeat(2) + lengths[:, 0] - 1)[
-      :, None
-    ]
-  )
-  np.testing.assert_array_equal(
-    np.asarray(free.tokens)[before_end], np.asarray(forced.tokens)[before_end]
-  )

@@ -1,9 +1,9 @@
 """Random numbers are a function of what they are for, bit for bit."""
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
