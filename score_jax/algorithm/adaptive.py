@@ -39,7 +39,7 @@ def adapt_beta2(
 
   within bounds: while the first attempt's drift costs more than the second
   attempt's signal is worth, beta2 rises, otherwise it falls. With this sign the
-  balance is stable: under a steady push the drift settles near KL ~ 1 / beta2^2,
+  balance is stable: under a steady push drift settles near KL ~ 1 / beta2^2,
   so that a larger beta2 makes the product smaller. (Moving to objective /
   first_kl has the same fixed point, but leaves it for one of the bounds.) Drift
   must follow beta2 within about 1 / rate steps, or beta2 swings. A policy that

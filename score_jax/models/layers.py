@@ -17,7 +17,9 @@ from score_jax.models import kv_cache
 def rope_table(
   positions: jax.Array, head_dim: int, base: float, scale: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of rotary embedding, halves convention (arXiv:2104.09864).
+  """Cosines and sines of rotary embedding, halves convention.
+
+  arXiv:2104.09864.
 
   Args:
     positions: i32 [B, S].

@@ -1,4 +1,4 @@
-"""Sentencepiece tokenizers: a published model by path, or a small trained one."""
+"""Sentencepiece tokenizers: a published model, or a small one made here."""
 
 from collections.abc import Iterable, Sequence
 import io

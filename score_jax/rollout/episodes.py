@@ -1,13 +1,85 @@
 """Text in, token rows out, and back: the host's side of an episode."""
 
 from collections.abc import Sequence
+import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays, types
 from score_jax.models import chat
-from score_jax.rollout import engine
+from score_jax.models import config as model_config
+from score_jax.rollout import engine, randomness
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeSampler:
+  """Samples episodes of problems with one model, chat format and row shape.
+
+  Attributes:
+    config: the model.
+    chat_format: where turns begin and end.
+    task: what the first user message and the instruction say.
+    limits: most tokens of each of the K attempts, stop token included.
+    buckets: prompt lengths that may be compiled, increasing.
+    dtype: of activations and cache.
+  """
+
+  config: model_config.ModelConfig
+  chat_format: chat.ChatFormat
+  task: types.Task
+  limits: tuple[int, ...]
+  buckets: tuple[int, ...]
+  dtype: Any = jnp.float32
+
+  def sample(
+    self,
+    params: Any,
+    problems: Sequence[types.Problem],
+    key: jax.Array,
+    *,
+    samples_per_problem: int = 1,
+    turns: int | None = None,
+    temperature: float = 1.0,
+    greedy: bool = False,
+    given: engine.GivenAttempts | None = None,
+  ) -> arrays.Trajectory:
+    """Episodes of N problems, G samples each; see `engine.sample_episodes`.
+
+    Args:
+      params: the policy, from `engine.rollout_view`.
+      problems: N of them.
+      key: from `randomness.stream`.
+      samples_per_problem: G.
+      turns: attempts to make; None: as many as there are limits.
+      temperature: divides the logits.
+      greedy: take the best token.
+      given: attempts that are supplied.
+    """
+    limits = self.limits[:turns]
+    messages = [self.task.prompt(problem) for problem in problems]
+    return engine.sample_episodes(
+      params,
+      encode_prompts(self.chat_format, messages, self.buckets),
+      randomness.row_keys(key, [p.id for p in problems], samples_per_problem),
+      engine.make_boundaries(
+        self.chat_format, [self.task.instruction] * (len(limits) - 1)
+      ),
+      config=self.config,
+      limits=limits,
+      samples_per_problem=samples_per_problem,
+      temperature=jnp.float32(temperature),
+      greedy=greedy,
+      given=given,
+      dtype=self.dtype,
+      cache_dtype=self.dtype,
+    )
+
+  def attempts(self, trajectory) -> list[list[types.Attempt]]:
+    """The attempts of each row, [B] lists of K."""
+    return decode_attempts(self.chat_format, trajectory)
 
 
 def encode_prompts(
@@ -67,8 +139,9 @@ def pack_rows(
   attempts: Sequence[Sequence[str]],
   instructions: Sequence[str],
   length: int,
+  limits: Sequence[int],
 ) -> arrays.Trajectory:
-  """Rows of given attempts, each ended by a stop token, as in the engine.
+  """Rows of given attempts, laid out as the engine does it.
 
   Args:
     chat_format: renders the messages.
@@ -76,6 +149,8 @@ def pack_rows(
     attempts: K texts a row.
     instructions: K - 1 texts between them.
     length: T.
+    limits: most tokens of each attempt; a longer one is cut there and what
+      follows is what the engine gives after a cut.
 
   Returns:
     A trajectory [B, T] of which nothing was sampled.
@@ -87,17 +162,21 @@ def pack_rows(
   tokens = np.zeros((batch, length), np.int32)
   turn = np.zeros((batch, length), np.int32)
   lengths = np.zeros(batch, np.int32)
-  given = [chat_format.after_stop(text) for text in instructions]
+  finished = np.ones((batch, turns), bool)
+  after_stop = [chat_format.after_stop(text) for text in instructions]
+  after_cut = [chat_format.after_cut(text) for text in instructions]
   for i, (message, texts) in enumerate(zip(messages, attempts, strict=True)):
     ids = chat_format.prompt(message)
     owner = [0] * len(ids)
     for k, text in enumerate(texts):
       if k:
-        ids += given[k - 1]
-        owner += [0] * len(given[k - 1])
+        after = after_stop if finished[i, k - 1] else after_cut
+        ids += after[k - 1]
+        owner += [0] * len(after[k - 1])
       attempt = chat_format.attempt_ids(text)
-      ids += attempt
-      owner += [k + 1] * len(attempt)
+      finished[i, k] = len(attempt) <= limits[k]
+      ids += attempt[: limits[k]]
+      owner += [k + 1] * min(len(attempt), limits[k])
     if len(ids) > length:
       raise ValueError(
         f'row {i} has {len(ids)} tokens, more than {length}: {message[:80]!r}'
@@ -110,7 +189,7 @@ def pack_rows(
     sampled=np.zeros((batch, turns), bool),
     logprobs=np.zeros((batch, length), np.float32),
     length=lengths,
-    finished=np.ones((batch, turns), bool),
+    finished=finished,
     problem_index=np.arange(batch, dtype=np.int32),
   )
 

@@ -101,6 +101,7 @@ def pretraining_examples(
   digits: int,
   copy_hard: float,
   easy_chain: float = 0.15,
+  easy_right: float = 0.85,
   hard_chain: tuple[float, float] = (0.3, 0.8),
   held_out: frozenset[str] = frozenset(),
 ) -> list[tuple[str, str, str, bool]]:
@@ -130,12 +131,16 @@ def pretraining_examples(
     easy = bool(rng.random() < 0.5)
     span = (0.0, easy_chain) if easy else hard_chain
     a, b = _operands(rng, digits, rng.uniform(*span))
+    if easy:
+      # Numbers of any length: a column with a zero shows where its digits are.
+      for operand in (a, b):
+        operand[: rng.integers(digits)] = 0
     problem = _problem(_number(a), _number(b), digits)
     if problem.id in held_out:
       continue
     right = problem.reference
     if easy:
-      first = right if rng.random() < 0.85 else _corrupt(rng, right)
+      first = right if rng.random() < easy_right else _corrupt(rng, right)
       others = (right, _corrupt(rng, first))
       second = first if rng.random() < 0.5 else others[rng.integers(2)]
     else:

@@ -15,11 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import losses
-from score_jax.algorithm import stages
+from score_jax.algorithm import losses, stages
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs
-from score_jax.models import transformer
+from score_jax.models import token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 
 KLForm = Literal['exact', 'k3', 'reward']
@@ -29,14 +27,18 @@ Metrics = dict[str, tuple[jax.Array, jax.Array]]
 def init_state(
   params: Any, optimizer: optax.GradientTransformation, beta2: float = 0.0
 ) -> arrays.TrainState:
-  """The state at the start of a stage."""
+  """The state at the start of a stage.
+
+  It owns a copy of the parameters: updates donate their buffers, which the
+  reference policy may share.
+  """
+  params = jax.tree.map(jnp.copy, params)
   return arrays.TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=optimizer.init(params),
     beta2=jnp.float32(beta2),
     skipped=jnp.int32(0),
-    best_score=jnp.float32(-jnp.inf),
   )
 
 

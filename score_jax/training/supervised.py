@@ -9,8 +9,7 @@ import optax
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs
-from score_jax.models import transformer
+from score_jax.models import token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 

@@ -1,0 +1,126 @@
+"""From settings to the parts of a run: task, tokenizer, model, sampler."""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import logging
+import pathlib
+
+import numpy as np
+
+from experiments import run_directory
+from experiments import settings as settings_lib
+from score_jax import types
+from score_jax.models import chat
+from score_jax.models import config as model_config
+from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.rollout import buckets, episodes
+from score_jax.tasks import arithmetic, registry
+
+_LOGGER = logging.getLogger(__name__)
+_TOKENIZER_PROBLEMS = 300
+_TOKENIZER_PIECES = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What a run is made of.
+
+  Attributes:
+    task: its problems all fit into the model's prompts.
+    sampler: makes episodes.
+    config: the model.
+  """
+
+  task: types.Task
+  sampler: episodes.EpisodeSampler
+  config: model_config.ModelConfig
+
+
+def load_task(settings: settings_lib.Settings) -> types.Task:
+  """The task that is asked for."""
+  if settings.task == arithmetic.NAME:
+    return arithmetic.load(
+      digits=settings.arithmetic.digits,
+      chain=settings.arithmetic.nines,
+      num_test=max(2000, settings.eval_problems),
+      seed=settings.seed,
+    )
+  return registry.load_task(
+    settings.task, data_dir=settings.data_dir, chat=False
+  )
+
+
+def digest(problems: Sequence[types.Problem]) -> str:
+  """A fingerprint of what is asked and what is right."""
+  total = hashlib.sha256()
+  for problem in problems:
+    fields = (problem.id, problem.question, problem.reference)
+    total.update('\0'.join(fields).encode() + b'\n')
+  return total.hexdigest()[:16]
+
+
+def assemble(
+  settings: settings_lib.Settings,
+  task: types.Task,
+  run: run_directory.RunDirectory,
+) -> Parts:
+  """Builds the parts; makes the run's tokenizer if it has none."""
+  path = run.path / 'tokenizer.model'
+  if not path.exists():
+    _train_tokenizer(task, path)
+  chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
+  model = settings.model
+  config = model_config.ModelConfig(
+    vocab_size=chat_format.tokenizer.vocab_size,
+    width=model.width,
+    num_layers=model.layers,
+    num_heads=model.heads,
+    num_kv_heads=model.kv_heads,
+    head_dim=model.head_dim,
+    mlp_width=model.ffw,
+    global_rope_base=model.rope_base,
+  )
+  sampler = episodes.EpisodeSampler(
+    config=config,
+    chat_format=chat_format,
+    task=task,
+    limits=(settings.max_attempt_tokens,) * settings.turns,
+    buckets=buckets.choose_buckets(lengths),
+  )
+  return Parts(task, sampler, config)
+
+
+def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+  texts = (
+    f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
+    for problem in task.train[:_TOKENIZER_PROBLEMS]
+  )
+  # Sentencepiece learns from lines.
+  lines = [line for text in texts for line in text.splitlines()]
+  tokenizer_lib.train(lines, path, _TOKENIZER_PIECES)
+
+
+def _keep_fitting(task, chat_format, most_tokens):
+  """The task without problems whose prompts are too long, and the lengths."""
+  kept, lengths = {}, []
+  for split in ('train', 'test'):
+    problems = getattr(task, split)
+    sizes = [len(chat_format.prompt(task.prompt(p))) for p in problems]
+    fits = [size <= most_tokens for size in sizes]
+    kept[split] = tuple(p for p, fit in zip(problems, fits) if fit)
+    lengths += [size for size, fit in zip(sizes, fits) if fit]
+    if not all(fits):
+      _LOGGER.warning(
+        '%d of %d %s problems have prompts of more than '
+        '--max-prompt-tokens=%d tokens (the longest %d) and are left out',
+        len(fits) - sum(fits), len(fits), split, most_tokens, max(sizes)
+      )  # fmt: skip
+    if not kept[split]:
+      raise run_directory.RunError(
+        f'no {split} problem of {task.name} has a prompt of at most '
+        f'{most_tokens} tokens: raise --max-prompt-tokens (half of them have '
+        f'at most {int(np.median(sizes))})'
+      )
+  return dataclasses.replace(task, **kept), lengths

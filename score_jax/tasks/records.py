@@ -1,0 +1,77 @@
+"""Rows of a data set, from where a user has them: JSON lines, JSON, Parquet."""
+
+from collections.abc import Sequence
+import gzip
+import json
+import pathlib
+from typing import Any
+
+
+def read_rows(
+  path: str | pathlib.Path, *, name: str | None = None
+) -> list[dict[str, Any]]:
+  """All rows of a .jsonl, .json or .parquet file (.gz as well), in order.
+
+  Args:
+    path: the file.
+    name: file name that tells the format where `path` does not.
+
+  Raises:
+    ValueError: a row is not a JSON object; the message names file and line.
+  """
+  path = pathlib.Path(path)
+  name = name or path.name
+  if name.endswith('.parquet'):
+    # Parquet readers are heavy: only those who use them load them.
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path).to_pylist()
+  opened = gzip.open if name.endswith('.gz') else open
+  with opened(path, 'rt', encoding='utf-8', newline='') as file:
+    text = file.read()
+  if '.jsonl' not in name:
+    rows = _parse(text, path, 1)
+    if not isinstance(rows, list):
+      raise ValueError(f'{path} should hold a JSON list of objects')
+    return rows
+  # Not splitlines: it also breaks at U+2028 and the like inside strings.
+  rows = []
+  for number, line in enumerate(text.split('\n'), start=1):
+    if line.strip():
+      row = _parse(line, path, number)
+      if not isinstance(row, dict):
+        raise ValueError(f'{path}, line {number}: not a JSON object: {line!r}')
+      rows.append(row)
+  return rows
+
+
+def find_file(
+  data_dir: str | pathlib.Path, names: Sequence[str]
+) -> pathlib.Path:
+  """The first of `names` that exists below a directory.
+
+  Args:
+    data_dir: the user's directory of downloaded original files.
+    names: relative paths, the preferred one first.
+
+  Raises:
+    FileNotFoundError: none is there; the message lists them.
+  """
+  data_dir = pathlib.Path(data_dir).expanduser()
+  for name in names:
+    if (data_dir / name).is_file():
+      return data_dir / name
+  raise FileNotFoundError(
+    f'--data-dir={data_dir} holds none of: {", ".join(names)}. Put the '
+    'original file under one of these names, or leave --data-dir out to '
+    'download it.'
+  )
+
+
+def _parse(text: str, path: pathlib.Path, line: int) -> Any:
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f'{path}, line {line}, column {error.colno}: {error.msg}'
+    ) from error
