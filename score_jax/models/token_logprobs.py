@@ -116,8 +116,7 @@ def target_statistics(
   ):
     logits = transformer.unembed(config, embedding, hidden) / temperature
     logprob = _logprob(logits, targets)
-    constant = jax.lax.stop_gradient(jax.nn.log_softmax(logits))
-    entropy = -jnp.sum(jnp.exp(constant) * constant, axis=-1)
+    entropy = _entropy(jax.lax.stop_gradient(jax.nn.log_softmax(logits)))
     zero = jnp.zeros_like(logprob)
     if reference_hidden is None:
       return TokenStatistics(logprob, zero, zero, entropy)
@@ -161,3 +160,10 @@ def _logprob(logits: jax.Array, targets: jax.Array) -> jax.Array:
   onehot = targets[..., None] == jnp.arange(logits.shape[-1])[None, None]
   picked = jnp.sum(jnp.where(onehot, logits, 0.0), axis=-1)
   return picked - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _entropy(logprobs: jax.Array) -> jax.Array:
+  """In nats; a logit at minus infinity counts for nothing."""
+  possible = logprobs > -jnp.inf
+  terms = jnp.where(possible, jnp.exp(logprobs) * logprobs, 0.0)
+  return -jnp.sum(terms, axis=-1)
