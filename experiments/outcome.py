@@ -1,6 +1,6 @@
 """What came of a run: results.json, the table, the curves, transcripts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import json
 from typing import Any
 
@@ -42,24 +42,57 @@ def evaluate_once(
   console: rich_console.Console,
 ) -> None:
   """Adds a policy to results.json, unless it is there already."""
-  results = read_results(run)
-  wanted = min(settings.eval_problems, len(parts.task.test))
-  there = results.get(name)
-  if there and there['problems'] + there['ungraded'] == wanted:
+  if _is_evaluated(settings, parts, run, name):
     return
   evaluation = evaluate_policy(settings, parts, policy, grader)
+  write_transcripts(run, name, evaluation)
+  results = read_results(run)
   results[name] = evaluation.summary()
   order = ['base', *policies.all_stages(settings)]
   files.write_json(
     run.results, {key: results[key] for key in order if key in results}
   )
-  write_transcripts(run, name, evaluation)
   numbers = results[name]
   console.print(
-    f'{name}: {numbers["acc_t1"]:.1%} of {wanted:,} held-out problems at the '
+    f'{name}: {numbers["acc_t1"]:.1%} of {numbers["problems"]:,} held-out '
+    'problems at the '
     f'first attempt, {numbers["acc_t2"]:.1%} at the second.',
     highlight=False,
   )
+
+
+def _is_evaluated(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  name: str,
+) -> bool:
+  """Whether results.json has the policy, on as many problems as asked for."""
+  there = read_results(run).get(name)
+  wanted = min(settings.eval_problems, len(parts.task.test))
+  return bool(there) and there['problems'] + there['ungraded'] == wanted
+
+
+def is_complete(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Iterable[str],
+) -> bool:
+  """Whether all stages of the plan were trained and evaluated."""
+  return all(
+    run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+    for name in plan
+  ) and all(
+    _is_evaluated(settings, parts, run, name) for name in ('base', *plan)
+  )
+
+
+def forget(run: run_directory.RunDirectory, name: str) -> None:
+  """Takes a policy that is going to change out of results.json."""
+  results = read_results(run)
+  if results.pop(name, None):
+    files.write_json(run.results, results)
 
 
 def write_transcripts(
