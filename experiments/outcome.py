@@ -13,6 +13,7 @@ from score_jax.evaluation import evaluate, plots, tables
 from score_jax.rollout import randomness
 
 _PRINTED = 3
+_HELD_OUT = 'eval/'
 _NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II (SCoRe)'}
 
 
@@ -30,6 +31,21 @@ def evaluate_policy(
     grader,
     randomness.stream(settings.seed, 'evaluate', 'test', 0),
   )
+
+
+def held_out_metrics(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  grader: types.Grader,
+  policy: Any,
+) -> dict[str, float]:
+  """The numbers of `evaluate_policy`, as metrics of a training step."""
+  summary = evaluate_policy(settings, parts, policy, grader).summary()
+  return {
+    f'{_HELD_OUT}{name}': value
+    for name, value in summary.items()
+    if isinstance(value, float)
+  }
 
 
 def evaluate_once(
@@ -146,6 +162,15 @@ def report(
         **results[name],
       }
       for name in names
+    ]
+    evaluations += [
+      {
+        name.removeprefix(_HELD_OUT): value
+        for name, value in record.items()
+        if name in ('stage', 'step') or name.startswith(_HELD_OUT)
+      }
+      for record in records
+      if f'{_HELD_OUT}acc_t1' in record
     ]
     if 'base' in results:
       evaluations.insert(0, {'stage': names[0], 'step': 0, **results['base']})

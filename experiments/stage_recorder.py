@@ -1,6 +1,6 @@
 """What a stage leaves behind while it runs: metrics, samples, checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import logging
 import time
@@ -36,8 +36,13 @@ class StageRecorder:
     state: arrays.TrainState,
     steps: int,
     console: rich_console.Console,
+    evaluate: Callable[[Any], Mapping[str, float]],
   ):
-    """Opens the stage's files; `self.state` is where to go on from."""
+    """Opens the stage's files; `self.state` is where to go on from.
+
+    `evaluate` gives a policy's metrics on held-out problems.
+    """
+    self._evaluate = evaluate
     self._settings = settings
     self._directory = directory
     self._steps = steps
@@ -101,6 +106,9 @@ class StageRecorder:
     )
     values |= {'beta2': float(state.beta2), 'skipped': int(state.skipped)}
     values |= self._speed(trajectory)
+    every = self._settings.eval_every
+    if every and done % every == 0:
+      values |= self._evaluate(state.params)
     self._selection.append(values[_SELECTION])
     self._no_spread.append(values[_NO_SPREAD])
     self._metrics.write(done, values)

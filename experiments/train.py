@@ -6,6 +6,7 @@ the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import functools
 import logging
 import sys
 from typing import Any
@@ -128,7 +129,12 @@ def train_stage(
 
   state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
   with stage_recorder.StageRecorder(
-    settings, directory, state, steps, console
+    settings,
+    directory,
+    state,
+    steps,
+    console,
+    functools.partial(outcome.held_out_metrics, settings, parts, grader),
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
