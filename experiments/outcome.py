@@ -1,6 +1,6 @@
 """What came of a run: results.json, the table, the curves, transcripts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import json
 from typing import Any
 
@@ -149,44 +149,58 @@ def report(
     transcripts.print_episodes(
       console, _telling_episodes(run.stage(name)), _NAMES.get(name, name)
     )
-  records = [
-    record
-    for name in names
-    for record in files.read_lines(run.stage(name).metrics)
-  ]
-  if records:
-    evaluations = [
-      {
-        'stage': name,
-        'step': settings_lib.stage_steps(settings, name),
-        **results[name],
-      }
-      for name in names
-    ]
-    evaluations += [
-      {
-        name.removeprefix(_HELD_OUT): value
-        for name, value in record.items()
-        if name in ('stage', 'step') or name.startswith(_HELD_OUT)
-      }
-      for record in records
-      if f'{_HELD_OUT}acc_t1' in record
-    ]
-    if 'base' in results:
-      evaluations.insert(0, {'stage': names[0], 'step': 0, **results['base']})
-    plots.learning_curves(
-      records,
-      run.curves,
-      evaluations=evaluations,
-      evaluation_label='held-out, greedy',
-      title=f'{settings.preset}: accuracy of each turn',
-    )
+  _draw_curves(settings, run, results)
   console.print(
     tables.console_table(
       {_NAMES.get(name, name): summary for name, summary in results.items()}
     )
   )
   _print_places(run, names, console)
+
+
+def _draw_curves(
+  settings: settings_lib.Settings,
+  run: run_directory.RunDirectory,
+  results: Mapping[str, Any],
+) -> None:
+  """Draws every stage that has made an update, if there is one."""
+  names = list(results)
+  records = {
+    name: list(files.read_lines(run.stage(name).metrics))
+    for name in names
+    if name != 'base'
+  }
+  drawn = [name for name in names if records.get(name)]
+  if not drawn:
+    return
+  evaluations = [
+    {
+      'stage': name,
+      'step': settings_lib.stage_steps(settings, name),
+      **results[name],
+    }
+    for name in drawn
+  ]
+  before = names[: names.index(drawn[0])]
+  if before:
+    evaluations.insert(0, {'stage': drawn[0], 'step': 0, **results[before[-1]]})
+  everything = [record for name in drawn for record in records[name]]
+  evaluations += [
+    {
+      name.removeprefix(_HELD_OUT): value
+      for name, value in record.items()
+      if name in ('stage', 'step') or name.startswith(_HELD_OUT)
+    }
+    for record in everything
+    if f'{_HELD_OUT}acc_t1' in record
+  ]
+  plots.learning_curves(
+    everything,
+    run.curves,
+    evaluations=evaluations,
+    evaluation_label='held-out, greedy',
+    title=f'{settings.preset}: accuracy of each turn',
+  )
 
 
 def _telling_episodes(
