@@ -1,6 +1,7 @@
 """The base policy of a model that starts from nothing."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import functools
 from typing import Any
 
@@ -52,10 +53,12 @@ def pretrain(
     if not (restored or steps):
       checkpoints.save(0, state)
     first = int(state.step)
-    log = loggers.MetricsLog(directory, first)
-    with progress.stage(
-      console, directory.name, steps, done=first, every=100
-    ) as shown:
+    with (
+      contextlib.closing(loggers.MetricsLog(directory, first)) as log,
+      progress.stage(
+        console, directory.name, steps, done=first, every=100
+      ) as shown,
+    ):
       for step in range(first, steps):
         rows, learnt = _examples(settings, parts, step)
         state, metrics = train_step(state, rows, learnt)
@@ -68,7 +71,6 @@ def pretrain(
           checkpoints.save(done, state)
         if stop.is_requested:
           break
-    log.close()
   if int(state.step) == steps:
     directory.mark_finished(steps)
   return state.params
