@@ -1,12 +1,15 @@
 """From settings to the parts of a run: task, tokenizer, model, sampler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import hashlib
 import logging
 import pathlib
+from typing import Any
 
 import numpy as np
+import optax
 
 from experiments import run_directory
 from experiments import settings as settings_lib
@@ -16,6 +19,8 @@ from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
 _TOKENIZER_PROBLEMS = 300
@@ -35,6 +40,21 @@ class Parts:
   task: types.Task
   sampler: episodes.EpisodeSampler
   config: model_config.ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """The compiled programs that learn, the same for all stages.
+
+  Attributes:
+    optimizer: of `training.optimizer`.
+    train_step: of `training.step.make_train_step`.
+    reference_logprobs: of `training.step.make_reference_logprobs`.
+  """
+
+  optimizer: optax.GradientTransformation
+  train_step: Callable[..., Any]
+  reference_logprobs: Callable[..., Any]
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
@@ -92,6 +112,51 @@ def assemble(
   return Parts(task, sampler, config)
 
 
+def make_update(
+  settings: settings_lib.Settings, config: model_config.ModelConfig
+) -> Update:
+  """The programs of these settings; asked again, the same ones."""
+  return _make_update(
+    config,
+    learning_rate=settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    kl=settings.kl,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    temperature=settings.temperature,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+  )
+
+
+@functools.cache
+def _make_update(
+  config,
+  *,
+  learning_rate,
+  max_grad_norm,
+  kl,
+  micro_batches,
+  temperature,
+  attempt_tokens,
+):
+  # Cached because jit compiles once for each function object: Stage II then
+  # runs the program that Stage I compiled.
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  train_step = step_lib.make_train_step(
+    config,
+    optimizer,
+    kl=kl,
+    micro_batches=micro_batches,
+    temperature=temperature,
+    attempt_tokens=attempt_tokens,
+  )
+  reference_logprobs = step_lib.make_reference_logprobs(
+    config, temperature=temperature
+  )
+  return Update(optimizer, train_step, reference_logprobs)
+
+
 def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
   texts = (
     f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
@@ -99,7 +164,10 @@ def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
   )
   # Sentencepiece learns from lines.
   lines = [line for text in texts for line in text.splitlines()]
-  tokenizer_lib.train(lines, path, _TOKENIZER_PIECES)
+  # A killed run must not leave half a tokenizer under the final name.
+  temporary = path.with_name(f'.{path.name}.tmp')
+  tokenizer_lib.train(lines, temporary, _TOKENIZER_PIECES)
+  temporary.replace(path)
 
 
 def _keep_fitting(task, chat_format, most_tokens):

@@ -4,7 +4,9 @@
 the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import contextlib
+import functools
 import logging
 import sys
 from typing import Any
@@ -29,7 +31,6 @@ from score_jax.algorithm import rewards as rewards_lib
 from score_jax.evaluation import evaluate
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import batches
-from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
 
@@ -66,23 +67,45 @@ def train(
   run.begin(settings, data)
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
-  grader = parts.task.make_grader()
-  try:
-    base = policy = policies.base_policy(settings, parts, run, console, stop)
-    for name, stage in plan.items():
-      outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
-      if stop.is_requested:
-        return
-      policy = train_stage(
-        settings, parts, run.stage(name), stage, policy, base, grader, console,
-        stop,
-      )  # fmt: skip
-      if stop.is_requested:
-        return
-      outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
-  finally:
-    grader.close()
-  outcome.report(settings, run, console)
+  if outcome.is_complete(settings, parts, run, plan):
+    console.print(f'{run.path} is finished: there is nothing left to do.')
+  else:
+    with contextlib.closing(parts.task.make_grader()) as grader:
+      make_policies(settings, parts, run, plan, grader, console, stop)
+  if not stop.is_requested:
+    outcome.report(settings, run, console)
+
+
+def make_policies(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Mapping[str, stages.Stage],
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> None:
+  """Makes and evaluates each policy of the plan, the base first."""
+  base = policy = policies.base_policy(settings, parts, run, console, stop)
+  if stop.is_requested:
+    return
+  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
+  for name, stage in plan.items():
+    if stop.is_requested:
+      return
+    if not run.stage(name).is_finished(
+      settings_lib.stage_steps(settings, name)
+    ):
+      outcome.forget(run, name)
+    # Every Stage I is held to the policy that it starts from.
+    reference = policy if name.startswith('stage1') else base
+    policy = train_stage(
+      settings, parts, run.stage(name), stage, policy, reference, grader,
+      console, stop,
+    )  # fmt: skip
+    if stop.is_requested:
+      return
+    outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
 
 
 def train_stage(
@@ -99,26 +122,19 @@ def train_stage(
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   steps = settings_lib.stage_steps(settings, directory.name)
   turns, samples = stage.turns, settings.samples_per_problem
-  optimizer = optimizer_lib.make_optimizer(
-    settings.learning_rate, max_grad_norm=settings.max_grad_norm
-  )
-  train_step = step_lib.make_train_step(
-    parts.config,
-    optimizer,
-    kl=settings.kl,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-    temperature=settings.temperature,
-    attempt_tokens=sum(parts.sampler.limits[:turns]),
-  )
-  reference_logprobs = step_lib.make_reference_logprobs(
-    parts.config, temperature=settings.temperature
-  )
+  is_adaptive = settings.adaptive_beta2 and directory.name.startswith('stage1')
+  update = assembly.make_update(settings, parts.config)
   reference_view = engine.rollout_view(reference)
   sampler, task = parts.sampler, parts.task
 
-  state = step_lib.init_state(policy, optimizer, beta2=settings.beta2)
+  state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
   with stage_recorder.StageRecorder(
-    settings, directory, state, steps, console
+    settings,
+    directory,
+    state,
+    steps,
+    console,
+    functools.partial(outcome.held_out_metrics, settings, parts, grader),
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
@@ -153,7 +169,7 @@ def train_stage(
       score, graded = evaluate.score_arrays(verdicts)
       recorder.mark('grade')
       current = stage
-      if settings.adaptive_beta2:
+      if is_adaptive:
         current = adaptive.with_beta2(stage, state.beta2)
       rewards, valid = rewards_lib.shape_rewards(score, graded, current)
       in_objective = current
@@ -161,7 +177,7 @@ def train_stage(
         rewards = rewards_lib.kl_in_reward(
           rewards,
           trajectory.logprobs,
-          reference_logprobs(reference, trajectory),
+          update.reference_logprobs(reference, trajectory),
           trajectory.turn,
           current,
         )
@@ -171,7 +187,7 @@ def train_stage(
       )
 
       # Learn: one update from these episodes.
-      state, metrics = train_step(
+      state, metrics = update.train_step(
         state,
         reference,
         arrays.TrainBatch(trajectory, advantages),
@@ -179,7 +195,7 @@ def train_stage(
         in_objective,
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
-      if settings.adaptive_beta2:
+      if is_adaptive:
         state = policies.adapt(state, metrics, turns)
       recorder.end_step(
         state, metrics, trajectory, rows, attempts, verdicts, stage

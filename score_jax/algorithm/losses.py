@@ -54,7 +54,7 @@ def _kl_forward(policy_logits, reference_logits):
 
 
 def _kl_backward(residuals, cotangent):
-  """d KL / d logit_v = pi(v) * (log pi(v) - log pi_ref(v) - KL)."""
+  """Slope in logit v: pi(v) * (log pi(v) - log pi_ref(v) - KL)."""
   probability, ratio, kl = residuals
   slope = probability * (ratio - kl[..., None])
   return cotangent[..., None] * slope, jnp.zeros_like(ratio)

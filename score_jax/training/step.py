@@ -30,15 +30,25 @@ def init_state(
   """The state at the start of a stage.
 
   It owns a copy of the parameters: updates donate their buffers, which the
-  reference policy may share.
+  reference policy may share. Everything is committed to the parameters'
+  devices, scalars to all of them, as the states that a checkpoint or an update
+  returns are: jit would compile once more for a state that is not.
   """
   params = jax.tree.map(jnp.copy, params)
-  return arrays.TrainState(
+  sharding = jax.tree.leaves(params)[0].sharding
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    sharding = jax.sharding.NamedSharding(
+      sharding.mesh, jax.sharding.PartitionSpec()
+    )
+  state = arrays.TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=optimizer.init(params),
     beta2=jnp.float32(beta2),
     skipped=jnp.int32(0),
+  )
+  return jax.tree.map(
+    lambda x: jax.device_put(x, x.sharding if x.ndim else sharding), state
   )
 
 
