@@ -160,7 +160,7 @@ def given_first_attempts(
   if not count or not stage.startswith('stage2'):
     return None
   drawn = sampler.sample(
-    base,
+    engine.rollout_view(base),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,
@@ -182,18 +182,38 @@ def given_first_attempts(
   )
 
 
-def adapt(
-  state: arrays.TrainState, metrics: Mapping[str, Any], turns: int
-) -> arrays.TrainState:
-  """The state with beta2 moved towards its balance."""
+def stage_now(
+  settings: settings_lib.Settings,
+  name: str,
+  stage: stages.Stage,
+  state: arrays.TrainState,
+) -> stages.Stage:
+  """The stage with the coefficients of this step."""
+  if not _is_adaptive(settings, name):
+    return stage
+  return adaptive.with_beta2(stage, state.beta2)
 
-  def mean(name):
-    total, count = metrics[name]
+
+def adapt(
+  settings: settings_lib.Settings,
+  name: str,
+  state: arrays.TrainState,
+  metrics: Mapping[str, Any],
+) -> arrays.TrainState:
+  """The state with beta2 moved towards its balance, where it adapts."""
+  if not _is_adaptive(settings, name):
+    return state
+  turns = max(int(key[-1]) for key in metrics if key.startswith('kl/turn'))
+
+  def mean(metric):
+    total, count = metrics[metric]
     return total / jnp.maximum(count, 1)
 
   beta2 = adaptive.adapt_beta2(
-    state.beta2,
-    mean('kl/turn1'),
-    mean(f'advantage_magnitude/turn{turns}'),
+    state.beta2, mean('kl/turn1'), mean(f'advantage_magnitude/turn{turns}')
   )
   return state.replace(beta2=beta2)
+
+
+def _is_adaptive(settings: settings_lib.Settings, name: str) -> bool:
+  return settings.adaptive_beta2 and name.startswith('stage1')

@@ -11,6 +11,8 @@ import logging
 import sys
 from typing import Any
 
+import jax
+import numpy as np
 from rich import console as rich_console
 
 from experiments import (
@@ -25,9 +27,9 @@ from experiments import (
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
-from score_jax.algorithm import adaptive, stages
 from score_jax.algorithm import advantages as advantages_lib
 from score_jax.algorithm import rewards as rewards_lib
+from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import batches
@@ -121,82 +123,56 @@ def train_stage(
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   steps = settings_lib.stage_steps(settings, directory.name)
-  turns, samples = stage.turns, settings.samples_per_problem
-  is_adaptive = settings.adaptive_beta2 and directory.name.startswith('stage1')
+  samples = settings.samples_per_problem
   update = assembly.make_update(settings, parts.config)
-  reference_view = engine.rollout_view(reference)
-  sampler, task = parts.sampler, parts.task
-
+  sampler, train = parts.sampler, parts.task.train
+  evaluate_held_out = functools.partial(
+    outcome.held_out_metrics, settings, parts, grader
+  )
   state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
   with stage_recorder.StageRecorder(
-    settings,
-    directory,
-    state,
-    steps,
-    console,
-    functools.partial(outcome.held_out_metrics, settings, parts, grader),
+    settings, directory, state, steps, console, evaluate_held_out
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
       recorder.begin_step()
       indices = batches.batch_indices(
-        len(task.train),
-        settings.problems_per_step,
-        seed=settings.seed,
-        step=step,
+        len(train), settings.problems_per_step, seed=settings.seed, step=step
       )
-      problems = [task.train[i] for i in indices]
+      problems = [train[i] for i in indices]
 
       # Act: K attempts of each of G samples.
-      given = policies.given_first_attempts(
-        settings, sampler, reference_view, problems, directory.name, turns
-      )
       trajectory = sampler.sample(
         engine.rollout_view(state.params),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
-        turns=turns,
+        turns=stage.turns,
         temperature=settings.temperature,
-        given=given,
+        given=policies.given_first_attempts(
+          settings, sampler, reference, problems, directory.name, stage.turns
+        ),
       )
       attempts = sampler.attempts(trajectory)
       recorder.mark('rollout')
 
-      # Judge: scores [B, K], rewards shaped by the stage, advantages.
+      # Judge: what the grader says of every attempt.
       rows = [problem for problem in problems for _ in range(samples)]
       verdicts = evaluate.judge(grader, rows, attempts)
       score, graded = evaluate.score_arrays(verdicts)
       recorder.mark('grade')
-      current = stage
-      if is_adaptive:
-        current = adaptive.with_beta2(stage, state.beta2)
-      rewards, valid = rewards_lib.shape_rewards(score, graded, current)
-      in_objective = current
-      if settings.kl == 'reward':
-        rewards = rewards_lib.kl_in_reward(
-          rewards,
-          trajectory.logprobs,
-          update.reference_logprobs(reference, trajectory),
-          trajectory.turn,
-          current,
-        )
-        in_objective = rewards_lib.without_kl(current)
-      advantages = advantages_lib.leave_one_out(
-        rewards, valid & trajectory.sampled, samples
-      )
 
-      # Learn: one update from these episodes.
+      # Learn: each attempt is credited with its own shaped reward.
+      current = policies.stage_now(settings, directory.name, stage, state)
+      advantages, objective = credit(
+        settings, update, current, reference, trajectory, score, graded
+      )
+      batch = arrays.TrainBatch(trajectory, advantages)
       state, metrics = update.train_step(
-        state,
-        reference,
-        arrays.TrainBatch(trajectory, advantages),
-        trajectory.sampled & graded,
-        in_objective,
+        state, reference, batch, trajectory.sampled & graded, objective
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
-      if is_adaptive:
-        state = policies.adapt(state, metrics, turns)
+      state = policies.adapt(settings, directory.name, state, metrics)
       recorder.end_step(
         state, metrics, trajectory, rows, attempts, verdicts, stage
       )
@@ -204,6 +180,33 @@ def train_stage(
         recorder.save(state)
         return state.params
     return recorder.chosen_policy()
+
+
+def credit(
+  settings: settings_lib.Settings,
+  update: assembly.Update,
+  stage: stages.Stage,
+  reference: Any,
+  trajectory: arrays.Trajectory,
+  score: np.ndarray,
+  graded: np.ndarray,
+) -> tuple[jax.Array, stages.Stage]:
+  """Advantages f32 [B, K], and the stage whose KL the loss still has to add."""
+  rewards, valid = rewards_lib.shape_rewards(score, graded, stage)
+  objective = stage
+  if settings.kl == 'reward':
+    rewards = rewards_lib.kl_in_reward(
+      rewards,
+      trajectory.logprobs,
+      update.reference_logprobs(reference, trajectory),
+      trajectory.turn,
+      stage,
+    )
+    objective = rewards_lib.without_kl(stage)
+  advantages = advantages_lib.leave_one_out(
+    rewards, valid & trajectory.sampled, settings.samples_per_problem
+  )
+  return advantages, objective
 
 
 if __name__ == '__main__':
