@@ -1,4 +1,4 @@
-"""Which problems a step trains on: a pure function, so nothing to checkpoint."""
+"""Which problems a step trains on: a pure function, with no state to keep."""
 
 import numpy as np
 

@@ -1,0 +1,144 @@
+"""From the command line to settings: the preset first, then the flags over it.
+
+What is wrong is refused with exit code 2 and a suggestion, before jax is
+imported. `parse` does the same for the other programs of this floor.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+import sys
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from experiments import presets, validation
+from experiments import settings as settings_lib
+
+T = TypeVar('T')
+
+
+def preset_names() -> list[str]:
+  """Names of the files in experiments/presets."""
+  return sorted(m.name for m in pkgutil.iter_modules(presets.__path__))
+
+
+def load_preset(name: str) -> tuple[settings_lib.Settings, str]:
+  """A preset's settings and the document that it is.
+
+  Raises:
+    ValueError: there is no such preset.
+  """
+  names = preset_names()
+  if name not in names:
+    raise ValueError(
+      f'there is no preset {name!r}{_suggest(name, names)}; '
+      f'there are: {", ".join(names)}'
+    )
+  module = importlib.import_module(f'{presets.__name__}.{name}')
+  return dataclasses.replace(module.SETTINGS, preset=name), module.__doc__
+
+
+def parse_settings(
+  arguments: Sequence[str] | None = None, *, program: str = 'experiments.train'
+) -> settings_lib.Settings:
+  """Settings from the command line; exits with code 2 where it is wrong."""
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  try:
+    name = _value_of('--preset', arguments) or settings_lib.Settings.preset
+    default, document = load_preset(name)
+  except ValueError as error:
+    refuse(str(error))
+  parsed = parse(
+    settings_lib.Settings,
+    arguments,
+    default=default,
+    program=program,
+    document=f'Preset {name!r}. {document}',
+  )
+  mistakes = validation.find_mistakes(parsed)
+  if mistakes:
+    refuse('\n       '.join(mistakes))
+  return parsed
+
+
+def parse(
+  cls: type[T],
+  arguments: Sequence[str] | None = None,
+  *,
+  default: T | None = None,
+  program: str,
+  document: str,
+) -> T:
+  """A record from the command line, one flag a field.
+
+  Args:
+    cls: a dataclass; every field needs a default unless `default` is given.
+    arguments: the command line, by default the program's own.
+    default: what flags that are not given leave as it is.
+    program: module name, for `python -m ...` in messages.
+    document: what `--help` says above the flags.
+  """
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  default = cls() if default is None else default
+  mistake = _find_mistake(arguments, settings_lib.flatten(default))
+  if mistake:
+    refuse(f'{mistake}\n       all flags: python -m {program} --help')
+  return tyro.cli(
+    cls,
+    default=default,
+    args=arguments,
+    prog=f'python -m {program}',
+    description=document,
+  )
+
+
+def refuse(message: str) -> NoReturn:
+  """Prints an error and exits with code 2."""
+  print(f'error: {message}', file=sys.stderr)
+  raise SystemExit(2)
+
+
+def _find_mistake(arguments: Sequence[str], defaults: dict) -> str | None:
+  """What is wrong with the names of the flags, or None."""
+  switches = {
+    settings_lib.flag(name)
+    for name, value in defaults.items()
+    if isinstance(value, bool)
+  }
+  known = {settings_lib.flag(name) for name in defaults} | {'--help'}
+  known |= {'--no-' + name.removeprefix('--') for name in switches}
+  for argument in arguments:
+    name, is_joined, _ = argument.partition('=')
+    name = name.replace('_', '-')
+    if not argument.startswith('--'):
+      continue
+    if name not in known:
+      return f'there is no flag {name}{_suggest(name, known)}'
+    if is_joined and name in switches:
+      return (
+        f'{name} takes no value: write {name}, or '
+        f'--no-{name.removeprefix("--")} for the opposite'
+      )
+  return None
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+  """The known names that are closest, as a question; nothing if all are far."""
+  close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+  likeness = [difflib.SequenceMatcher(None, name, c).ratio() for c in close]
+  best = [c for c, r in zip(close, likeness) if r == likeness[0]]
+  return f' (did you mean {" or ".join(sorted(best))}?)' if best else ''
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+  """The last value that a flag is given, or None."""
+  value = None
+  for i, argument in enumerate(arguments):
+    if argument.startswith(flag + '='):
+      value = argument.partition('=')[2]
+    elif argument == flag and i + 1 < len(arguments):
+      value = arguments[i + 1]
+  return value

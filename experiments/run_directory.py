@@ -1,0 +1,268 @@
+"""A run on disk: what it was asked, where its parts are, who is writing it.
+
+config.json has the resolved settings, versions and data digests; base/, stage1/
+and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
+metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
+curves.png say what came of it.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+import socket
+from typing import Any
+
+from experiments import files
+from experiments import settings as settings_lib
+
+_LOGGER = logging.getLogger(__name__)
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class RunError(RuntimeError):
+  """The directory cannot be used as asked; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageDirectory:
+  """One stage's part of a run: `base`, `stage1`, `stage2`, `stage1a`, ...."""
+
+  path: pathlib.Path
+
+  @property
+  def name(self) -> str:
+    """The stage's name."""
+    return self.path.name
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """For score_jax.training.checkpoints."""
+    return self.path / 'checkpoints'
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """One JSON record a step."""
+    return self.path / 'metrics.jsonl'
+
+  @property
+  def samples(self) -> pathlib.Path:
+    """One JSON record an episode."""
+    return self.path / 'samples.jsonl'
+
+  @property
+  def tensorboard(self) -> pathlib.Path:
+    """Event files."""
+    return self.path / 'tensorboard'
+
+  def has_begun(self) -> bool:
+    """Whether anything was saved."""
+    return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
+  def is_finished(self, steps: int) -> bool:
+    """Whether all of `steps` updates were made and their policy chosen."""
+    return self._finished_steps() >= steps
+
+  def mark_finished(self, steps: int) -> None:
+    """Notes that all updates were made, after the last checkpoint."""
+    files.write_json(self._marker, {'steps': steps})
+
+  def rewind(self, step: int) -> None:
+    """Drops metrics and samples of later updates than the `step`-th."""
+    files.truncate_lines(self.metrics, step)
+    files.truncate_lines(self.samples, step)
+
+  @property
+  def _marker(self) -> pathlib.Path:
+    return self.path / 'finished.json'
+
+  def _finished_steps(self) -> int:
+    try:
+      return json.loads(self._marker.read_text())['steps']
+    except FileNotFoundError:
+      return -1
+
+
+class RunDirectory:
+  """The directory of a run. Opening one changes nothing on disk."""
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = pathlib.Path(path)
+    self.config = self.path / 'config.json'
+    self.results = self.path / 'results.json'
+    self.report = self.path / 'report.html'
+    self.curves = self.path / 'curves.png'
+
+  def stage(self, name: str) -> StageDirectory:
+    """A stage's directory, there or not."""
+    return StageDirectory(self.path / name)
+
+  @contextlib.contextmanager
+  def lock(self) -> Iterator[None]:
+    """Keeps other trainers out while it is held.
+
+    The operating system holds the lock for the process, so that a killed
+    trainer leaves none behind.
+
+    Raises:
+      RunError: another process holds it; says which.
+    """
+    self.path.mkdir(parents=True, exist_ok=True)
+    with (self.path / 'lock').open('a+') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        file.seek(0)
+        raise RunError(
+          f'{self.path} is being written by {file.read().strip()}; wait for '
+          'it, stop it, or choose another --run-dir'
+        ) from None
+      except OSError as error:
+        _LOGGER.warning(
+          'no lock on this file system (%s): see to it yourself that no other '
+          'trainer writes to %s', error, self.path
+        )  # fmt: skip
+      file.truncate(0)
+      file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+      file.flush()
+      yield
+      file.truncate(0)
+
+  def begin(
+    self, settings: settings_lib.Settings, data: Mapping[str, str]
+  ) -> bool:
+    """Writes config.json, or checks that the run there is this one.
+
+    Args:
+      settings: of this run.
+      data: digests of what is trained and evaluated on, by name.
+
+    Returns:
+      Whether a run is continued.
+
+    Raises:
+      RunError: the run there was started with other settings or other data,
+        or the directory holds something else.
+    """
+    config = {
+      'settings': dataclasses.asdict(settings),
+      'versions': versions(),
+      'data': dict(data),
+    }
+    is_continued = self.config.exists()
+    if is_continued:
+      self._check_same(settings, config)
+    else:
+      self._check_unused()
+    files.write_json(self.config, config)
+    return is_continued
+
+  def read_settings(self) -> settings_lib.Settings:
+    """The settings of the run that is there.
+
+    Raises:
+      RunError: there is none.
+    """
+    record = self._read_config()['settings']
+    try:
+      return settings_lib.from_record(record)
+    except ValueError as error:
+      raise RunError(f'{self.config}: {error}') from error
+
+  def _read_config(self) -> dict[str, Any]:
+    try:
+      config = json.loads(self.config.read_text())
+      return {key: config[key] for key in ('settings', 'versions', 'data')}
+    except FileNotFoundError:
+      raise RunError(
+        f'{self.path} holds no run (no config.json); make one with: python -m '
+        f'experiments.train --run-dir={self.path}'
+      ) from None
+    except (json.JSONDecodeError, KeyError) as error:
+      raise RunError(
+        f'{self.config} cannot be read ({error!r}); restore it, or choose '
+        'another --run-dir'
+      ) from error
+
+  def _check_same(
+    self, settings: settings_lib.Settings, config: Mapping[str, Any]
+  ) -> None:
+    there = self._read_config()
+    free = set(settings_lib.FREE)
+    if not self.stage('stage2').has_begun():
+      # Stage I may still be made longer: nothing was built on its policy.
+      free.add('steps_stage1')
+    differences = _differences(
+      settings_lib.flatten(self.read_settings()),
+      settings_lib.flatten(settings),
+      free,
+    )
+    if differences:
+      raise RunError(
+        f'{self.path} was started with other settings:\n  '
+        + '\n  '.join(
+          f'{name}: {a} there, {b} here' for name, a, b in differences
+        )
+        + '\ncontinue it with '
+        + ' '.join(_as_flag(name, a) for name, a, _ in differences)
+        + ', or start another run with --run-dir=DIR'
+      )
+    for name in sorted(there['data'].keys() | config['data'].keys()):
+      if there['data'].get(name) != config['data'].get(name):
+        raise RunError(
+          f'{self.path} was started with other data: {name} has digest '
+          f'{there["data"].get(name)} there, {config["data"].get(name)} here; '
+          'restore the data, or start another run with --run-dir=DIR'
+        )
+    for name, version in there['versions'].items():
+      if config['versions'].get(name) != version:
+        _LOGGER.warning(
+          '%s was %s when this run was started and is %s now: results may '
+          'differ in their last bits',
+          name,
+          version,
+          config['versions'].get(name),
+        )
+
+  def _check_unused(self) -> None:
+    contents = [
+      path.name
+      for path in (self.path.iterdir() if self.path.exists() else ())
+      if path.name != 'lock' and not path.name.startswith('.')
+    ]
+    if contents:
+      raise RunError(
+        f'{self.path} holds no run (no config.json) but is not empty '
+        f'({", ".join(sorted(contents)[:3])}, ...); choose another --run-dir'
+      )
+
+
+def versions() -> dict[str, str]:
+  """Versions of what results depend on."""
+  return {
+    'python': platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def _differences(
+  there: Mapping[str, Any], here: Mapping[str, Any], free: set[str]
+) -> list[tuple[str, Any, Any]]:
+  """Flags whose values differ and matter, with both values."""
+  return [
+    (settings_lib.flag(name), there[name], here[name])
+    for name in here
+    if name not in free and there[name] != here[name]
+  ]
+
+
+def _as_flag(name: str, value: Any) -> str:
+  if isinstance(value, bool):
+    return name if value else '--no-' + name.removeprefix('--')
+  return f'{name}={value}'

@@ -1,0 +1,228 @@
+"""Every setting of a run: name, type, default, unit.
+
+The field names are the flags (`problems_per_step` is `--problems-per-step`),
+the text below a field is the flag's help. Defaults are the paper's for MATH
+where it states them (arXiv:2409.12917v2, table 5); presets replace them. This
+module imports no jax, so that a wrong flag is refused at once. Below
+`experiments/` nobody reads it: functions take the values that they need.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """The transformer that a run makes from scratch."""
+
+  layers: int = 2
+  """Number of transformer layers."""
+  width: int = 64
+  """Size of the residual stream."""
+  heads: int = 4
+  """Query heads of a layer."""
+  kv_heads: int = 4
+  """Key and value heads of a layer; divides --model.heads."""
+  head_dim: int = 16
+  """Size of a head; even, because rotary embeddings turn pairs."""
+  ffw: int = 256
+  """Hidden size of the feed-forward block."""
+  rope_base: float = 100.0
+  """Base of the rotary embeddings' wavelengths."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+  """How the base policy is made, from nothing."""
+
+  steps: int = 1600
+  """Updates."""
+  rows: int = 64
+  """Sequences of an update."""
+  learning_rate: float = 2e-3
+  """Adam's largest step size: warmed up, then a cosine down to a 20th."""
+  copy_share: float = 0.6
+  """Share of hard sums whose second attempt copies the first, in [0, 1].
+  The less, the more latent ability to correct."""
+  easy_nines: float = 0.4
+  """Largest share of columns that add up to 9 among easy sums."""
+  easy_right: float = 0.9
+  """Share of easy sums whose first attempt is right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+  """The embedded task: sums whose carries ripple."""
+
+  digits: int = 12
+  """Digits of each of the two numbers."""
+  nines: float = 0.75
+  """Probability that a column adds up to 9, and so passes a carry on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """One run of SCoRe."""
+
+  preset: str = 'tiny'
+  """A file in experiments/presets; its settings are the defaults."""
+  run_dir: str | None = None
+  """Directory of the run; a run found there is continued. None: runs/PRESET."""
+  stage: Literal['1', '2', 'all'] = 'all'
+  """What to run; 2 starts from the run directory's Stage I policy."""
+  method: Literal['score', 'single_turn', 'multi_turn'] = 'score'
+  """SCoRe's two stages; or, for comparison, as many updates of RL on the first
+  attempt alone, or on both attempts without stages and bonus."""
+  seed: int = 0
+  """Seed of everything random, 0 to 2**31 - 1."""
+  dry_run: bool = False
+  """Print the settings beside the paper's, and stop."""
+
+  task: Literal['arithmetic', 'gsm8k', 'math', 'mbpp', 'records'] = 'arithmetic'
+  """What is asked; all but arithmetic are read from --data-dir."""
+  data_dir: str | None = None
+  """Directory of the task's data set."""
+  turns: int = 2
+  """Attempts at each problem."""
+  max_prompt_tokens: int = 512
+  """Longest prompt, in tokens; longer problems are left out."""
+  max_attempt_tokens: int = 512
+  """Longest attempt, in tokens; graded as it stands when cut off."""
+  temperature: float = 1.0
+  """Sampling temperature of training."""
+  given_attempts_share: float = 0.0
+  """Share of Stage II's rows with a first attempt of the base policy's, in
+  [0, 1): taken from a pool, not sampled."""
+
+  steps_stage1: int = 1500
+  """Updates of Stage I."""
+  steps_stage2: int = 1500
+  """Updates of Stage II."""
+  problems_per_step: int = 64
+  """Problems of an update."""
+  samples_per_problem: int = 8
+  """Episodes of each problem, at least 2: the others are one's baseline."""
+  micro_batch: int | None = None
+  """Rows (problems x samples) whose gradient is computed at once; None: all.
+  Fewer need less memory, and change nothing but rounding."""
+  learning_rate: float = 5e-6
+  """Adam's step size, constant."""
+  max_grad_norm: float = 1.0
+  """Global norm that gradients are clipped to."""
+
+  alpha: float = 10.0
+  """Stage II's bonus: alpha x (score of attempt 2 - score of attempt 1)."""
+  normalize_bonus: bool = False
+  """Divide a turn's advantage by 1 + its bonus weight.
+  One learning rate then suits both stages."""
+  beta1: float = 0.01
+  """KL coefficient of both turns in both stages, reward per nat."""
+  beta2: float = 0.1
+  """Further KL coefficient of turn 1 in Stage I, reward per nat."""
+  adaptive_beta2: bool = False
+  """Adapt beta2, from --beta2 on, to balance KL and objective."""
+  kl: Literal['exact', 'reward', 'k3'] = 'exact'
+  """KL to the reference: exact (over the vocabulary, in the loss), reward
+  (sampled, taken off the reward) or k3 (sampled, in the loss)."""
+  discount: float = 0.0
+  """Share of the next turn's return that a turn is credited with, in [0, 1]."""
+
+  checkpoint_every: int = 50
+  """Steps between checkpoints; a stage's last step always has one."""
+  checkpoint_selection: Literal['best', 'last'] = 'best'
+  """Policy of a stage that goes on: best (by training reward) or last."""
+  log_samples_every: int = 10
+  """Steps between printed episodes; 0: none."""
+  eval_every: int = 0
+  """Steps between evaluations on held-out problems; 0: at the end only."""
+  eval_problems: int = 500
+  """Held-out problems of an evaluation."""
+
+  model: Model = Model()
+  pretrain: Pretraining = Pretraining()
+  arithmetic: Arithmetic = Arithmetic()
+
+  @property
+  def directory(self) -> pathlib.Path:
+    """The run's directory."""
+    return pathlib.Path(self.run_dir or f'runs/{self.preset}')
+
+  @property
+  def rows(self) -> int:
+    """Episodes of an update, B = N * G."""
+    return self.problems_per_step * self.samples_per_problem
+
+
+# What a run may be continued with another value of, because no update depends
+# on it. `micro_batch` changes rounding, `steps_stage2` only where the run ends
+# (the learning rate is constant), `eval_problems` only what is measured.
+FREE = frozenset(
+  {
+    'checkpoint_every',
+    'data_dir',
+    'dry_run',
+    'eval_every',
+    'eval_problems',
+    'log_samples_every',
+    'micro_batch',
+    'preset',
+    'run_dir',
+    'stage',
+    'steps_stage2',
+  }
+)
+
+
+def stage_steps(settings: Settings, name: str) -> int:
+  """Updates of a stage; the Stages I of a longer episode share theirs."""
+  if name.startswith('stage1'):
+    return settings.steps_stage1
+  if name == 'stage2':
+    return settings.steps_stage2
+  return settings.steps_stage1 + settings.steps_stage2
+
+
+def flag(name: str) -> str:
+  """The flag of a field: `beta1` -> `--beta1`, `model.kv_heads` -> ...."""
+  return '--' + name.replace('_', '-')
+
+
+def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
+  """Dotted field names to values, nested records taken apart."""
+  flat = {}
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    if dataclasses.is_dataclass(value):
+      flat |= flatten(value, f'{prefix}{field.name}.')
+    else:
+      flat[prefix + field.name] = value
+  return flat
+
+
+def from_record(record: Mapping[str, Any]) -> Settings:
+  """Settings from what `dataclasses.asdict` made of them.
+
+  Raises:
+    ValueError: the record has a setting that this version does not know.
+  """
+  return _from_record(Settings, record)
+
+
+def _from_record(cls: type, record: Mapping[str, Any]) -> Any:
+  types = {field.name: field.type for field in dataclasses.fields(cls)}
+  unknown = sorted(set(record) - set(types))
+  if unknown:
+    raise ValueError(
+      f'settings {unknown} are not known here: the run was written by another '
+      'version of score_jax; use that version, or another --run-dir'
+    )
+  return cls(
+    **{
+      name: _from_record(types[name], value)
+      if dataclasses.is_dataclass(types[name])
+      else value
+      for name, value in record.items()
+    }
+  )

@@ -1,0 +1,110 @@
+"""Impossible settings, found before anything is compiled."""
+
+from collections.abc import Iterator
+import math
+import pathlib
+
+from experiments import settings as settings_lib
+
+MAX_TURNS = 3
+
+
+def find_mistakes(settings: settings_lib.Settings) -> list[str]:
+  """One sentence for each impossible value: the flag, its value, the mend."""
+  values = settings_lib.flatten(settings)
+  return [
+    f'{settings_lib.flag(name)}={values[name]}: {why}'
+    for name, why in (
+      *_ranges(values),
+      *_relations(settings),
+    )
+  ]
+
+
+# Field -> lowest value, highest value, whether the lowest itself is refused.
+_INF = math.inf
+_RANGES = {
+  'seed': (0, 2**31 - 1, False),
+  'turns': (1, MAX_TURNS, False),
+  'max_prompt_tokens': (1, _INF, False),
+  'max_attempt_tokens': (1, _INF, False),
+  'temperature': (0, _INF, True),
+  'given_attempts_share': (0, 1, False),
+  'steps_stage1': (0, _INF, False),
+  'steps_stage2': (0, _INF, False),
+  'problems_per_step': (1, _INF, False),
+  'samples_per_problem': (2, _INF, False),
+  'micro_batch': (1, _INF, False),
+  'learning_rate': (0, _INF, True),
+  'max_grad_norm': (0, _INF, True),
+  'alpha': (0, _INF, False),
+  'beta1': (0, _INF, False),
+  'beta2': (0, _INF, False),
+  'discount': (0, 1, False),
+  'checkpoint_every': (1, _INF, False),
+  'log_samples_every': (0, _INF, False),
+  'eval_every': (0, _INF, False),
+  'eval_problems': (1, _INF, False),
+  'model.layers': (1, _INF, False),
+  'model.width': (1, _INF, False),
+  'model.heads': (1, _INF, False),
+  'model.kv_heads': (1, _INF, False),
+  'model.head_dim': (2, _INF, False),
+  'model.ffw': (1, _INF, False),
+  'model.rope_base': (1, _INF, True),
+  'pretrain.steps': (0, _INF, False),
+  'pretrain.rows': (1, _INF, False),
+  'pretrain.learning_rate': (0, _INF, True),
+  'pretrain.copy_share': (0, 1, False),
+  'arithmetic.digits': (1, 18, False),
+  'arithmetic.nines': (0, 1, False),
+  'pretrain.easy_nines': (0, 1, False),
+  'pretrain.easy_right': (0, 1, False),
+}
+
+
+def _ranges(values: dict) -> Iterator[tuple[str, str]]:
+  for name, (low, high, is_open) in _RANGES.items():
+    value = values[name]
+    if value is None:
+      continue
+    if not math.isfinite(value):
+      yield name, 'must be a finite number'
+    elif value > high:
+      yield name, f'must be at most {high}'
+    elif value < low or (is_open and value == low):
+      yield name, f'must be {"more than" if is_open else "at least"} {low}'
+
+
+def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
+  model, size = settings.model, settings.micro_batch
+  if size and size > 0 and settings.rows % size:
+    yield (
+      'micro_batch',
+      f'must divide the {settings.rows} rows of an update '
+      f'(--problems-per-step times --samples-per-problem); '
+      f'{_nearest_divisor(settings.rows, size)} does',
+    )
+  if model.kv_heads > 0 and model.heads % model.kv_heads:
+    yield 'model.kv_heads', f'must divide --model.heads={model.heads}'
+  if model.head_dim % 2:
+    yield 'model.head_dim', 'must be even'
+  if settings.given_attempts_share == 1:
+    yield (
+      'given_attempts_share',
+      'must be less than 1: without attempts of its own the policy learns '
+      'nothing about its first turn (the paper: delta falls to 0.2)',
+    )
+  if settings.given_attempts_share > 0 and settings.turns < 2:
+    yield 'given_attempts_share', 'needs --turns=2 or more'
+  if settings.task == 'arithmetic' and settings.data_dir is not None:
+    yield 'data_dir', 'the arithmetic task reads no data; leave it out'
+  if settings.task != 'arithmetic' and settings.data_dir is None:
+    yield 'task', 'needs --data-dir=DIR, the directory with its data set'
+  if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
+    yield 'data_dir', 'there is no such directory'
+
+
+def _nearest_divisor(rows: int, size: int) -> int:
+  divisors = (d for d in range(1, rows + 1) if rows % d == 0)
+  return min(divisors, key=lambda d: abs(d - size))

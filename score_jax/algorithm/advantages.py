@@ -1,0 +1,83 @@
+"""Advantages: rewards compared within the G samples of one problem.
+
+Rows are problem-major: rows i * G to i * G + G - 1 belong to problem i. Turns
+are compared each with itself, never with one another.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+
+def _centred_groups(
+  rewards: jax.Array, valid: jax.Array, samples_per_problem: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Rewards less their problem's mean, the mask, and the count of valid rows.
+
+  Shapes [N, G, K], [N, G, K] and [N, 1, K]. Centred values are 0 where invalid
+  and where a problem has fewer than two valid rows.
+  """
+  chex.assert_equal_shape([rewards, valid])
+  rows, turns = rewards.shape
+  if rows % samples_per_problem:
+    raise ValueError(
+      f'{rows} rows do not divide into groups of {samples_per_problem}: a '
+      'batch holds all samples of each of its problems, side by side'
+    )
+  groups = (rows // samples_per_problem, samples_per_problem, turns)
+  rewards = rewards.astype(jnp.float32).reshape(groups)
+  valid = valid.reshape(groups)
+  count = valid.sum(axis=1, keepdims=True)
+  # Equal rewards then cancel exactly, whatever their value: the f32 mean of 8
+  # times 0.1 is not 0.1, and a problem without spread must not move the policy.
+  offset = jnp.where(valid, rewards, -jnp.inf).max(axis=1, keepdims=True)
+  usable = valid & (count >= 2)
+  rewards = jnp.where(usable, rewards - offset, 0)
+  mean = rewards.sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
+  return jnp.where(usable, rewards - mean, 0), usable, count
+
+
+def leave_one_out(
+  rewards: jax.Array, valid: jax.Array, samples_per_problem: int
+) -> jax.Array:
+  """RLOO: each reward less the mean of the problem's other valid rewards.
+
+    A_i = r_i - 1/(n-1) * sum_{j != i} r_j = n/(n-1) * (r_i - mean r)
+
+  Ahmadian et al., 2024, with which the paper trains (Eq. 2), per turn.
+
+  Args:
+    rewards: f32 [B, K].
+    valid: bool [B, K]: the reward is known and the attempt was sampled from the
+      policy (a given attempt is neither trained nor part of a baseline).
+    samples_per_problem: G.
+
+  Returns:
+    f32 [B, K]; 0 where invalid and where a problem has fewer than two valid
+    rows for the turn.
+
+  Raises:
+    ValueError: B is no multiple of G.
+  """
+  centred, _, count = _centred_groups(rewards, valid, samples_per_problem)
+  factor = count / jnp.maximum(count - 1, 1)
+  return (factor * centred).reshape(rewards.shape)
+
+
+def group_normalized(
+  rewards: jax.Array,
+  valid: jax.Array,
+  samples_per_problem: int,
+  *,
+  epsilon: float = 1e-6,
+) -> jax.Array:
+  """GRPO: (r - mean) / (std + epsilon) over the problem's valid rewards.
+
+  Shao et al., 2024 (arXiv:2402.03300), section 4.1.2, per turn. The standard
+  deviation divides by n, not n - 1. The method does not use it; comparisons do.
+  Arguments, result and errors are those of `leave_one_out`.
+  """
+  centred, usable, count = _centred_groups(rewards, valid, samples_per_problem)
+  squares = jnp.where(usable, centred**2, 0).sum(axis=1, keepdims=True)
+  std = jnp.sqrt(squares / jnp.maximum(count, 1))
+  return (centred / (std + epsilon)).reshape(rewards.shape)

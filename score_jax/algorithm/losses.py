@@ -1,0 +1,165 @@
+"""The loss of every stage (Eq. 2, 3 and 4), and its KL forms.
+
+B rows of T tokens, K turns, V vocabulary. Everything indexed by t describes
+token t: its distribution is conditioned on the tokens before it.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from score_jax.algorithm import masked, stages
+
+
+def exact_kl(
+  policy_logits: jax.Array, reference_logits: jax.Array
+) -> jax.Array:
+  """KL(policy || reference) over the vocabulary, at given prefixes.
+
+    KL_t = sum_v pi(v) * (log pi(v) - log pi_ref(v))
+
+  Summed over sampled tokens its expectation is the attempt's whole KL. Its
+  derivative, however, is taken at fixed prefixes: that token t also decides
+  which later prefixes are met, hence their KLs, is left out. The missing term,
+  sum_t grad log pi(t) * (KLs after t), is what `rewards.kl_in_reward` has and
+  pays for with noise. Entries of both at minus infinity (padding of the
+  vocabulary) count for nothing.
+
+  Args:
+    policy_logits: [..., V], over the temperature that was sampled with.
+    reference_logits: [..., V], over the same temperature; held constant.
+
+  Returns:
+    f32 [...], nats.
+  """
+  chex.assert_equal_shape([policy_logits, reference_logits])
+  return _kl(
+    policy_logits.astype(jnp.float32), reference_logits.astype(jnp.float32)
+  )
+
+
+@jax.custom_vjp
+def _kl(policy_logits, reference_logits):
+  return _kl_forward(policy_logits, reference_logits)[0]
+
+
+def _kl_forward(policy_logits, reference_logits):
+  policy = jax.nn.log_softmax(policy_logits)
+  # Masking the difference keeps 0 * (-inf + inf) out.
+  difference = policy - jax.nn.log_softmax(reference_logits)
+  ratio = jnp.where(policy > -jnp.inf, difference, 0)
+  probability = jnp.exp(policy)
+  kl = (probability * ratio).sum(axis=-1)
+  return kl, (probability, ratio, kl)
+
+
+def _kl_backward(residuals, cotangent):
+  """Slope in logit v: pi(v) * (log pi(v) - log pi_ref(v) - KL)."""
+  probability, ratio, kl = residuals
+  slope = probability * (ratio - kl[..., None])
+  return cotangent[..., None] * slope, jnp.zeros_like(ratio)
+
+
+_kl.defvjp(_kl_forward, _kl_backward)
+
+
+def k3(logprob: jax.Array, reference_logprob: jax.Array) -> jax.Array:
+  """Schulman's k3 from the sampled token alone: pi_ref/pi - 1 - log(pi_ref/pi).
+
+  As a value it estimates KL(policy || reference) without bias and is never
+  negative. As a loss it pulls along the other direction: the expected gradient
+  is that of KL(reference || policy) at the sampled prefixes, since
+  E[(1 - pi_ref/pi) * grad log pi] = -sum_v pi_ref * grad log pi. The logarithm
+  of the ratio by itself (k1) is never a loss: E[grad log pi] = 0, so it would
+  regularise nothing.
+
+  Args:
+    logprob: [...], of the policy.
+    reference_logprob: [...], of the reference; held constant.
+
+  Returns:
+    f32 [...], nats.
+  """
+  chex.assert_equal_shape([logprob, reference_logprob])
+  reference = jax.lax.stop_gradient(reference_logprob.astype(jnp.float32))
+  log_ratio = reference - logprob.astype(jnp.float32)
+  return jnp.expm1(log_ratio) - log_ratio
+
+
+def score_loss(
+  logprobs: jax.Array,
+  kl: jax.Array,
+  advantages: jax.Array,
+  turn: jax.Array,
+  sampled: jax.Array,
+  stage: stages.Stage,
+  *,
+  num_rows: int | None = None,
+  per_token: bool = False,
+  entropy: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, masked.SumCount]]:
+  """REINFORCE with a baseline and a KL penalty, every attempt on its own.
+
+    L = 1/B * sum_{rows, k} [ -A_k * s_k * sum_{t in k} log pi_t
+                              + c_k * sum_{t in k} KL_t ]
+
+  Minus Eq. 2, 3 or 4 by the stage's coefficients. The mean is over all rows,
+  with and without gradient; tokens outside sampled attempts have none.
+
+  Args:
+    logprobs: f32 [B, T], of the policy.
+    kl: f32 [B, T], from `exact_kl` or `k3`; metrics only where c_k is 0.
+    advantages: f32 [B, K], held constant.
+    turn: i32 [B, T], attempt of each token, 0 for given tokens.
+    sampled: bool [B, K], attempts that are in the loss: drawn from the policy
+      and, where failed grades shall leave no trace, graded.
+    stage: gives s_k (`advantage_scale`) and c_k (`kl_coefficient`).
+    num_rows: B of the whole batch where the arrays are one micro-batch of it;
+      the micro-batches' losses and gradients then add up to the whole's.
+    per_token: divides each attempt's sums by its length (not the paper's).
+    entropy: f32 [B, T], for metrics only.
+
+  Returns:
+    The loss, f32 [], and (sum, count) pairs: per sampled attempt `kl/turn{k}`
+    (nats), `policy_loss/turn{k}`, `advantage_magnitude/turn{k}` (|s_k * A_k|)
+    and `length/turn{k}` (tokens); per token `entropy/turn{k}` (nats).
+  """
+  chex.assert_equal_shape([logprobs, kl, turn])
+  chex.assert_shape([advantages, sampled], (turn.shape[0], stage.turns))
+  lengths = masked.turn_lengths(turn, stage.turns)
+  advantages = jax.lax.stop_gradient(advantages) * stage.advantage_scale[None]
+  attempt_kl = masked.turn_sums(kl, turn, stage.turns)
+  policy_loss = -advantages * masked.turn_sums(logprobs, turn, stage.turns)
+  attempt_loss = policy_loss + stage.kl_coefficient[None] * attempt_kl
+  if per_token:
+    attempt_loss = attempt_loss / jnp.maximum(lengths, 1)
+  rows = turn.shape[0] if num_rows is None else num_rows
+  loss = jnp.where(sampled, attempt_loss, 0).sum() / rows
+
+  per_attempt = {
+    'kl': attempt_kl,
+    'policy_loss': policy_loss,
+    'advantage_magnitude': jnp.abs(advantages),
+    'length': lengths,
+  }
+  metrics = {
+    f'{name}/turn{k + 1}': masked.sum_and_count(values[:, k], sampled[:, k])
+    for name, values in per_attempt.items()
+    for k in range(stage.turns)
+  }
+  if entropy is not None:
+    metrics |= _entropy_metrics(entropy, turn, sampled)
+  return loss, jax.lax.stop_gradient(metrics)
+
+
+def _entropy_metrics(
+  entropy: jax.Array, turn: jax.Array, sampled: jax.Array
+) -> dict[str, masked.SumCount]:
+  """(sum, count) over the tokens of sampled attempts, turn by turn."""
+  chex.assert_equal_shape([entropy, turn])
+  return {
+    f'entropy/turn{k + 1}': masked.sum_and_count(
+      entropy, (turn == k + 1) & sampled[:, k, None]
+    )
+    for k in range(sampled.shape[1])
+  }

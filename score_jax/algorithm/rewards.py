@@ -1,0 +1,118 @@
+"""Shaped rewards: what each attempt is credited with (Eq. 3, Eq. 4, bonus)."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from score_jax.algorithm import masked, stages
+
+
+def _progress(
+  score: jax.Array, graded: jax.Array, stage: stages.Stage
+) -> tuple[jax.Array, jax.Array]:
+  """Bonus alpha_k * (score_k - score_{k-1}) and where it is known, [B, K]."""
+  gain = jnp.diff(score, axis=1, prepend=score[:, :1])
+  known = graded & jnp.concatenate([graded[:, :1], graded[:, :-1]], axis=1)
+  has_bonus = _bonus_turns(stage)[None, :]
+  bonus = jnp.where(known, stage.progress_bonus[None, :] * gain, 0)
+  return bonus, known | ~has_bonus
+
+
+def _bonus_turns(stage: stages.Stage) -> jax.Array:
+  """Turns with a bonus, bool [K]; never the first."""
+  later = jnp.arange(stage.turns) > 0
+  return (jnp.asarray(stage.progress_bonus) != 0) & later
+
+
+def shape_rewards(
+  score: jax.Array, graded: jax.Array, stage: stages.Stage
+) -> tuple[jax.Array, jax.Array]:
+  """Rewards of every attempt under a stage's coefficients.
+
+    own_k = w_k * score_k + alpha_k * (score_k - score_{k-1})
+    reward_k = own_k + gamma * reward_{k+1}
+
+  With gamma = 0, the paper's value, an attempt is credited with nothing that
+  happens after it, so that failing first to earn the bonus does not pay.
+
+  Args:
+    score: f32 [B, K], what the reward function returned; not read where it is
+      not graded.
+    graded: bool [B, K], false where grading failed.
+    stage: coefficients of the same K.
+
+  Returns:
+    f32 [B, K] rewards, and bool [B, K]: where all grades that the reward needs
+    are known (its own, the one before if the turn has a bonus, all later ones
+    under a discount). Rewards are 0 elsewhere.
+  """
+  chex.assert_shape([score, graded], (score.shape[0], stage.turns))
+  score = jnp.where(graded, score, 0).astype(jnp.float32)
+  bonus, bonus_known = _progress(score, graded, stage)
+  own = stage.reward_weight[None, :] * score + bonus
+  own_known = graded & bonus_known
+  rewards, valid = [own[:, -1]], [own_known[:, -1]]
+  for k in reversed(range(stage.turns - 1)):
+    rewards.insert(0, own[:, k] + stage.discount * rewards[0])
+    valid.insert(0, own_known[:, k] & ((stage.discount == 0) | valid[0]))
+  valid = jnp.stack(valid, axis=1)
+  return jnp.where(valid, jnp.stack(rewards, axis=1), 0), valid
+
+
+def kl_in_reward(
+  rewards: jax.Array,
+  logprobs: jax.Array,
+  reference_logprobs: jax.Array,
+  turn: jax.Array,
+  stage: stages.Stage,
+) -> jax.Array:
+  """Subtracts each attempt's KL cost from its reward, before the baseline.
+
+    reward_k - c_k * sum over turn k's tokens of (log pi - log pi_ref)
+
+  The form of RLOO (Ahmadian et al., 2024), one turn at a time. In expectation
+  its gradient is that of the attempt's whole KL(policy || reference), which the
+  exact per-token loss is not (`losses.exact_kl`), at the price of noise. The
+  loss then takes `without_kl(stage)`.
+
+  Args:
+    rewards: f32 [B, K], from `shape_rewards`.
+    logprobs: f32 [B, T], of the policy that sampled.
+    reference_logprobs: f32 [B, T], of the same tokens under the reference.
+    turn: i32 [B, T].
+    stage: coefficients of the same K.
+
+  Returns:
+    f32 [B, K], without derivative.
+  """
+  chex.assert_equal_shape([logprobs, reference_logprobs, turn])
+  chex.assert_shape(rewards, (turn.shape[0], stage.turns))
+  ratio = masked.turn_sums(logprobs - reference_logprobs, turn, stage.turns)
+  return jax.lax.stop_gradient(rewards - stage.kl_coefficient[None, :] * ratio)
+
+
+def without_kl(stage: stages.Stage) -> stages.Stage:
+  """The stage for the loss where the KL is in the reward already."""
+  zero = jnp.zeros_like(stage.kl_coefficient)
+  return dataclasses.replace(stage, kl_coefficient=zero)
+
+
+def reward_metrics(
+  score: jax.Array, graded: jax.Array, stage: stages.Stage
+) -> dict[str, masked.SumCount]:
+  """(sum, count) of `reward/turn{k}` and, over turns with one, `reward/bonus`.
+
+  Args are those of `shape_rewards`; the means are over valid attempts.
+  """
+  rewards, valid = shape_rewards(score, graded, stage)
+  metrics = {
+    f'reward/turn{k + 1}': masked.sum_and_count(rewards[:, k], valid[:, k])
+    for k in range(stage.turns)
+  }
+  score = jnp.where(graded, score, 0).astype(jnp.float32)
+  bonus, known = _progress(score, graded, stage)
+  with_bonus = known & graded & _bonus_turns(stage)[None, :]
+  metrics['reward/bonus'] = masked.sum_and_count(bonus, with_bonus)
+  return metrics

@@ -1,0 +1,110 @@
+"""Problems and a policy in, judged attempts and the paper's numbers out."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from score_jax import types
+from score_jax.evaluation import metrics
+from score_jax.rollout import engine, episodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Judged attempts of one policy.
+
+  Attributes:
+    problems: the M problems.
+    attempts: their K attempts each.
+    verdicts: on each attempt.
+  """
+
+  problems: Sequence[types.Problem]
+  attempts: Sequence[Sequence[types.Attempt]]
+  verdicts: Sequence[Sequence[types.Verdict]]
+
+  @property
+  def scores(self) -> np.ndarray:
+    """What the grader returned, f64 [M, K]; NaN where it failed."""
+    score, graded = score_arrays(self.verdicts)
+    return np.where(graded, score, np.nan)
+
+  def summary(self, *, threshold: float = 0.5, seed: int = 0) -> dict[str, Any]:
+    """The numbers of the paper's tables, with 95 % intervals.
+
+    Problems with an ungraded attempt are left out and counted in `ungraded`.
+    """
+    graded = ~np.isnan(self.scores).any(axis=1)
+    if not graded.any():
+      raise ValueError(
+        f'none of {len(graded)} problems could be graded: see the reasons in '
+        'samples.jsonl, and `python -m experiments.doctor`'
+      )
+    summary = metrics.policy_summary(
+      self.scores[graded] >= threshold, seed=seed
+    )
+    return summary | {'ungraded': int((~graded).sum())}
+
+
+def evaluate(
+  sampler: episodes.EpisodeSampler,
+  params: Any,
+  problems: Sequence[types.Problem],
+  grader: types.Grader,
+  key: jax.Array,
+  *,
+  greedy: bool = True,
+  temperature: float = 1.0,
+  batch_size: int = 256,
+) -> Evaluation:
+  """Lets a policy attempt each problem once and judges every attempt.
+
+  Args:
+    sampler: makes the episodes.
+    params: the policy.
+    problems: M of them, in the order of the result.
+    grader: judges; the policy never sees its verdicts.
+    key: from `randomness.stream`, with the purpose 'evaluate'.
+    greedy: the paper's decoding; False: sample at `temperature`.
+    temperature: of sampling.
+    batch_size: problems decoded at once.
+  """
+  view = engine.rollout_view(params, sampler.dtype)
+  attempts = []
+  for start in range(0, len(problems), batch_size):
+    batch = list(problems[start : start + batch_size])
+    # The last batch is filled up, so that one program serves all.
+    filled = (batch * batch_size)[:batch_size] if start else batch
+    trajectory = sampler.sample(
+      view, filled, key, greedy=greedy, temperature=temperature
+    )
+    attempts += sampler.attempts(trajectory)[: len(batch)]
+  return Evaluation(problems, attempts, judge(grader, problems, attempts))
+
+
+def judge(
+  grader: types.Grader,
+  problems: Sequence[types.Problem],
+  attempts: Sequence[Sequence[types.Attempt]],
+) -> list[list[types.Verdict]]:
+  """Verdicts on K attempts at each of B problems, in one call of the grader."""
+  turns = len(attempts[0])
+  verdicts = grader.grade(
+    [problem for problem in problems for _ in range(turns)],
+    [attempt for row in attempts for attempt in row],
+  )
+  return [
+    list(verdicts[i * turns : (i + 1) * turns]) for i in range(len(problems))
+  ]
+
+
+def score_arrays(
+  verdicts: Sequence[Sequence[types.Verdict]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K]."""
+  graded = np.array([[v.score is not None for v in row] for row in verdicts])
+  score = np.array([[v.score or 0.0 for v in row] for row in verdicts])
+  return score.astype(np.float32), graded

@@ -1,0 +1,184 @@
+"""What the paper reports of a policy, with intervals that it does not.
+
+M problems, K turns; `correct` is bool [M, K]. Every accuracy, difference and
+transition is a mean over all M problems of one number per problem, so that one
+bootstrap serves them all and delta = i_to_c - c_to_i throughout.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from score_jax.evaluation import bootstrap
+
+
+def transitions(
+  correct: np.ndarray, first: int = 1, second: int = 2
+) -> dict[str, np.ndarray]:
+  """What happened between two turns of each problem.
+
+  Args:
+    correct: bool [M, K].
+    first: the earlier turn, from 1.
+    second: the later turn.
+
+  Returns:
+    float64 [M] each: `delta` (-1, 0 or 1), `i_to_c` (incorrect, then correct)
+    and `c_to_i`. Means over all problems are the paper's Delta, Delta^{i->c}
+    and Delta^{c->i} (its section 3).
+  """
+  before, after = correct[:, first - 1], correct[:, second - 1]
+  gained, lost = ~before & after, before & ~after
+  return {
+    'delta': gained.astype(float) - lost.astype(float),
+    'i_to_c': gained.astype(float),
+    'c_to_i': lost.astype(float),
+  }
+
+
+def _per_problem(correct: np.ndarray) -> dict[str, np.ndarray]:
+  """The columns [M] whose means are a policy's metrics."""
+  correct = np.asarray(correct)
+  if correct.ndim != 2 or correct.dtype != bool or not correct.size:
+    raise ValueError(
+      'correct must be bool [problems, turns] with at least one of each, not '
+      f'{correct.dtype} {list(correct.shape)}'
+    )
+  turns = correct.shape[1]
+  columns = {
+    f'acc_t{k}': correct[:, k - 1].astype(float) for k in range(1, turns + 1)
+  }
+  for k in range(1, turns):
+    suffix = '' if k == 1 else f'_t{k}_t{k + 1}'
+    pair = transitions(correct, k, k + 1)
+    columns |= {name + suffix: values for name, values in pair.items()}
+  return columns
+
+
+def turn_metrics(correct: np.ndarray) -> dict[str, float]:
+  """Accuracies of all turns and transitions between consecutive ones.
+
+  Args:
+    correct: bool [M, K].
+
+  Returns:
+    Fractions of all problems: `acc_t1`, ..., and, from turn 1 to 2, `delta`,
+    `i_to_c`, `c_to_i`; later pairs are named `delta_t2_t3` and so on.
+
+  Raises:
+    ValueError: not a bool [M, K] with something in it.
+  """
+  columns = _per_problem(correct)
+  return {name: float(values.mean()) for name, values in columns.items()}
+
+
+def policy_summary(
+  correct: np.ndarray, *, seed: int = 0, resamples: int = 10_000
+) -> dict[str, Any]:
+  """`turn_metrics`, each with `<name>_ci95` ([low, high]), and `problems`.
+
+  Args:
+    correct: bool [M, K].
+    seed: of the bootstrap; the order of the problems does not matter.
+    resamples: of the bootstrap.
+
+  Returns:
+    Plain numbers and lists, as they go into results.json.
+  """
+  columns = _per_problem(correct)
+  intervals = bootstrap.intervals(
+    np.stack(list(columns.values()), axis=1), seed=seed, resamples=resamples
+  )
+  summary: dict[str, Any] = {}
+  for (name, values), interval in zip(columns.items(), intervals, strict=True):
+    summary[name] = float(values.mean())
+    summary[f'{name}_ci95'] = [float(bound) for bound in interval]
+  return summary | {'problems': int(len(correct))}
+
+
+def frac_zero_spread(
+  score: np.ndarray,
+  samples_per_problem: int,
+  graded: np.ndarray | None = None,
+) -> np.ndarray:
+  """Share of problems with `zero_spread`, float64 [K]; takes the same."""
+  return zero_spread(score, samples_per_problem, graded).mean(axis=0)
+
+
+def zero_spread(
+  score: np.ndarray,
+  samples_per_problem: int,
+  graded: np.ndarray | None = None,
+) -> np.ndarray:
+  """Which problems teach nothing: all their graded scores are equal.
+
+  Args:
+    score: [B, K], the G samples of a problem side by side.
+    samples_per_problem: G.
+    graded: bool [B, K]; ungraded scores are left out. Problems with fewer than
+      two graded samples count as without spread, as they do for the baseline.
+
+  Returns:
+    bool [N, K].
+  """
+  score = np.asarray(score, float)
+  if len(score) % samples_per_problem:
+    raise ValueError(
+      f'{len(score)} rows do not divide into groups of {samples_per_problem}'
+    )
+  graded = np.ones(score.shape, bool) if graded is None else np.asarray(graded)
+  groups = (-1, samples_per_problem, score.shape[1])
+  highest = np.where(graded, score, -np.inf).reshape(groups).max(axis=1)
+  lowest = np.where(graded, score, np.inf).reshape(groups).min(axis=1)
+  return highest <= lowest
+
+
+def edit_distance(first: Sequence, second: Sequence) -> int:
+  """Least number of insertions and deletions from one sequence to the other.
+
+  len(first) + len(second) - 2 * (length of a longest common subsequence), the
+  latter exact by bit-parallel dynamic programming (Hyyro, 2004): one addition
+  of len(first) bits for each element of the second.
+  """
+  positions: dict[Any, int] = {}
+  for i, element in enumerate(first):
+    positions[element] = positions.get(element, 0) | 1 << i
+  everything = (1 << len(first)) - 1
+  open_rows = everything  # bit i is 0 where the subsequence grows at row i
+  for element in second:
+    matches = open_rows & positions.get(element, 0)
+    open_rows = (open_rows + matches | open_rows - matches) & everything
+  common = len(first) - open_rows.bit_count()
+  return len(first) + len(second) - 2 * common
+
+
+def edit_distance_ratio(first: Sequence, second: Sequence) -> float:
+  """Edit distance over the total length of both attempts (the paper's Fig. 3).
+
+  0 for identical attempts, 1 for attempts with nothing in common. The paper
+  does not say which distance; with substitutions the ratio could not exceed
+  1/2 for texts of one length, and its plots do, so insertions and deletions.
+  Sequences are texts (characters) or token ids.
+  """
+  total = len(first) + len(second)
+  return edit_distance(first, second) / total if total else 0.0
+
+
+def text_metrics(
+  firsts: Sequence[Sequence], seconds: Sequence[Sequence]
+) -> dict[str, float]:
+  """Means over problems of `frac_identical` and `edit_distance_ratio`.
+
+  Args:
+    firsts: first attempts, one a problem.
+    seconds: second attempts of the same problems.
+  """
+  pairs = list(zip(firsts, seconds, strict=True))
+  if not pairs:
+    raise ValueError('there are no attempts to compare')
+  return {
+    'frac_identical': sum(a == b for a, b in pairs) / len(pairs),
+    'edit_distance_ratio': sum(edit_distance_ratio(a, b) for a, b in pairs)
+    / len(pairs),
+  }

@@ -1,0 +1,180 @@
+"""The parts of a decoder block, in Flax linen.
+
+Shapes in names: B rows, S tokens, D width, N heads, K key-value heads, H head
+dimension. Norms, RoPE and softmax work in float32 whatever the activations'
+dtype. Every parameter carries logical axis names; training/sharding.py maps
+them to the mesh.
+"""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from score_jax.models import config as model_config
+from score_jax.models import kv_cache
+
+
+def rope_table(
+  positions: jax.Array, head_dim: int, base: float, scale: float
+) -> tuple[jax.Array, jax.Array]:
+  """Cosines and sines of rotary embedding (arXiv:2104.09864), by halves.
+
+  Args:
+    positions: i32 [B, S].
+    head_dim: H.
+    base: of the geometric progression of wavelengths.
+    scale: divides the positions.
+
+  Returns:
+    Two f32 [B, S, 1, H / 2].
+  """
+  fraction = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+  timescale = (base**fraction)[None, None, None]
+  angle = positions[:, :, None, None].astype(jnp.float32) / timescale / scale
+  return jnp.cos(angle), jnp.sin(angle)
+
+
+def apply_rope(
+  x: jax.Array, table: tuple[jax.Array, jax.Array], scale: float = 1.0
+) -> jax.Array:
+  """Halves of x [B, S, heads, H] rotated by position, times scale, in f32."""
+  cos, sin = table
+  first, second = jnp.split(x.astype(jnp.float32) * scale, 2, axis=-1)
+  rotated = [first * cos - second * sin, second * cos + first * sin]
+  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def _kernel(module, name, shape, axes):
+  """A 2-D weight in the activations' dtype, drawn with variance 1 / fan-in."""
+  init = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+  return module.param(name, nn.with_logical_partitioning(init, axes), shape)
+
+
+def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
+  """X @ w in x's dtype, as one matrix product.
+
+  A CPU makes the gradients of a three-dimensional product twice as slowly.
+  """
+  flat = x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)
+  return flat.reshape(*x.shape[:-1], w.shape[-1])
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) * (1 + scale) in float32; `scale` starts at 0."""
+
+  @nn.compact
+  def __call__(self, x):
+    init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (None,))
+    scale = self.param('scale', init, (x.shape[-1],))
+    wide = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    normed = wide * jax.lax.rsqrt(mean_square + 1e-6)
+    scale = jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
+    return (normed * scale).astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Grouped-query attention over a block, and a cache if there is one."""
+
+  config: model_config.ModelConfig
+  kind: model_config.LayerKind
+
+  @nn.compact
+  def __call__(self, x, context, keys):
+    """Returns the output [B, S, D] and the layer's keys with the block's.
+
+    Args:
+      x: [B, S, D].
+      context: `transformer.Context` of this layer kind.
+      keys: `kv_cache.Keys` before the block; None: the block is all there is.
+    """
+    c = self.config
+    window = c.window if self.kind == 'local' else None
+    q, k, v = self._project(x)
+    if c.qk_norm:
+      q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
+    scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
+    q = apply_rope(q, context.rope, scale)
+    k = apply_rope(k, context.rope)
+    out, after = self._attend(q, k, v, window, context, keys)
+    out = out.reshape(*x.shape[:2], c.num_heads * c.head_dim)
+    o = _kernel(self, 'o', (out.shape[-1], c.width), ('heads', 'embed'))
+    return _matmul(out, o), after
+
+  def _attend(self, q, k, v, window, context, keys):
+    """Attention over what the queries may see, and the keys with the block's.
+
+    Args:
+      q: [B, S, N, H].
+      k: [B, S, K, H].
+      v: [B, S, K, H].
+      window: of this layer; None: all keys before.
+      context: `transformer.Context` of this layer kind.
+      keys: before the block; None: the block is all there is.
+    """
+    attend = functools.partial(
+      kv_cache.attend, softcap=self.config.attention_softcap
+    )
+    now = context.positions
+    block = kv_cache.of_block(k, v, context.transposed)
+    if keys is None:
+      return attend(q, [(block, kv_cache.visible(now, now, window))]), block
+    if window is None or q.shape[1] == 1:
+      after = kv_cache.write(keys, context.slots, k, v)
+      seen = kv_cache.visible(now, context.stored_after, window)
+      return attend(q, [(after, seen)]), after
+    # On a ring, writing first could overwrite what the block's first tokens
+    # need.
+    old = (keys, kv_cache.visible(now, context.stored, window))
+    out = attend(q, [old, (block, kv_cache.visible(now, now, window))])
+    return out, kv_cache.write(keys, context.slots, k, v)
+
+  def _project(self, x):
+    c = self.config
+    projected = []
+    for name, heads, axis in (
+      ('q', c.num_heads, 'heads'),
+      ('k', c.num_kv_heads, 'kv_heads'),
+      ('v', c.num_kv_heads, 'kv_heads'),
+    ):
+      w = _kernel(self, name, (c.width, heads * c.head_dim), ('embed', axis))
+      y = _matmul(x, w)
+      projected.append(y.reshape(*x.shape[:2], heads, c.head_dim))
+    return projected
+
+
+class Mlp(nn.Module):
+  """GeGLU: down(gelu_tanh(gate(x)) * up(x)) (arXiv:2002.05202)."""
+
+  config: model_config.ModelConfig
+
+  @nn.compact
+  def __call__(self, x):
+    d, f = self.config.width, self.config.mlp_width
+    gate = _kernel(self, 'gate', (d, f), ('embed', 'mlp'))
+    up = _kernel(self, 'up', (d, f), ('embed', 'mlp'))
+    down = _kernel(self, 'down', (f, d), ('mlp', 'embed'))
+    gated = jax.nn.gelu(_matmul(x, gate), approximate=True) * _matmul(x, up)
+    return _matmul(gated, down)
+
+
+class Block(nn.Module):
+  """One decoder block: attention and MLP, each in its norms."""
+
+  config: model_config.ModelConfig
+  kind: model_config.LayerKind
+
+  @nn.compact
+  def __call__(self, x, context, keys=None):
+    c = self.config
+    y = RMSNorm(name='pre_attention_norm')(x)
+    y, keys = Attention(c, self.kind, name='attention')(y, context, keys)
+    if c.post_norms:
+      y = RMSNorm(name='post_attention_norm')(y)
+    x = x + y
+    y = Mlp(c, name='mlp')(RMSNorm(name='pre_mlp_norm')(x))
+    if c.post_norms:
+      y = RMSNorm(name='post_mlp_norm')(y)
+    return x + y, keys

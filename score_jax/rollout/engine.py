@@ -1,0 +1,384 @@
+"""The compiled episode: K attempts of every row, on the device from end to end.
+
+Each problem is prefilled once and shared by its samples. A turn is a loop that
+feeds every row's newest token and draws the next one, until all rows have
+ended; then the given text between the turns goes in as one block. One KV cache
+serves the whole episode and no attempt is ever computed twice.
+
+A row's newest token is never in the cache: the loop feeds it first. So the
+last token of an attempt enters with the block after it, and no forward pass
+is spent on a token whose successor nobody asks for.
+"""
+
+from collections.abc import Sequence
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_jax import arrays
+from score_jax.models import chat, kv_cache, transformer
+from score_jax.models import config as model_config
+from score_jax.rollout import randomness, sampling
+
+
+@struct.dataclass
+class Boundaries:
+  """The given ids between attempts, of each of the K - 1 boundaries.
+
+  Attributes:
+    after_stop: i32 [K - 1, I], right-padded; given after a stop token.
+    after_stop_length: i32 [K - 1].
+    after_cut: i32 [K - 1, I]; given after an attempt that was cut off.
+    after_cut_length: i32 [K - 1].
+    stop_ids: i32 [stops]; the first closes a forced attempt.
+  """
+
+  after_stop: jax.Array
+  after_stop_length: jax.Array
+  after_cut: jax.Array
+  after_cut_length: jax.Array
+  stop_ids: jax.Array
+
+  @property
+  def block(self) -> int:
+    """I, the longest given block."""
+    return self.after_stop.shape[1]
+
+
+def make_boundaries(
+  chat_format: chat.ChatFormat, instructions: Sequence[str]
+) -> Boundaries:
+  """Boundaries for the K - 1 instructions between K attempts."""
+  stop = [chat_format.after_stop(text) for text in instructions]
+  cut = [chat_format.after_cut(text) for text in instructions]
+  width = max([1, *map(len, stop + cut)])
+
+  def table(rows):
+    padded = np.zeros((len(rows), width), np.int32)
+    for i, row in enumerate(rows):
+      padded[i, : len(row)] = row
+    return jnp.asarray(padded), jnp.array([len(r) for r in rows], jnp.int32)
+
+  return Boundaries(
+    *table(stop), *table(cut), jnp.array(chat_format.stop_ids, jnp.int32)
+  )
+
+
+@struct.dataclass
+class GivenAttempts:
+  """Attempts that are supplied instead of sampled.
+
+  Attributes:
+    tokens: i32 [B, K, A]; stop tokens included.
+    length: i32 [B, K]; 0: the attempt is sampled.
+  """
+
+  tokens: jax.Array
+  length: jax.Array
+
+
+def no_given_attempts(batch_size: int, turns: int) -> GivenAttempts:
+  """Every attempt is sampled."""
+  return GivenAttempts(
+    jnp.zeros((batch_size, turns, 1), jnp.int32),
+    jnp.zeros((batch_size, turns), jnp.int32),
+  )
+
+
+@struct.dataclass
+class _State:
+  """Loop carry: the rows so far and the cache of all but their newest token."""
+
+  cache: kv_cache.KVCache
+  tokens: jax.Array  # i32 [B, T]
+  turn: jax.Array  # i32 [B, T]
+  logprobs: jax.Array  # f32 [B, T]
+  length: jax.Array  # i32 [B]
+  finished: jax.Array  # bool [B, K]
+
+
+@struct.dataclass
+class _Rules:
+  """How attempts go on and where they end; the same for the whole episode."""
+
+  boundaries: Boundaries
+  limits: jax.Array  # i32 [K]
+  temperature: jax.Array  # f32 []
+  uniforms: jax.Array | None  # f32 [B, T], for the token at t; None: greedy
+  given_tokens: jax.Array  # i32 [B, K, A]
+  given_length: jax.Array  # i32 [B, K]; 0: sampled
+  forced_length: jax.Array | None  # i32 [B, K]
+
+  def is_stop(self, tokens):
+    """Which of the tokens [B] end an attempt."""
+    return (tokens[:, None] == self.boundaries.stop_ids[None]).any(axis=-1)
+
+
+def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
+  """T: tokens of a row that holds the longest possible episode."""
+  return prompt + sum(limits) + (len(limits) - 1) * block
+
+
+def rollout_view(params, dtype=jnp.float32):
+  """The parameters as decode reads them, made once per step.
+
+  Each layer's stand apart, since what is cut out of a stack would be copied
+  for every token. Matrices are cast to decode's dtype; norm scales stay in
+  float32.
+  """
+
+  def cast(path, leaf):
+    return leaf if path[-1].key == 'scale' else leaf.astype(dtype)
+
+  return jax.tree.map_with_path(cast, transformer.unstack(params))
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=(
+    'config',
+    'limits',
+    'samples_per_problem',
+    'greedy',
+    'dtype',
+    'cache_dtype',
+    'transposed',
+  ),
+)
+def sample_episodes(
+  params,
+  prompts: arrays.Prompts,
+  row_keys: jax.Array,
+  boundaries: Boundaries,
+  *,
+  config: model_config.ModelConfig,
+  limits: tuple[int, ...],
+  samples_per_problem: int,
+  temperature: jax.Array | float = 1.0,
+  greedy: bool = False,
+  given: GivenAttempts | None = None,
+  forced_lengths: jax.Array | None = None,
+  dtype=jnp.float32,
+  cache_dtype=jnp.float32,
+  transposed: bool | None = None,
+) -> arrays.Trajectory:
+  """Samples K = len(limits) attempts for G samples of each of N prompts.
+
+  Args:
+    params: the policy, from `rollout_view`.
+    prompts: of one bucket; lengths are at least 1.
+    row_keys: [N * G] from `randomness.row_keys`.
+    boundaries: what is given between attempts; K - 1 of them at least.
+    config: the model.
+    limits: most tokens of each attempt, stop token included.
+    samples_per_problem: G.
+    temperature: divides the logits; not used when greedy.
+    greedy: take the best token, and report log-probabilities at temperature 1.
+    given: attempts that are supplied, cut off at the limit; None: all are
+      sampled.
+    forced_lengths: i32 [B, K] in [1, limit]; attempts end after exactly that
+      many tokens, the last a stop token, whatever was drawn; for tests and
+      benchmarks.
+    dtype: of the activations.
+    cache_dtype: of keys and values.
+    transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
+      default device. A program compiled for another platform must say.
+
+  Returns:
+    A trajectory of B = N * G rows and T = `row_length` tokens.
+  """
+  num_problems, prompt = prompts.tokens.shape
+  turns = len(limits)
+  if given is None:
+    given = no_given_attempts(num_problems * samples_per_problem, turns)
+  total = row_length(prompt, limits, boundaries.block)
+  rules = _Rules(
+    boundaries,
+    limits=jnp.array(limits),
+    temperature=jnp.float32(1.0 if greedy else temperature),
+    uniforms=None if greedy else randomness.uniforms(row_keys, total),
+    given_tokens=given.tokens,
+    given_length=jnp.minimum(
+      given.length, jnp.minimum(jnp.array(limits), given.tokens.shape[2])[None]
+    ),
+    forced_length=forced_lengths,
+  )
+  forward = functools.partial(
+    transformer.forward, config, params, dtype=dtype, transposed=transposed
+  )
+  unembed = functools.partial(transformer.unembed, config, params['embedding'])
+
+  def one_turn(turn, state):
+    state = _attempt(forward, unembed, rules, turn, state)
+    if turns == 1:
+      return state
+    append = functools.partial(_append, forward, boundaries, turn)
+    return _if_then(turn < turns - 1, append, state)
+
+  state = _prefill(
+    forward,
+    config,
+    prompts,
+    total,
+    turns,
+    samples_per_problem,
+    block=boundaries.block,
+    cache_dtype=cache_dtype,
+  )
+  state = jax.lax.fori_loop(0, turns, one_turn, state)
+  return arrays.Trajectory(
+    tokens=state.tokens,
+    turn=state.turn,
+    sampled=given.length == 0,
+    logprobs=state.logprobs,
+    length=state.length,
+    finished=state.finished,
+    problem_index=jnp.repeat(
+      jnp.arange(num_problems, dtype=jnp.int32), samples_per_problem
+    ),
+  )
+
+
+def _prefill(
+  forward, config, prompts, total, turns, copies, *, block, cache_dtype
+):
+  """Rows that hold the prompts, and the cache of all but their last token."""
+  num_problems, prompt = prompts.tokens.shape
+  index = jnp.arange(prompt)[None]
+  positions = jnp.where(index < prompts.length[:, None] - 1, index, -1)
+  _, prefix = forward(prompts.tokens, positions)
+  cache = kv_cache.from_prefix(
+    config,
+    prefix,
+    positions,
+    total,
+    copies=copies,
+    block=block,
+    dtype=cache_dtype,
+  )
+  inside = index < prompts.length[:, None]
+  tokens = jnp.repeat(jnp.where(inside, prompts.tokens, 0), copies, axis=0)
+  batch = num_problems * copies
+  return _State(
+    cache=cache,
+    tokens=jnp.pad(tokens, ((0, 0), (0, total - prompt))),
+    turn=jnp.zeros((batch, total), jnp.int32),
+    logprobs=jnp.zeros((batch, total), jnp.float32),
+    length=jnp.repeat(prompts.length, copies),
+    finished=jnp.zeros((batch, turns), bool),
+  )
+
+
+def _attempt(forward, unembed, rules, turn, state):
+  """Decodes one attempt of every row."""
+
+  def step(carry):
+    state, active, count = carry
+    newest = _at(state.tokens, state.length - 1)
+    positions = jnp.where(active, state.length - 1, -1)
+    hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
+    logits = unembed(hidden[:, 0]) / rules.temperature
+    token, logprob, ends = _next_token(rules, logits, state.length, turn, count)
+    where = jnp.where(active, state.length, state.tokens.shape[1])
+    state = state.replace(
+      cache=cache,
+      tokens=_put(state.tokens, where, token),
+      turn=_put(state.turn, where, turn + 1),
+      logprobs=_put(state.logprobs, where, logprob),
+      length=state.length + active,
+    )
+    return state, active & ~ends, count + 1
+
+  active = jnp.ones(state.length.shape, bool)
+  state, _, _ = jax.lax.while_loop(
+    lambda carry: carry[1].any(), step, (state, active, jnp.int32(0))
+  )
+  stopped = rules.is_stop(_at(state.tokens, state.length - 1))
+  return state.replace(finished=state.finished.at[:, turn].set(stopped))
+
+
+def _next_token(rules, logits, length, turn, count):
+  """Each row's next token, drawn, forced or given, and whether it is the last.
+
+  Args:
+    rules: of the episode.
+    logits: f32 [B, V], divided by the temperature.
+    length: of the rows so far, i32 [B]; the token's position.
+    turn: i32 [], from 0.
+    count: i32 []; tokens that running rows have in this attempt.
+
+  Returns:
+    token i32 [B], its log-probability f32 [B] (0 if given), ends bool [B].
+  """
+  limit = rules.limits[turn]
+  if rules.uniforms is None:
+    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  else:
+    token = sampling.draw(logits, _at(rules.uniforms, length))
+  if rules.forced_length is None:
+    ends = rules.is_stop(token) | (count + 1 == limit)
+  else:
+    ends = count + 1 == jnp.clip(rules.forced_length[:, turn], 1, limit)
+    token = jnp.where(ends, rules.boundaries.stop_ids[0], token)
+  given_length = rules.given_length[:, turn]
+  is_given = given_length > 0
+  index = jnp.minimum(count, rules.given_tokens.shape[2] - 1)
+  token = jnp.where(is_given, rules.given_tokens[:, turn, index], token)
+  ends = jnp.where(is_given, count + 1 == given_length, ends)
+  logprob = jnp.where(is_given, 0.0, sampling.logprob(logits, token))
+  return token, logprob, ends
+
+
+def _append(forward, boundaries, turn, state):
+  """Feeds each row's newest token and what is given after the attempt."""
+  finished = state.finished[:, turn]
+  given = jnp.where(
+    finished[:, None],
+    boundaries.after_stop[turn][None],
+    boundaries.after_cut[turn][None],
+  )  # [B, I]
+  count = jnp.where(
+    finished,
+    boundaries.after_stop_length[turn],
+    boundaries.after_cut_length[turn],
+  )
+  offset = jnp.arange(boundaries.block)[None]
+  inside = offset < count[:, None]
+  where = jnp.where(
+    inside, state.length[:, None] + offset, state.tokens.shape[1]
+  )
+  rows = jnp.arange(given.shape[0])[:, None]
+  tokens = state.tokens.at[rows, where].set(given, mode='drop')
+  newest = _at(state.tokens, state.length - 1)
+  block = jnp.concatenate([newest[:, None], given[:, :-1]], axis=1)
+  positions = jnp.where(inside, state.length[:, None] - 1 + offset, -1)
+  _, cache = forward(block, positions, state.cache)
+  return state.replace(cache=cache, tokens=tokens, length=state.length + count)
+
+
+def _if_then(condition, function, state):
+  """`function(state)` if the condition holds, else the state.
+
+  A loop of at most one pass, since it updates its carry in place; `lax.cond`
+  would copy the whole cache in both of its branches.
+  """
+  state, _ = jax.lax.while_loop(
+    lambda carry: carry[1],
+    lambda carry: (function(carry[0]), jnp.zeros((), bool)),
+    (state, condition),
+  )
+  return state
+
+
+def _at(values, index):
+  """values[b, index[b]] of [B, T]."""
+  return jnp.take_along_axis(values, index[:, None], axis=1)[:, 0]
+
+
+def _put(values, index, new):
+  """`values` [B, T] with `new` at index [B]; an index of T is dropped."""
+  rows = jnp.arange(values.shape[0])
+  return values.at[rows, index].set(new, mode='drop')

@@ -1,0 +1,214 @@
+"""The embedded task: long sums whose carries ripple, leading digit first.
+
+Writing the leading digit of a sum needs the carry from far to its right, which
+a shallow transformer without scratch space cannot follow through a long chain
+of columns that add up to 9. Looking again is easier: the carry into a column
+can be read off the first attempt's digit one column to the right. So verifying
+is easier than generating, which is what self-correction lives on.
+
+A problem is two numbers of `digits` digits, the answer their sum with
+`digits + 1`. Each column adds up to 9 with probability `chain`.
+"""
+
+from collections.abc import Sequence
+import re
+import time
+
+import numpy as np
+
+from score_jax import types
+
+NAME = 'arithmetic'
+INSTRUCTION = 'Look again'
+_MOST_DRAWS = 4
+
+
+def load(
+  *,
+  digits: int = 12,
+  chain: float = 0.75,
+  num_train: int = 20_000,
+  num_test: int = 2_000,
+  seed: int = 0,
+) -> types.Task:
+  """The task: training problems by seed, and one held-out set for all seeds.
+
+  Args:
+    digits: of each operand.
+    chain: probability that a column adds up to 9, beyond chance.
+    num_train: most training problems, none of them held out; of short numbers
+      there may be fewer.
+    num_test: held-out problems, the same whatever the seed; at most a tenth of
+      all that there are.
+    seed: of the training problems.
+
+  Raises:
+    ValueError: there is no problem to train on.
+  """
+  # Columns that all add up to 9 leave one choice of ten a column, not 100.
+  num_test = min(num_test, (10 if chain == 1 else 100) ** digits // 10)
+  test = _problems(np.random.default_rng((0, 1)), digits, chain, num_test, ())
+  held_out = {problem.id for problem in test}
+  rng = np.random.default_rng((seed, 2))
+  train = _problems(rng, digits, chain, num_train, held_out)
+  if not (train and test):
+    raise ValueError(
+      f'there are too few sums of {digits} digits whose columns add up to 9 '
+      f'with probability {chain}: raise --arithmetic.digits, or lower '
+      '--arithmetic.nines'
+    )
+  return types.Task(
+    name=NAME,
+    train=train,
+    test=test,
+    prompt=lambda problem: problem.question,
+    instruction=INSTRUCTION,
+    make_grader=ExactDigits,
+  )
+
+
+def problem_from_text(text: str, digits: int) -> types.Problem:
+  """The problem a person means by '123 + 4567'.
+
+  Raises:
+    ValueError: the text is no sum of two numbers of at most `digits` digits.
+  """
+  match = re.fullmatch(r'\s*(\d+)\s*\+\s*(\d+)\s*', text)
+  if not match or max(map(len, match.groups())) > digits:
+    raise ValueError(
+      f'{text!r} is not a sum of two numbers of at most {digits} digits, such '
+      "as '123+4567'"
+    )
+  return _problem(*(int(number) for number in match.groups()), digits)
+
+
+class ExactDigits:
+  """Right if the attempt is the reference, digit for digit."""
+
+  def grade(
+    self,
+    problems: Sequence[types.Problem],
+    attempts: Sequence[types.Attempt],
+  ) -> list[types.Verdict]:
+    """Verdicts in order; nothing here can fail or take long."""
+    verdicts = []
+    for problem, attempt in zip(problems, attempts, strict=True):
+      start = time.perf_counter()
+      right = attempt.text.strip() == problem.reference
+      verdicts.append(
+        types.Verdict(
+          'correct' if right else 'wrong',
+          float(right),
+          time.perf_counter() - start,
+        )
+      )
+    return verdicts
+
+  def close(self) -> None:
+    """Nothing to end."""
+
+
+def pretraining_examples(
+  rng: np.random.Generator,
+  num_examples: int,
+  *,
+  digits: int,
+  copy_hard: float,
+  easy_chain: float = 0.15,
+  easy_right: float = 0.85,
+  hard_chain: tuple[float, float] = (0.3, 0.8),
+  held_out: frozenset[str] = frozenset(),
+) -> list[tuple[str, str, str, bool]]:
+  """What the base policy learns from: right, sloppy and naive sums.
+
+  Half the examples are easy sums, whose first attempt is right in 85 % and has
+  a few wrong digits else, and whose second is a copy in half the cases, else
+  right or corrupted. The other half are sums with long chains, whose first
+  attempt is the schoolbook mistake of carrying from the next column only, and
+  whose second is a copy with probability `copy_hard`, else right: so a base
+  policy that mostly repeats itself has some latent ability to correct.
+
+  Args:
+    rng: source of randomness.
+    num_examples: how many.
+    digits: of each operand.
+    copy_hard: share of copies among second attempts at hard sums.
+    easy_chain: largest chain probability of easy sums.
+    hard_chain: range of chain probabilities of hard sums.
+    held_out: ids that must not appear.
+
+  Returns:
+    (question, first attempt, second attempt, whether the first is learnt too).
+  """
+  examples = []
+  while len(examples) < num_examples:
+    easy = bool(rng.random() < 0.5)
+    span = (0.0, easy_chain) if easy else hard_chain
+    a, b = _operands(rng, digits, rng.uniform(*span))
+    if easy:
+      # Numbers of any length: a column with a zero shows where its digits are.
+      for operand in (a, b):
+        operand[: rng.integers(digits)] = 0
+    problem = _problem(_number(a), _number(b), digits)
+    if problem.id in held_out:
+      continue
+    right = problem.reference
+    if easy:
+      first = right if rng.random() < easy_right else _corrupt(rng, right)
+      others = (right, _corrupt(rng, first))
+      second = first if rng.random() < 0.5 else others[rng.integers(2)]
+    else:
+      first = _schoolbook_mistake(a, b)
+      second = first if rng.random() < copy_hard else right
+    examples.append((problem.question, first, second, easy))
+  return examples
+
+
+def _operands(rng, digits, chain):
+  a = rng.integers(0, 10, digits)
+  b = rng.integers(0, 10, digits)
+  return a, np.where(rng.random(digits) < chain, 9 - a, b)
+
+
+def _number(digits) -> int:
+  return int(''.join(map(str, digits)))
+
+
+def _problem(a: int, b: int, digits: int) -> types.Problem:
+  question = f'{a:0{digits}d}+{b:0{digits}d}'
+  return types.Problem(
+    id=question,
+    task=NAME,
+    question=question,
+    reference=f'{a + b:0{digits + 1}d}',
+    columns={'a': a, 'b': b},
+  )
+
+
+def _problems(rng, digits, chain, count, excluded) -> tuple[types.Problem, ...]:
+  """Up to `count` different problems, as many as so many draws find."""
+  problems = {}
+  for _ in range(_MOST_DRAWS * count):
+    if len(problems) == count:
+      break
+    a, b = _operands(rng, digits, chain)
+    problem = _problem(_number(a), _number(b), digits)
+    if problem.id not in excluded:
+      problems[problem.id] = problem
+  return tuple(problems.values())
+
+
+def _schoolbook_mistake(a, b) -> str:
+  """The sum with each column's carry taken from the next column alone."""
+  columns = np.concatenate([[0], a + b])
+  carries = np.concatenate([columns[1:] >= 10, [False]])
+  return ''.join(map(str, (columns + carries) % 10))
+
+
+def _corrupt(rng, answer: str) -> str:
+  """The answer with one to three digits replaced."""
+  digits = list(answer)
+  count = min(rng.integers(1, 4), len(digits))
+  for place in rng.choice(len(digits), count, replace=False):
+    digits[place] = str(rng.integers(10))
+  return ''.join(digits)

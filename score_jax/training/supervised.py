@@ -1,0 +1,65 @@
+"""Supervised learning on given attempts: pre-training and the SFT baselines."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from score_jax import arrays
+from score_jax.models import config as model_config
+from score_jax.models import token_logprobs, transformer
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import step as step_lib
+
+
+def make_supervised_step(
+  config: model_config.ModelConfig,
+  optimizer: optax.GradientTransformation,
+  *,
+  dtype=jnp.float32,
+  unroll: bool = True,
+  remat: bool = False,
+  chunk: int = 128,
+) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
+  """Makes the compiled update on rows whose attempts were written by others.
+
+  Loss: mean of -log pi over the tokens of the attempts that are learnt, their
+  stop tokens included.
+
+  Returns:
+    step(state, trajectory, learnt bool [B, K]) -> (state, metrics as (sum,
+    count) pairs). The state's buffers are donated.
+  """
+
+  def loss_fn(params, trajectory, learnt):
+    hidden, _ = transformer.forward(
+      config,
+      params,
+      trajectory.tokens,
+      step_lib.row_positions(trajectory),
+      dtype=dtype,
+      unroll=unroll,
+      remat=remat,
+    )
+    logprobs = token_logprobs.token_statistics(
+      config, params['embedding'], hidden, trajectory.tokens, chunk=chunk
+    ).logprob
+    mask = jnp.zeros(trajectory.turn.shape, bool)
+    for k in range(learnt.shape[1]):
+      mask |= (trajectory.turn == k + 1) & learnt[:, k, None]
+    count = mask.sum()
+    total = -jnp.where(mask, logprobs, 0.0).sum()
+    return total / jnp.maximum(count, 1), (total, count)
+
+  def supervised_step(state, trajectory, learnt):
+    (loss, pair), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+      state.params, trajectory, learnt
+    )
+    state, norm = optimizer_lib.apply_if_finite(
+      optimizer, loss, gradients, state
+    )
+    return state, {'loss': pair, 'grad_norm': (norm, jnp.int32(1))}
+
+  return jax.jit(supervised_step, donate_argnums=0)

@@ -1,0 +1,21 @@
+"""What holds in every test: CPU, eight virtual devices, nothing implicit.
+
+Set through the environment and before jax is imported, so that it also holds
+in the programs that tests start; and so that tests of tasks/ need no jax.
+"""
+
+import os
+
+VIRTUAL_DEVICES = 8
+
+_flag = '--xla_force_host_platform_device_count'
+if _flag not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = (
+    f'{os.environ.get("XLA_FLAGS", "")} {_flag}={VIRTUAL_DEVICES}'.strip()
+  )
+# Unconditional: machines with an accelerator often set it for every program.
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+# Tests count compilations; a cache would hide some.
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+os.environ['MPLBACKEND'] = 'Agg'

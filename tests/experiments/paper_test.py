@@ -1,0 +1,48 @@
+"""Deviations from the paper's table, under each reading that it allows."""
+
+import io
+
+import pytest
+from rich import console as rich_console
+
+from experiments import flags, paper
+from experiments import settings as settings_lib
+
+MATH = settings_lib.Settings(task='math')
+
+
+@pytest.mark.parametrize(
+  ('settings', 'deviating'),
+  [
+    # The defaults: 1500 + 1500 steps and 64 * 8 episodes are readings of 3000
+    # and 512.
+    (MATH, []),
+    (settings_lib.Settings(task='math', steps_stage1=3000, steps_stage2=3000,
+                           problems_per_step=512), []),
+    # 3000 in Stage I is the paper's per stage; 100 in Stage II is no reading.
+    (settings_lib.Settings(task='math', steps_stage1=3000, steps_stage2=100),
+     ['steps_stage2']),
+    (settings_lib.Settings(task='math', beta2=0.25), ['beta2']),
+    # Beside MBPP's column; 1500 steps are its 1500.
+    (settings_lib.Settings(task='mbpp'),
+     ['problems_per_step', 'learning_rate', 'beta2', 'eval_problems']),
+  ],
+)  # fmt: skip
+def test_deviations(settings, deviating):
+  assert sorted(paper.deviations(settings)) == sorted(deviating)
+
+
+def test_print():
+  settings = flags.parse_settings(['--beta2=0.3'])
+  console = rich_console.Console(file=io.StringIO(), width=100)
+  paper.print_settings(settings, console)
+  lines = console.file.getvalue().splitlines()
+  [beta2] = [line for line in lines if '--beta2' in line]
+  [alpha] = [line for line in lines if '--alpha' in line]
+  assert [cell.strip() for cell in beta2.split('│')[1:-1]] == [
+    '--beta2', '0.3', '0.1', '0.25', 'differs'
+  ]  # fmt: skip
+  assert 'differs' not in alpha
+  [steps] = [line for line in lines if '--steps-stage1' in line]
+  assert '3000 [1]' in steps
+  assert any(line.startswith('[1] ') for line in lines)

@@ -1,0 +1,57 @@
+"""Impossible settings are named with the flag and the mend."""
+
+import dataclasses
+import math
+
+import pytest
+
+from experiments import settings as settings_lib
+from experiments import validation
+
+
+@pytest.mark.parametrize(
+  ('changes', 'says'),
+  [
+    ({'alpha': math.nan}, '--alpha=nan: must be a finite number'),
+    ({'beta2': -0.1}, '--beta2=-0.1: must be at least 0'),
+    ({'learning_rate': 0.0}, '--learning-rate=0.0: must be more than 0'),
+    ({'discount': 1.5}, '--discount=1.5: must be at most 1'),
+    ({'turns': 4}, '--turns=4: must be at most 3'),
+    ({'seed': 2**31}, 'must be at most 2147483647'),
+    # 64 * 8 = 512 rows; the divisor of 512 nearest to 60 is 64.
+    ({'micro_batch': 60}, 'must divide the 512 rows'),
+    ({'micro_batch': 60}, '; 64 does'),
+    ({'micro_batch': 0}, '--micro-batch=0: must be at least 1'),
+    ({'given_attempts_share': 1.0}, 'must be less than 1'),
+    ({'given_attempts_share': 0.5, 'turns': 1}, 'needs --turns=2 or more'),
+    ({'task': 'gsm8k'}, '--task=gsm8k: needs --data-dir=DIR'),
+    ({'data_dir': 'x'}, 'the arithmetic task reads no data'),
+    ({'task': 'math', 'data_dir': 'no/such'}, 'there is no such directory'),
+    (
+      {'model': settings_lib.Model(heads=4, kv_heads=3)},
+      '--model.kv-heads=3: must divide --model.heads=4',
+    ),
+    ({'model': settings_lib.Model(head_dim=15)}, 'must be even'),
+  ],
+)
+def test_mistakes(changes, says):
+  settings = dataclasses.replace(settings_lib.Settings(), **changes)
+  assert says in '\n'.join(validation.find_mistakes(settings))
+
+
+def test_possible_settings_have_no_mistakes(tmp_path):
+  assert validation.find_mistakes(settings_lib.Settings()) == []
+  settings = settings_lib.Settings(
+    task='gsm8k', data_dir=str(tmp_path), micro_batch=64, alpha=0.0, turns=3
+  )
+  assert validation.find_mistakes(settings) == []
+
+
+def test_every_number_has_a_range():
+  numbers = {
+    name
+    for name, value in settings_lib.flatten(settings_lib.Settings()).items()
+    if isinstance(value, int | float) and not isinstance(value, bool)
+  }
+  missing = numbers - set(validation._RANGES)
+  assert not missing, f'add ranges for {missing} to experiments/validation.py'

@@ -1,0 +1,90 @@
+"""Episode and update at real vocabularies, windows and heads, on a CPU.
+
+One model a generation, with two layers. Only compiled, never run: what matters
+is which arrays the program makes.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from score_jax.models import gemma, kv_cache
+from tests import programs
+
+NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
+# Rows of 4776 tokens: longer than Gemma 2's window of 4096.
+SIZES = programs.Sizes(
+  problems=2, samples=2, prompt=640, limits=(2048, 2048), block=40
+)
+
+
+def _two_layers(name):
+  config = gemma.CONFIGS[name]
+  pattern = ('local', 'global') if config.window else ('global',)
+  return dataclasses.replace(config, num_layers=2, layer_pattern=pattern)
+
+
+def _cache(config):
+  """Shapes of the episode's cache."""
+  return jax.eval_shape(
+    lambda: kv_cache.empty(config, SIZES.rows, SIZES.length, block=SIZES.block)
+  )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_episode(name):
+  config = _two_layers(name)
+  compiled = programs.lower_episode(config, SIZES).compile()
+  text = compiled.as_text()
+  logits = SIZES.rows * config.vocab_size
+  decode = {
+    i.computation
+    for i in programs.stored_arrays(text)
+    if i.computation in programs.loop_bodies(text) and i.elements == logits
+  }
+  assert len(decode) == 1  # of both attempts: one program, one set of logits
+  cache = _cache(config)
+  smallest = min(keys.k.size for keys in cache.layers)
+  copies = programs.copies_in_loops(text, smallest)
+  assert not [i for i in copies if i.computation in decode]
+  # At a turn change keys and values of a ring are copied twice: the block
+  # reads what it then overwrites. A cost once a turn, not once a token.
+  assert len(copies) <= 4 * config.layer_kinds.count('local')
+  # The largest array is the embedding.
+  largest = max(i.elements for i in programs.stored_arrays(text))
+  assert largest <= config.vocab_size * config.width
+  # Beyond weights and caches: logits of one token a row, scores of the prompt.
+  needed = 4 * sum(leaf.size for leaf in jax.tree.leaves(cache))
+  scores = SIZES.problems * config.num_heads * SIZES.prompt**2
+  allowed = needed + 4 * (4 * logits + 3 * scores)
+  assert compiled.memory_analysis().temp_size_in_bytes < allowed
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_update(name):
+  config = _two_layers(name)
+  rows, length = 4, 1024
+  compiled = programs.lower_update(config, rows, length, remat=True).compile()
+  largest = max(i.elements for i in programs.stored_arrays(compiled.as_text()))
+  # The embedding is larger than a chunk of logits, [B, 128, V], and far
+  # smaller than the logits of whole rows would be.
+  assert largest == config.vocab_size * config.width
+  assert largest < rows * length * config.vocab_size / 1.5
+
+
+def test_the_program_reader_sees_copies():
+  """What the assertions above look for is found where it is."""
+
+  @jax.jit
+  def copying(x, y):
+    def body(_, carry):
+      x, y = carry
+      return y, x.at[0].add(y[0])
+
+    return jax.lax.fori_loop(0, 5, body, (x, y))
+
+  text = copying.lower(jnp.zeros(4096), jnp.ones(4096)).compile().as_text()
+  assert programs.copies_in_loops(text, 4096)
+  assert not programs.copies_in_loops(text, 4097)
