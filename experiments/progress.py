@@ -95,7 +95,9 @@ class StageProgress:
     if self._live is not None:
       self._live.update(self._render(metrics))
     elif step % self._every == 0 or step == self._steps:
-      self._console.print(self._line(metrics), markup=False, highlight=False)
+      self._console.print(
+        self._line(metrics), markup=False, highlight=False, soft_wrap=True
+      )
 
   def _columns(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     for label, name, form in SHOWN:

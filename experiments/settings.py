@@ -37,15 +37,19 @@ class Model:
 class Pretraining:
   """How the base policy is made, from nothing."""
 
-  steps: int = 1400
+  steps: int = 1600
   """Updates."""
-  rows: int = 128
+  rows: int = 64
   """Sequences of an update."""
-  learning_rate: float = 1e-3
-  """Adam's step size, constant."""
+  learning_rate: float = 2e-3
+  """Adam's largest step size: warmed up, then a cosine down to a 20th."""
   copy_share: float = 0.6
   """Share of hard sums whose second attempt copies the first, in [0, 1].
   The less, the more latent ability to correct."""
+  easy_nines: float = 0.4
+  """Largest share of columns that add up to 9 among easy sums."""
+  easy_right: float = 0.9
+  """Share of easy sums whose first attempt is right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +72,9 @@ class Settings:
   """Directory of the run; a run found there is continued. None: runs/PRESET."""
   stage: Literal['1', '2', 'all'] = 'all'
   """What to run; 2 starts from the run directory's Stage I policy."""
+  method: Literal['score', 'single_turn', 'multi_turn'] = 'score'
+  """SCoRe's two stages; or, for comparison, as many updates of RL on the first
+  attempt alone, or on both attempts without stages and bonus."""
   seed: int = 0
   """Seed of everything random, 0 to 2**31 - 1."""
   dry_run: bool = False
@@ -166,6 +173,15 @@ FREE = frozenset(
     'steps_stage2',
   }
 )
+
+
+def stage_steps(settings: Settings, name: str) -> int:
+  """Updates of a stage; the Stages I of a longer episode share theirs."""
+  if name.startswith('stage1'):
+    return settings.steps_stage1
+  if name == 'stage2':
+    return settings.steps_stage2
+  return settings.steps_stage1 + settings.steps_stage2
 
 
 def flag(name: str) -> str:

@@ -1,13 +1,14 @@
 """Episodes for people: printed with colours, and as lines of samples.jsonl."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
+import pathlib
 
 from rich import console as rich_console
 from rich import panel as rich_panel
 from rich import text as rich_text
 
-from experiments import files, run_directory
+from experiments import files
 from score_jax import types
 
 # Of an attempt, on a terminal; samples.jsonl has all of it.
@@ -31,11 +32,11 @@ class Episode:
 
 
 class SamplesLog:
-  """Appends episodes to a stage's samples.jsonl (see MetricsLog for steps)."""
+  """Appends episodes to a JSON lines file (see MetricsLog for steps)."""
 
-  def __init__(self, stage: run_directory.StageDirectory):
-    self._stage = stage.name
-    self._lines = files.LineWriter(stage.samples)
+  def __init__(self, stage: str, path: pathlib.Path):
+    self._stage = stage
+    self._lines = files.LineWriter(path)
 
   def write(self, step: int, episodes: Sequence[Episode]) -> None:
     """Writes one record an episode."""
@@ -59,6 +60,27 @@ class SamplesLog:
   def close(self) -> None:
     """Closes the file. May be called twice."""
     self._lines.close()
+
+
+def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
+  """Episodes that a SamplesLog wrote."""
+  for record in files.read_lines(path):
+    problem = types.Problem(
+      record['id'], '', record['question'], record['reference']
+    )
+    attempts = [
+      types.Attempt(text, turn, finished)
+      for turn, (text, finished) in enumerate(
+        zip(record['attempts'], record['finished'], strict=True), start=1
+      )
+    ]
+    verdicts = [
+      types.Verdict(label, score, reason=reason)
+      for label, score, reason in zip(
+        record['labels'], record['scores'], record['reasons'], strict=True
+      )
+    ]
+    yield Episode(problem, attempts, verdicts)
 
 
 def render(episode: Episode, title: str = '') -> rich_panel.Panel:

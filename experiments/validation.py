@@ -58,6 +58,8 @@ _RANGES = {
   'pretrain.copy_share': (0, 1, False),
   'arithmetic.digits': (1, 18, False),
   'arithmetic.nines': (0, 1, False),
+  'pretrain.easy_nines': (0, 1, False),
+  'pretrain.easy_right': (0, 1, False),
 }
 
 

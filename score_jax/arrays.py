@@ -78,7 +78,6 @@ class TrainState:
     opt_state: optax state.
     beta2: f32 []; the first-attempt KL coefficient, where it adapts.
     skipped: i32 []; updates skipped in a row for a non-finite loss or gradient.
-    best_score: f32 []; highest mean training reward so far.
   """
 
   step: jax.Array
@@ -86,4 +85,3 @@ class TrainState:
   opt_state: Any
   beta2: jax.Array
   skipped: jax.Array
-  best_score: jax.Array

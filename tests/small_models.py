@@ -12,8 +12,8 @@ import numpy as np
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import transformer
-from score_jax.rollout import engine
+from score_jax.models import token_logprobs, transformer
+from score_jax.rollout import engine, randomness
 
 VOCAB = 61
 STOP = 1
@@ -47,16 +47,16 @@ CONFIGS = {
     attention_softcap=5.0,
     final_softcap=6.0,
   ),
-  # Five local layers a global one and a remainder; QK-norm, two RoPE bases.
+  # Two local layers a global one, QK-norm, two RoPE bases.
   'gemma3': model_config.ModelConfig(
     vocab_size=VOCAB,
     width=24,
-    num_layers=7,
+    num_layers=3,
     num_heads=4,
     num_kv_heads=2,
     head_dim=10,
     mlp_width=40,
-    layer_pattern=('local',) * 5 + ('global',),
+    layer_pattern=('local', 'local', 'global'),
     window=5,
     qk_norm=True,
     post_norms=True,
@@ -70,14 +70,16 @@ CONFIGS = {
 @functools.cache
 def params(name: str, seed: int = 0):
   """Parameters whose every leaf is random, norm scales too."""
-  fresh = transformer.init_params(CONFIGS[name], jax.random.key(seed))
-  leaves, tree = jax.tree.flatten(fresh)
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-  noisy = [
-    leaf + 0.2 * jax.random.normal(key, leaf.shape) * (leaf == 0)
-    for leaf, key in zip(leaves, keys)
-  ]
-  return jax.tree.unflatten(tree, noisy)
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  fresh = jax.device_get(init(CONFIGS[name], jax.random.key(seed)))
+  rng = np.random.default_rng(seed)
+
+  def noisy(path, leaf):
+    if path[-1].key == 'scale':
+      leaf = leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32)
+    return jnp.asarray(leaf)
+
+  return jax.tree_util.tree_map_with_path(noisy, fresh)
 
 
 def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
@@ -121,19 +123,81 @@ def full_logits(config, params, tokens, length, dtype=jnp.float32):
   return transformer.unembed(config, params['embedding'], hidden)
 
 
+@functools.partial(jax.jit, static_argnames=('config', 'dtype'))
+def update_logprobs(config, params, tokens, length, temperature, dtype):
+  """f32 [B, T] as the update computes them: layers scanned, head in chunks."""
+  index = jnp.arange(tokens.shape[1])[None]
+  positions = jnp.where(index < length[:, None], index, -1)
+  hidden, _ = transformer.forward(
+    config, params, tokens, positions, dtype=dtype, unroll=False
+  )
+  statistics = token_logprobs.token_statistics(
+    config,
+    params['embedding'],
+    hidden,
+    tokens,
+    temperature=temperature,
+    chunk=7,
+  )
+  return statistics.logprob
+
+
 def teacher_forced(
   config, params, trajectory, temperature=1.0, dtype=jnp.float32
 ) -> np.ndarray:
-  """Log-probabilities [B, T] of the rows as they are, 0 where not sampled."""
-  logits = full_logits(
-    config, params, trajectory.tokens, trajectory.length, dtype=dtype
+  """Log-probabilities [B, T] from `update_logprobs`, 0 where not sampled."""
+  logprobs = update_logprobs(
+    config, params, trajectory.tokens, trajectory.length, temperature, dtype
   )
-  logprobs = np.asarray(jax.nn.log_softmax(logits / temperature))
-  tokens, turn = np.asarray(trajectory.tokens), np.asarray(trajectory.turn)
-  sampled = np.asarray(trajectory.sampled)
-  out = np.zeros(tokens.shape, np.float32)
-  for b in range(tokens.shape[0]):
-    for t in range(1, tokens.shape[1]):
-      if turn[b, t] and sampled[b, turn[b, t] - 1]:
-        out[b, t] = logprobs[b, t - 1, tokens[b, t]]
+  return np.where(is_sampled(trajectory), logprobs, 0.0)
+
+
+def is_sampled(trajectory) -> np.ndarray:
+  """Which tokens were drawn from the policy, bool [B, T], by a slow loop."""
+  turn, sampled = np.asarray(trajectory.turn), np.asarray(trajectory.sampled)
+  out = np.zeros(turn.shape, bool)
+  for b, t in np.argwhere(turn > 0):
+    out[b, t] = sampled[b, turn[b, t] - 1]
   return out
+
+
+LIMITS = (8, 9, 6)
+PROMPT_LENGTHS = (1, 12, 5, 9)
+SAMPLES = 2
+
+
+def row_keys(seed: int = 0, problems: int = 4, samples: int = SAMPLES):
+  """Keys of the rows of problems 'p0', 'p1', ..."""
+  key = randomness.stream(seed, 'train', 'stage1', 0)
+  names = [f'p{i}' for i in range(problems)]
+  return randomness.row_keys(key, names, samples)
+
+
+def run(name: str, turns: int, *, seed: int = 0, **options):
+  """Episodes of four prompts with two samples each; options as the engine's.
+
+  Whoever passes no option that is static shares one compiled program.
+  """
+  batch = len(PROMPT_LENGTHS) * SAMPLES
+  arguments = {
+    'params': engine.rollout_view(
+      params(name), options.get('dtype', jnp.float32)
+    ),
+    'prompts': prompts(PROMPT_LENGTHS, max(PROMPT_LENGTHS)),
+    'row_keys': row_keys(seed),
+    'boundaries': boundaries(turns),
+    'config': CONFIGS[name],
+    'limits': LIMITS[:turns],
+    'samples_per_problem': SAMPLES,
+    'temperature': 1.0,
+    'given': no_given_attempts(batch, turns),
+  }
+  return engine.sample_episodes(**(arguments | options))
+
+
+def no_given_attempts(batch: int, turns: int) -> engine.GivenAttempts:
+  """Room for given attempts, all of them empty."""
+  return engine.GivenAttempts(
+    jnp.zeros((batch, turns, max(LIMITS)), jnp.int32),
+    jnp.zeros((batch, turns), jnp.int32),
+  )

@@ -30,14 +30,19 @@ SETTINGS = settings.Settings(
   model=settings.Model(
     layers=2,
     width=64,
-    heads=4,
-    kv_heads=4,
+    heads=8,
+    kv_heads=8,
     head_dim=16,
     ffw=256,
     rope_base=100.0,
   ),
   pretrain=settings.Pretraining(
-    steps=1400, rows=128, learning_rate=1e-3, copy_share=0.6
+    steps=1600,
+    rows=64,
+    learning_rate=2e-3,
+    copy_share=0.6,
+    easy_nines=0.4,
+    easy_right=0.9,
   ),
   max_prompt_tokens=64,
   max_attempt_tokens=16,
@@ -53,6 +58,6 @@ SETTINGS = settings.Settings(
   beta2=0.1,
   temperature=1.0,
   checkpoint_every=10,
-  log_samples_every=10,
+  log_samples_every=50,
   eval_problems=2000,
 )

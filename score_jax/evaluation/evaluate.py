@@ -9,8 +9,7 @@ import numpy as np
 
 from score_jax import types
 from score_jax.evaluation import metrics
-from score_jax.rollout import engine
-from score_jax.rollout import episodes
+from score_jax.rollout import engine, episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +29,8 @@ class Evaluation:
   @property
   def scores(self) -> np.ndarray:
     """What the grader returned, f64 [M, K]; NaN where it failed."""
-    return np.array(
-      [
-        [np.nan if v.score is None else v.score for v in row]
-        for row in self.verdicts
-      ]
-    )
+    score, graded = score_arrays(self.verdicts)
+    return np.where(graded, score, np.nan)
 
   def summary(self, *, threshold: float = 0.5, seed: int = 0) -> dict[str, Any]:
     """The numbers of the paper's tables, with 95 % intervals.
@@ -48,13 +43,8 @@ class Evaluation:
         f'none of {len(graded)} problems could be graded: see the reasons in '
         'samples.jsonl, and `python -m experiments.doctor`'
       )
-    texts = [
-      [attempt.text for attempt in row]
-      for row, keep in zip(self.attempts, graded, strict=True)
-      if keep
-    ]
     summary = metrics.policy_summary(
-      self.scores[graded] >= threshold, texts=texts, seed=seed
+      self.scores[graded] >= threshold, seed=seed
     )
     return summary | {'ungraded': int((~graded).sum())}
 
@@ -109,3 +99,12 @@ def judge(
   return [
     list(verdicts[i * turns : (i + 1) * turns]) for i in range(len(problems))
   ]
+
+
+def score_arrays(
+  verdicts: Sequence[Sequence[types.Verdict]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K]."""
+  graded = np.array([[v.score is not None for v in row] for row in verdicts])
+  score = np.array([[v.score or 0.0 for v in row] for row in verdicts])
+  return score.astype(np.float32), graded

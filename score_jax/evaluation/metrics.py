@@ -102,7 +102,16 @@ def frac_zero_spread(
   samples_per_problem: int,
   graded: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Share of problems that teach nothing: all their graded scores are equal.
+  """Share of problems with `zero_spread`, float64 [K]; takes the same."""
+  return zero_spread(score, samples_per_problem, graded).mean(axis=0)
+
+
+def zero_spread(
+  score: np.ndarray,
+  samples_per_problem: int,
+  graded: np.ndarray | None = None,
+) -> np.ndarray:
+  """Which problems teach nothing: all their graded scores are equal.
 
   Args:
     score: [B, K], the G samples of a problem side by side.
@@ -111,7 +120,7 @@ def frac_zero_spread(
       two graded samples count as without spread, as they do for the baseline.
 
   Returns:
-    float64 [K].
+    bool [N, K].
   """
   score = np.asarray(score, float)
   if len(score) % samples_per_problem:
@@ -122,7 +131,7 @@ def frac_zero_spread(
   groups = (-1, samples_per_problem, score.shape[1])
   highest = np.where(graded, score, -np.inf).reshape(groups).max(axis=1)
   lowest = np.where(graded, score, np.inf).reshape(groups).min(axis=1)
-  return (highest <= lowest).mean(axis=0)
+  return highest <= lowest
 
 
 def edit_distance(first: Sequence, second: Sequence) -> int:

@@ -20,7 +20,7 @@ def _columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     name
     for summary in summaries.values()
     for name in summary
-    if name != 'problems' and not name.endswith('_ci95')
+    if f'{name}_ci95' in summary
   )
   accuracies = sorted(
     (name for name in names if name.startswith('acc_t')),

@@ -139,8 +139,9 @@ def pack_rows(
   attempts: Sequence[Sequence[str]],
   instructions: Sequence[str],
   length: int,
+  limits: Sequence[int],
 ) -> arrays.Trajectory:
-  """Rows of given attempts, each ended by a stop token, as the engine lays them.
+  """Rows of given attempts, laid out as the engine does it.
 
   Args:
     chat_format: renders the messages.
@@ -148,6 +149,8 @@ def pack_rows(
     attempts: K texts a row.
     instructions: K - 1 texts between them.
     length: T.
+    limits: most tokens of each attempt; a longer one is cut there and what
+      follows is what the engine gives after a cut.
 
   Returns:
     A trajectory [B, T] of which nothing was sampled.
@@ -159,17 +162,21 @@ def pack_rows(
   tokens = np.zeros((batch, length), np.int32)
   turn = np.zeros((batch, length), np.int32)
   lengths = np.zeros(batch, np.int32)
-  given = [chat_format.after_stop(text) for text in instructions]
+  finished = np.ones((batch, turns), bool)
+  after_stop = [chat_format.after_stop(text) for text in instructions]
+  after_cut = [chat_format.after_cut(text) for text in instructions]
   for i, (message, texts) in enumerate(zip(messages, attempts, strict=True)):
     ids = chat_format.prompt(message)
     owner = [0] * len(ids)
     for k, text in enumerate(texts):
       if k:
-        ids += given[k - 1]
-        owner += [0] * len(given[k - 1])
+        after = after_stop if finished[i, k - 1] else after_cut
+        ids += after[k - 1]
+        owner += [0] * len(after[k - 1])
       attempt = chat_format.attempt_ids(text)
-      ids += attempt
-      owner += [k + 1] * len(attempt)
+      finished[i, k] = len(attempt) <= limits[k]
+      ids += attempt[: limits[k]]
+      owner += [k + 1] * min(len(attempt), limits[k])
     if len(ids) > length:
       raise ValueError(
         f'row {i} has {len(ids)} tokens, more than {length}: {message[:80]!r}'
@@ -182,7 +189,7 @@ def pack_rows(
     sampled=np.zeros((batch, turns), bool),
     logprobs=np.zeros((batch, length), np.float32),
     length=lengths,
-    finished=np.ones((batch, turns), bool),
+    finished=finished,
     problem_index=np.arange(batch, dtype=np.int32),
   )
 

@@ -17,7 +17,13 @@ PURPOSES = ('init', 'train', 'evaluate', 'collect', 'pretrain')
 
 
 def stream(seed: int, purpose: str, stage: str, step: int) -> jax.Array:
-  """The key of one step's draws for one purpose."""
+  """The key of one step's draws for one purpose.
+
+  Raises:
+    ValueError: the purpose is none of `PURPOSES`.
+  """
+  if purpose not in PURPOSES:
+    raise ValueError(f'unknown purpose {purpose!r}: use one of {PURPOSES}')
   key = jax.random.key(seed, impl='threefry2x32')
   for part in (PURPOSES.index(purpose), name_hash(stage), step):
     key = jax.random.fold_in(key, part)

@@ -20,6 +20,7 @@ from score_jax import types
 
 NAME = 'arithmetic'
 INSTRUCTION = 'Look again'
+_MOST_DRAWS = 4
 
 
 def load(
@@ -35,14 +36,27 @@ def load(
   Args:
     digits: of each operand.
     chain: probability that a column adds up to 9, beyond chance.
-    num_train: training problems, none of them held out.
-    num_test: held-out problems, the same whatever the seed.
+    num_train: most training problems, none of them held out; of short numbers
+      there may be fewer.
+    num_test: held-out problems, the same whatever the seed; at most a tenth of
+      all that there are.
     seed: of the training problems.
+
+  Raises:
+    ValueError: there is no problem to train on.
   """
+  # Columns that all add up to 9 leave one choice of ten a column, not 100.
+  num_test = min(num_test, (10 if chain == 1 else 100) ** digits // 10)
   test = _problems(np.random.default_rng((0, 1)), digits, chain, num_test, ())
   held_out = {problem.id for problem in test}
   rng = np.random.default_rng((seed, 2))
   train = _problems(rng, digits, chain, num_train, held_out)
+  if not (train and test):
+    raise ValueError(
+      f'there are too few sums of {digits} digits whose columns add up to 9 '
+      f'with probability {chain}: raise --arithmetic.digits, or lower '
+      '--arithmetic.nines'
+    )
   return types.Task(
     name=NAME,
     train=train,
@@ -101,6 +115,7 @@ def pretraining_examples(
   digits: int,
   copy_hard: float,
   easy_chain: float = 0.15,
+  easy_right: float = 0.85,
   hard_chain: tuple[float, float] = (0.3, 0.8),
   held_out: frozenset[str] = frozenset(),
 ) -> list[tuple[str, str, str, bool]]:
@@ -139,7 +154,7 @@ def pretraining_examples(
       continue
     right = problem.reference
     if easy:
-      first = right if rng.random() < 0.85 else _corrupt(rng, right)
+      first = right if rng.random() < easy_right else _corrupt(rng, right)
       others = (right, _corrupt(rng, first))
       second = first if rng.random() < 0.5 else others[rng.integers(2)]
     else:
@@ -171,8 +186,11 @@ def _problem(a: int, b: int, digits: int) -> types.Problem:
 
 
 def _problems(rng, digits, chain, count, excluded) -> tuple[types.Problem, ...]:
+  """Up to `count` different problems, as many as so many draws find."""
   problems = {}
-  while len(problems) < count:
+  for _ in range(_MOST_DRAWS * count):
+    if len(problems) == count:
+      break
     a, b = _operands(rng, digits, chain)
     problem = _problem(_number(a), _number(b), digits)
     if problem.id not in excluded:
@@ -190,6 +208,7 @@ def _schoolbook_mistake(a, b) -> str:
 def _corrupt(rng, answer: str) -> str:
   """The answer with one to three digits replaced."""
   digits = list(answer)
-  for place in rng.choice(len(digits), rng.integers(1, 4), replace=False):
+  count = min(rng.integers(1, 4), len(digits))
+  for place in rng.choice(len(digits), count, replace=False):
     digits[place] = str(rng.integers(10))
   return ''.join(digits)

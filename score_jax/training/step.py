@@ -27,14 +27,28 @@ Metrics = dict[str, tuple[jax.Array, jax.Array]]
 def init_state(
   params: Any, optimizer: optax.GradientTransformation, beta2: float = 0.0
 ) -> arrays.TrainState:
-  """The state at the start of a stage."""
-  return arrays.TrainState(
+  """The state at the start of a stage.
+
+  It owns a copy of the parameters: updates donate their buffers, which the
+  reference policy may share. Everything is committed to the parameters'
+  devices, scalars to all of them, as the states that a checkpoint or an update
+  returns are: jit would compile once more for a state that is not.
+  """
+  params = jax.tree.map(jnp.copy, params)
+  sharding = jax.tree.leaves(params)[0].sharding
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    sharding = jax.sharding.NamedSharding(
+      sharding.mesh, jax.sharding.PartitionSpec()
+    )
+  state = arrays.TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=optimizer.init(params),
     beta2=jnp.float32(beta2),
     skipped=jnp.int32(0),
-    best_score=jnp.float32(-jnp.inf),
+  )
+  return jax.tree.map(
+    lambda x: jax.device_put(x, x.sharding if x.ndim else sharding), state
   )
 
 
@@ -49,6 +63,7 @@ def make_train_step(
   unroll: bool = True,
   remat: bool = False,
   per_token: bool = False,
+  attempt_tokens: int | None = None,
   chunk: int = 128,
   transposed: bool | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
@@ -65,6 +80,8 @@ def make_train_step(
     unroll: layers in a Python loop; False: a scan over the layer pattern.
     remat: recompute activations in the backward pass.
     per_token: divide each attempt's loss by its length (not the paper's).
+    attempt_tokens: most tokens of a row's attempts together, the only ones
+      that logits are made of; None: as many as the row has.
     chunk: tokens of a row whose logits exist at one time.
     transposed: layout of keys, see `transformer.forward`.
 
@@ -89,15 +106,26 @@ def make_train_step(
     reference_hidden, _ = forward(
       reference, trajectory.tokens, row_positions(trajectory)
     )
-    statistics = token_logprobs.token_statistics(
+    index = token_logprobs.attempt_index(
+      trajectory.turn, attempt_tokens or trajectory.tokens.shape[1]
+    )
+    tokens, turn, sampler_logprobs = (
+      jnp.take_along_axis(values, index, axis=1)
+      for values in (
+        trajectory.tokens,
+        trajectory.turn,
+        trajectory.logprobs,
+      )
+    )  # [B, A]: attempts only
+    statistics = token_logprobs.target_statistics(
       config,
       params['embedding'],
-      hidden,
-      trajectory.tokens,
+      token_logprobs.states_before(hidden, index),
+      tokens,
       temperature=temperature,
       reference=(
         reference['embedding'],
-        jax.lax.stop_gradient(reference_hidden),
+        token_logprobs.states_before(reference_hidden, index),
       ),
       divergence=None if kl == 'k3' else losses.exact_kl,
       chunk=chunk,
@@ -109,14 +137,17 @@ def make_train_step(
       statistics.logprob,
       divergence,
       batch.advantages,
-      trajectory.turn,
+      turn,
       in_loss,
       stage,
       num_rows=num_rows,
       per_token=per_token,
       entropy=statistics.entropy,
     )
-    return loss, (metrics, _logprob_gap(statistics.logprob, trajectory))
+    gap = _logprob_gap(
+      statistics.logprob, sampler_logprobs, turn, trajectory.sampled
+    )
+    return loss, (metrics, gap)
 
   gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -218,13 +249,10 @@ def split_rows(tree: Any, parts: int) -> Any:
   return jax.tree.map(split, tree)
 
 
-def _logprob_gap(logprobs, trajectory):
+def _logprob_gap(logprobs, sampler_logprobs, turn, sampled):
   """Largest |trainer - sampler| log-probability of the sampled tokens."""
-  turns = trajectory.sampled.shape[1]
-  sampled = jnp.zeros(trajectory.turn.shape, bool)
-  for k in range(turns):
-    of_turn = trajectory.turn == k + 1
-    sampled |= of_turn & trajectory.sampled[:, k, None]
-  return jnp.where(sampled, jnp.abs(logprobs - trajectory.logprobs), 0.0).max(
-    initial=0.0
-  )
+  of_policy = jnp.zeros(turn.shape, bool)
+  for k in range(sampled.shape[1]):
+    of_policy |= (turn == k + 1) & sampled[:, k, None]
+  gap = jnp.abs(logprobs - sampler_logprobs)
+  return jnp.where(of_policy, gap, 0.0).max(initial=0.0)

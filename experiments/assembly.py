@@ -1,0 +1,194 @@
+"""From settings to the parts of a run: task, tokenizer, model, sampler."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import hashlib
+import logging
+import pathlib
+from typing import Any
+
+import numpy as np
+import optax
+
+from experiments import run_directory
+from experiments import settings as settings_lib
+from score_jax import types
+from score_jax.models import chat
+from score_jax.models import config as model_config
+from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.rollout import buckets, episodes
+from score_jax.tasks import arithmetic, registry
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import step as step_lib
+
+_LOGGER = logging.getLogger(__name__)
+_TOKENIZER_PROBLEMS = 300
+_TOKENIZER_PIECES = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What a run is made of.
+
+  Attributes:
+    task: its problems all fit into the model's prompts.
+    sampler: makes episodes.
+    config: the model.
+  """
+
+  task: types.Task
+  sampler: episodes.EpisodeSampler
+  config: model_config.ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """The compiled programs that learn, the same for all stages.
+
+  Attributes:
+    optimizer: of `training.optimizer`.
+    train_step: of `training.step.make_train_step`.
+    reference_logprobs: of `training.step.make_reference_logprobs`.
+  """
+
+  optimizer: optax.GradientTransformation
+  train_step: Callable[..., Any]
+  reference_logprobs: Callable[..., Any]
+
+
+def load_task(settings: settings_lib.Settings) -> types.Task:
+  """The task that is asked for."""
+  if settings.task == arithmetic.NAME:
+    return arithmetic.load(
+      digits=settings.arithmetic.digits,
+      chain=settings.arithmetic.nines,
+      num_test=max(2000, settings.eval_problems),
+      seed=settings.seed,
+    )
+  return registry.load_task(
+    settings.task, data_dir=settings.data_dir, chat=False
+  )
+
+
+def digest(problems: Sequence[types.Problem]) -> str:
+  """A fingerprint of what is asked and what is right."""
+  total = hashlib.sha256()
+  for problem in problems:
+    fields = (problem.id, problem.question, problem.reference)
+    total.update('\0'.join(fields).encode() + b'\n')
+  return total.hexdigest()[:16]
+
+
+def assemble(
+  settings: settings_lib.Settings,
+  task: types.Task,
+  run: run_directory.RunDirectory,
+) -> Parts:
+  """Builds the parts; makes the run's tokenizer if it has none."""
+  path = run.path / 'tokenizer.model'
+  if not path.exists():
+    _train_tokenizer(task, path)
+  chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
+  model = settings.model
+  config = model_config.ModelConfig(
+    vocab_size=chat_format.tokenizer.vocab_size,
+    width=model.width,
+    num_layers=model.layers,
+    num_heads=model.heads,
+    num_kv_heads=model.kv_heads,
+    head_dim=model.head_dim,
+    mlp_width=model.ffw,
+    global_rope_base=model.rope_base,
+  )
+  sampler = episodes.EpisodeSampler(
+    config=config,
+    chat_format=chat_format,
+    task=task,
+    limits=(settings.max_attempt_tokens,) * settings.turns,
+    buckets=buckets.choose_buckets(lengths),
+  )
+  return Parts(task, sampler, config)
+
+
+def make_update(
+  settings: settings_lib.Settings, config: model_config.ModelConfig
+) -> Update:
+  """The programs of these settings; asked again, the same ones."""
+  return _make_update(
+    config,
+    learning_rate=settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    kl=settings.kl,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    temperature=settings.temperature,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+  )
+
+
+@functools.cache
+def _make_update(
+  config,
+  *,
+  learning_rate,
+  max_grad_norm,
+  kl,
+  micro_batches,
+  temperature,
+  attempt_tokens,
+):
+  # Cached because jit compiles once for each function object: Stage II then
+  # runs the program that Stage I compiled.
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  train_step = step_lib.make_train_step(
+    config,
+    optimizer,
+    kl=kl,
+    micro_batches=micro_batches,
+    temperature=temperature,
+    attempt_tokens=attempt_tokens,
+  )
+  reference_logprobs = step_lib.make_reference_logprobs(
+    config, temperature=temperature
+  )
+  return Update(optimizer, train_step, reference_logprobs)
+
+
+def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+  texts = (
+    f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
+    for problem in task.train[:_TOKENIZER_PROBLEMS]
+  )
+  # Sentencepiece learns from lines.
+  lines = [line for text in texts for line in text.splitlines()]
+  # A killed run must not leave half a tokenizer under the final name.
+  temporary = path.with_name(f'.{path.name}.tmp')
+  tokenizer_lib.train(lines, temporary, _TOKENIZER_PIECES)
+  temporary.replace(path)
+
+
+def _keep_fitting(task, chat_format, most_tokens):
+  """The task without problems whose prompts are too long, and the lengths."""
+  kept, lengths = {}, []
+  for split in ('train', 'test'):
+    problems = getattr(task, split)
+    sizes = [len(chat_format.prompt(task.prompt(p))) for p in problems]
+    fits = [size <= most_tokens for size in sizes]
+    kept[split] = tuple(p for p, fit in zip(problems, fits) if fit)
+    lengths += [size for size, fit in zip(sizes, fits) if fit]
+    if not all(fits):
+      _LOGGER.warning(
+        '%d of %d %s problems have prompts of more than '
+        '--max-prompt-tokens=%d tokens (the longest %d) and are left out',
+        len(fits) - sum(fits), len(fits), split, most_tokens, max(sizes)
+      )  # fmt: skip
+    if not kept[split]:
+      raise run_directory.RunError(
+        f'no {split} problem of {task.name} has a prompt of at most '
+        f'{most_tokens} tokens: raise --max-prompt-tokens (half of them have '
+        f'at most {int(np.median(sizes))})'
+      )
+  return dataclasses.replace(task, **kept), lengths

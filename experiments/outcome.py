@@ -1,0 +1,235 @@
+"""What came of a run: results.json, the table, the curves, transcripts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import json
+from typing import Any
+
+from rich import console as rich_console
+
+from experiments import assembly, files, policies, run_directory, transcripts
+from experiments import settings as settings_lib
+from score_jax import types
+from score_jax.evaluation import evaluate, plots, tables
+from score_jax.rollout import randomness
+
+_PRINTED = 3
+_HELD_OUT = 'eval/'
+_NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II (SCoRe)'}
+
+
+def evaluate_policy(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  policy: Any,
+  grader: types.Grader,
+) -> evaluate.Evaluation:
+  """Greedy attempts at the held-out problems, judged."""
+  return evaluate.evaluate(
+    parts.sampler,
+    policy,
+    parts.task.test[: settings.eval_problems],
+    grader,
+    randomness.stream(settings.seed, 'evaluate', 'test', 0),
+  )
+
+
+def held_out_metrics(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  grader: types.Grader,
+  policy: Any,
+) -> dict[str, float]:
+  """The numbers of `evaluate_policy`, as metrics of a training step."""
+  summary = evaluate_policy(settings, parts, policy, grader).summary()
+  return {
+    f'{_HELD_OUT}{name}': value
+    for name, value in summary.items()
+    if isinstance(value, float)
+  }
+
+
+def evaluate_once(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  name: str,
+  policy: Any,
+  grader: types.Grader,
+  console: rich_console.Console,
+) -> None:
+  """Adds a policy to results.json, unless it is there already."""
+  if _is_evaluated(settings, parts, run, name):
+    return
+  evaluation = evaluate_policy(settings, parts, policy, grader)
+  write_transcripts(run, name, evaluation)
+  results = read_results(run)
+  results[name] = evaluation.summary()
+  order = ['base', *policies.all_stages(settings)]
+  files.write_json(
+    run.results, {key: results[key] for key in order if key in results}
+  )
+  numbers = results[name]
+  console.print(
+    f'{name}: {numbers["acc_t1"]:.1%} of {numbers["problems"]:,} held-out '
+    'problems at the '
+    f'first attempt, {numbers["acc_t2"]:.1%} at the second.',
+    highlight=False,
+  )
+
+
+def _is_evaluated(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  name: str,
+) -> bool:
+  """Whether results.json has the policy, on as many problems as asked for."""
+  there = read_results(run).get(name)
+  wanted = min(settings.eval_problems, len(parts.task.test))
+  return bool(there) and there['problems'] + there['ungraded'] == wanted
+
+
+def is_complete(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Iterable[str],
+) -> bool:
+  """Whether all stages of the plan were trained and evaluated."""
+  return all(
+    run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+    for name in plan
+  ) and all(
+    _is_evaluated(settings, parts, run, name) for name in ('base', *plan)
+  )
+
+
+def forget(run: run_directory.RunDirectory, name: str) -> None:
+  """Takes a policy that is going to change out of results.json."""
+  results = read_results(run)
+  if results.pop(name, None):
+    files.write_json(run.results, results)
+
+
+def write_transcripts(
+  run: run_directory.RunDirectory, name: str, evaluation: evaluate.Evaluation
+) -> None:
+  """Writes every judged attempt of an evaluation to evaluation.jsonl."""
+  path = run.stage(name).path / 'evaluation.jsonl'
+  path.unlink(missing_ok=True)
+  log = transcripts.SamplesLog(name, path)
+  log.write(
+    0,
+    [
+      transcripts.Episode(*episode)
+      for episode in zip(
+        evaluation.problems, evaluation.attempts, evaluation.verdicts
+      )
+    ],
+  )
+  log.close()
+
+
+def read_results(run: run_directory.RunDirectory) -> dict[str, Any]:
+  """What results.json holds; nothing where there is none."""
+  if not run.results.exists():
+    return {}
+  return json.loads(run.results.read_text())
+
+
+def report(
+  settings: settings_lib.Settings,
+  run: run_directory.RunDirectory,
+  console: rich_console.Console,
+) -> None:
+  """Draws the curves and prints transcripts, table, and where everything is."""
+  results = read_results(run)
+  names = [name for name in policies.all_stages(settings) if name in results]
+  for name in names[-1:]:
+    transcripts.print_episodes(
+      console, _telling_episodes(run.stage(name)), _NAMES.get(name, name)
+    )
+  _draw_curves(settings, run, results)
+  console.print(
+    tables.console_table(
+      {_NAMES.get(name, name): summary for name, summary in results.items()}
+    )
+  )
+  _print_places(run, names, console)
+
+
+def _draw_curves(
+  settings: settings_lib.Settings,
+  run: run_directory.RunDirectory,
+  results: Mapping[str, Any],
+) -> None:
+  """Draws every stage that has made an update, if there is one."""
+  names = list(results)
+  records = {
+    name: list(files.read_lines(run.stage(name).metrics))
+    for name in names
+    if name != 'base'
+  }
+  drawn = [name for name in names if records.get(name)]
+  if not drawn:
+    return
+  evaluations = [
+    {
+      'stage': name,
+      'step': settings_lib.stage_steps(settings, name),
+      **results[name],
+    }
+    for name in drawn
+  ]
+  before = names[: names.index(drawn[0])]
+  if before:
+    evaluations.insert(0, {'stage': drawn[0], 'step': 0, **results[before[-1]]})
+  everything = [record for name in drawn for record in records[name]]
+  evaluations += [
+    {
+      name.removeprefix(_HELD_OUT): value
+      for name, value in record.items()
+      if name in ('stage', 'step') or name.startswith(_HELD_OUT)
+    }
+    for record in everything
+    if f'{_HELD_OUT}acc_t1' in record
+  ]
+  plots.learning_curves(
+    everything,
+    run.curves,
+    evaluations=evaluations,
+    evaluation_label='held-out, greedy',
+    title=f'{settings.preset}: accuracy of each turn',
+  )
+
+
+def _telling_episodes(
+  stage: run_directory.StageDirectory,
+) -> list[transcripts.Episode]:
+  """A problem that was corrected, one that was not, one that was spoilt."""
+  wanted = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
+  found: dict[tuple, transcripts.Episode] = {}
+  for episode in transcripts.read_episodes(stage.path / 'evaluation.jsonl'):
+    scores = tuple(verdict.score for verdict in episode.verdicts[:2])
+    found.setdefault(scores, episode)
+  return [found[scores] for scores in wanted if scores in found][:_PRINTED]
+
+
+def _print_places(
+  run: run_directory.RunDirectory,
+  names: Sequence[str],
+  console: rich_console.Console,
+) -> None:
+  places = {
+    'results': run.results,
+    'learning curves': run.curves,
+    'settings': run.config,
+  } | {f'{name}': run.stage(name).path for name in ('base', *names)}
+  for label, path in places.items():
+    console.print(f'{label:16} {path}', markup=False, highlight=False)
+  console.print(
+    'Type a problem yourself:  python -m experiments.chat '
+    f'--run-dir={run.path}',
+    markup=False,
+    highlight=False,
+  )

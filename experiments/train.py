@@ -1,0 +1,210 @@
+"""SCoRe, end to end: `python -m experiments.train --preset=tiny`.
+
+`train_stage` is the method, top to bottom: act, judge, learn. Both stages are
+the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
+"""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+import logging
+import sys
+from typing import Any
+
+from rich import console as rich_console
+
+from experiments import (
+  assembly,
+  flags,
+  interrupts,
+  outcome,
+  paper,
+  policies,
+  run_directory,
+  stage_recorder,
+)
+from experiments import settings as settings_lib
+from score_jax import arrays, types
+from score_jax.algorithm import adaptive, stages
+from score_jax.algorithm import advantages as advantages_lib
+from score_jax.algorithm import rewards as rewards_lib
+from score_jax.evaluation import evaluate
+from score_jax.rollout import engine, randomness
+from score_jax.tasks import batches
+from score_jax.training import step as step_lib
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Makes the policies that are asked for, evaluates them, reports."""
+  settings = flags.parse_settings(arguments)
+  console = rich_console.Console()
+  if settings.dry_run:
+    paper.print_settings(settings, console)
+    return 0
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  run = run_directory.RunDirectory(settings.directory)
+  try:
+    with run.lock(), interrupts.StopRequest() as stop:
+      train(settings, run, console, stop)
+      return stop.exit_code
+  except run_directory.RunError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+
+
+def train(
+  settings: settings_lib.Settings,
+  run: run_directory.RunDirectory,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> None:
+  """Base policy, then the stages, each from the one before; then the tables."""
+  task = assembly.load_task(settings)
+  data = {
+    'train': assembly.digest(task.train),
+    'test': assembly.digest(task.test),
+  }
+  run.begin(settings, data)
+  parts = assembly.assemble(settings, task, run)
+  plan = policies.make_plan(settings, run, console)
+  if outcome.is_complete(settings, parts, run, plan):
+    console.print(f'{run.path} is finished: there is nothing left to do.')
+  else:
+    with contextlib.closing(parts.task.make_grader()) as grader:
+      make_policies(settings, parts, run, plan, grader, console, stop)
+  if not stop.is_requested:
+    outcome.report(settings, run, console)
+
+
+def make_policies(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Mapping[str, stages.Stage],
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> None:
+  """Makes and evaluates each policy of the plan, the base first."""
+  base = policy = policies.base_policy(settings, parts, run, console, stop)
+  if stop.is_requested:
+    return
+  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
+  for name, stage in plan.items():
+    if stop.is_requested:
+      return
+    if not run.stage(name).is_finished(
+      settings_lib.stage_steps(settings, name)
+    ):
+      outcome.forget(run, name)
+    # Every Stage I is held to the policy that it starts from.
+    reference = policy if name.startswith('stage1') else base
+    policy = train_stage(
+      settings, parts, run.stage(name), stage, policy, reference, grader,
+      console, stop,
+    )  # fmt: skip
+    if stop.is_requested:
+      return
+    outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
+
+
+def train_stage(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  directory: run_directory.StageDirectory,
+  stage: stages.Stage,
+  policy: Any,
+  reference: Any,
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> Any:
+  """Trains one stage, or goes on with it, and returns the chosen policy."""
+  steps = settings_lib.stage_steps(settings, directory.name)
+  turns, samples = stage.turns, settings.samples_per_problem
+  is_adaptive = settings.adaptive_beta2 and directory.name.startswith('stage1')
+  update = assembly.make_update(settings, parts.config)
+  reference_view = engine.rollout_view(reference)
+  sampler, task = parts.sampler, parts.task
+
+  state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
+  with stage_recorder.StageRecorder(
+    settings,
+    directory,
+    state,
+    steps,
+    console,
+    functools.partial(outcome.held_out_metrics, settings, parts, grader),
+  ) as recorder:
+    state = recorder.state
+    for step in range(int(state.step), steps):
+      recorder.begin_step()
+      indices = batches.batch_indices(
+        len(task.train),
+        settings.problems_per_step,
+        seed=settings.seed,
+        step=step,
+      )
+      problems = [task.train[i] for i in indices]
+
+      # Act: K attempts of each of G samples.
+      given = policies.given_first_attempts(
+        settings, sampler, reference_view, problems, directory.name, turns
+      )
+      trajectory = sampler.sample(
+        engine.rollout_view(state.params),
+        problems,
+        randomness.stream(settings.seed, 'train', directory.name, step),
+        samples_per_problem=samples,
+        turns=turns,
+        temperature=settings.temperature,
+        given=given,
+      )
+      attempts = sampler.attempts(trajectory)
+      recorder.mark('rollout')
+
+      # Judge: scores [B, K], rewards shaped by the stage, advantages.
+      rows = [problem for problem in problems for _ in range(samples)]
+      verdicts = evaluate.judge(grader, rows, attempts)
+      score, graded = evaluate.score_arrays(verdicts)
+      recorder.mark('grade')
+      current = stage
+      if is_adaptive:
+        current = adaptive.with_beta2(stage, state.beta2)
+      rewards, valid = rewards_lib.shape_rewards(score, graded, current)
+      in_objective = current
+      if settings.kl == 'reward':
+        rewards = rewards_lib.kl_in_reward(
+          rewards,
+          trajectory.logprobs,
+          update.reference_logprobs(reference, trajectory),
+          trajectory.turn,
+          current,
+        )
+        in_objective = rewards_lib.without_kl(current)
+      advantages = advantages_lib.leave_one_out(
+        rewards, valid & trajectory.sampled, samples
+      )
+
+      # Learn: one update from these episodes.
+      state, metrics = update.train_step(
+        state,
+        reference,
+        arrays.TrainBatch(trajectory, advantages),
+        trajectory.sampled & graded,
+        in_objective,
+      )
+      metrics |= rewards_lib.reward_metrics(score, graded, current)
+      if is_adaptive:
+        state = policies.adapt(state, metrics, turns)
+      recorder.end_step(
+        state, metrics, trajectory, rows, attempts, verdicts, stage
+      )
+      if stop.is_requested:
+        recorder.save(state)
+        return state.params
+    return recorder.chosen_policy()
+
+
+if __name__ == '__main__':
+  sys.exit(main())

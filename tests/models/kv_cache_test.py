@@ -1,0 +1,201 @@
+"""The cache against dictionaries and double loops."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from score_jax.models import kv_cache
+from tests import small_models
+
+_CONFIG = small_models.CONFIGS['gemma2']  # window 6
+_K, _H = _CONFIG.num_kv_heads, _CONFIG.head_dim
+
+
+@pytest.mark.parametrize(
+  ('length', 'block', 'expected'),
+  [
+    (40, 1, 6),  # the window
+    (40, 5, 10),  # the window and a block whose first token needs its 5 before
+    (9, 5, 9),  # never longer than the row
+    (3, 1, 3),
+  ],
+)
+def test_ring_length(length, block, expected):
+  assert kv_cache.ring_length(_CONFIG, length, block) == expected
+
+
+def test_ring_length_without_a_window():
+  config = small_models.CONFIGS['gemma1']
+  assert kv_cache.ring_length(config, 40, 5) == 40
+
+
+# A ring of 4 slots; 4 stands for "not written".
+@pytest.mark.parametrize(
+  ('positions', 'expected'),
+  [
+    ([0, 1, 2], [0, 1, 2]),
+    ([3, 4, 5], [3, 0, 1]),  # wraps
+    ([7, -1, -1], [3, 4, 4]),  # padding after
+    ([-1, -1, 2], [4, 4, 2]),  # padding before
+    ([0, 1, 2, 3, 4, 5], [4, 4, 2, 3, 0, 1]),  # the last four of six remain
+    ([-1, -1], [4, 4]),  # a row that has ended
+  ],
+)
+def test_write_slots(positions, expected):
+  stored = jnp.full((1, 4), -1)
+  slots = kv_cache.write_slots(stored, jnp.array([positions]))
+  assert slots.tolist() == [expected]
+
+
+def test_visible_by_hand():
+  # Query at 5, keys at 2..6 and an empty slot; a window of 3 sees 3, 4, 5.
+  query, keys = jnp.array([[5]]), jnp.array([[2, 3, 4, 5, 6, -1]])
+  assert kv_cache.visible(query, keys, 3).tolist() == [
+    [[False, True, True, True, False, False]]
+  ]
+  assert kv_cache.visible(query, keys, None).tolist() == [
+    [[True, True, True, True, False, False]]
+  ]
+  # Padding has position -1 and sees nothing, not even itself.
+  assert not kv_cache.visible(jnp.array([[-1]]), keys, None).any()
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+@pytest.mark.parametrize('kind', ['global', 'local'])
+def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
+  """Blocks of 3 with padding into 3 rows, until the rings have wrapped."""
+  rng = np.random.default_rng(0)
+  cache = kv_cache.empty(_CONFIG, 3, 20, block=3, transposed=transposed)
+  layer = cache.layers[_CONFIG.layer_kinds.index(kind)]
+  stored = cache.positions[kind]
+  ring = {'global': 20, 'local': 8}[kind]
+  assert stored.shape == (3, ring)
+  assert layer.num_slots == ring
+  held = [{} for _ in range(3)]
+  length = np.zeros(3, int)
+  for _ in range(6):
+    counts = rng.integers(0, 4, 3)
+    offset = np.arange(3)[None]
+    positions = np.where(offset < counts[:, None], length[:, None] + offset, -1)
+    k = rng.normal(size=(3, 3, _K, _H)).astype(np.float32)
+    v = rng.normal(size=(3, 3, _K, _H)).astype(np.float32)
+    slots = kv_cache.write_slots(stored, jnp.asarray(positions))
+    layer = kv_cache.write(layer, slots, jnp.asarray(k), jnp.asarray(v))
+    stored = kv_cache.write_positions(stored, slots, jnp.asarray(positions))
+    for b, i in np.argwhere(positions >= 0):
+      held[b][positions[b, i] % ring] = (positions[b, i], k[b, i], v[b, i])
+    length += counts
+  assert kind == 'global' or length.max() > ring
+  k, v = np.asarray(layer.k), np.asarray(layer.v)
+  if transposed:
+    k, v = k.transpose(0, 3, 1, 2), v.transpose(0, 2, 1, 3)
+  for b in range(3):
+    for slot in range(ring):
+      position, key, value = held[b].get(slot, (-1, 0.0, 0.0))
+      assert int(stored[b, slot]) == position
+      np.testing.assert_array_equal(k[b, slot], np.zeros_like(k[b, slot]) + key)
+      np.testing.assert_array_equal(
+        v[b, slot], np.zeros_like(v[b, slot]) + value
+      )
+
+
+def _slow_attend(q, k, v, mask, softcap):
+  """Of q [B, Q, N, H]; k, v [B, S, K, H]; mask [B, Q, S]; float64 loops."""
+  out = np.zeros(q.shape)
+  group = q.shape[2] // k.shape[2]
+  for b, i, n in np.ndindex(q.shape[:3]):
+    scores = k[b, :, n // group] @ q[b, i, n]
+    if softcap:
+      scores = softcap * np.tanh(scores / softcap)
+    weights = np.where(mask[b, i], np.exp(scores - scores.max()), 0)
+    out[b, i, n] = weights / weights.sum() @ v[b, :, n // group]
+  return out
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+@pytest.mark.parametrize('softcap', [None, 2.0])
+def test_attention_spans_all_pieces(transposed, softcap):
+  """Two pieces of 5 and 3 keys are one softmax over 8; 4 heads on 2."""
+  rng = np.random.default_rng(0)
+  q = rng.normal(size=(2, 3, 4, _H))
+  k, v = rng.normal(size=(2, 2, 8, _K, _H))
+  mask = rng.random((2, 3, 8)) < 0.6
+  mask[:, :, 0] = True
+
+  def piece(part):
+    block = kv_cache.of_block(
+      jnp.asarray(k[:, part], jnp.float32),
+      jnp.asarray(v[:, part], jnp.float32),
+      transposed,
+    )
+    return block, jnp.asarray(mask[:, :, part])
+
+  out = kv_cache.attend(
+    jnp.asarray(q, jnp.float32),
+    [piece(slice(0, 5)), piece(slice(5, 8))],
+    softcap=softcap,
+  )
+  expected = _slow_attend(q, k, v, mask, softcap)
+  np.testing.assert_allclose(out, expected, atol=2e-6)
+
+
+def test_a_query_that_sees_nothing_is_finite():
+  keys = kv_cache.of_block(*jnp.ones((2, 1, 5, _K, _H)), True)
+  q = jnp.ones((1, 2, 4, _H))
+  out = kv_cache.attend(q, [(keys, jnp.zeros((1, 2, 5), bool))])
+  assert jnp.isfinite(out).all()
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
+  """Prompts of 13 and 2 tokens, 3 copies each, rows of 20, rings of 6 + 2."""
+  rng = np.random.default_rng(0)
+  lengths, copies, ring = (13, 2), 3, 8
+  k, v = rng.normal(size=(2, 2, 13, _K, _H)).astype(np.float32)
+  index = np.arange(13)[None]
+  positions = np.where(index < np.array(lengths)[:, None], index, -1)
+  layer = kv_cache.of_block(jnp.asarray(k), jnp.asarray(v), transposed)
+  cache = kv_cache.from_prefix(
+    _CONFIG,
+    [layer] * _CONFIG.num_layers,
+    jnp.asarray(positions, jnp.int32),
+    20,
+    copies=copies,
+    block=3,
+    dtype=dtype,
+    transposed=transposed,
+  )
+  for kind, held in zip(_CONFIG.layer_kinds, cache.layers):
+    stored = np.asarray(cache.positions[kind])
+    assert held.k.dtype == held.v.dtype == dtype
+    for row in range(6):
+      problem = row // copies
+      length = lengths[problem]
+      first = 0 if kind == 'global' else max(0, length - ring)
+      slots = stored.shape[1]
+      kept = {p % slots: p for p in range(first, length)}
+      for slot in range(slots):
+        assert stored[row, slot] == kept.get(slot, -1)
+      for slot, p in kept.items():
+        key = held.k[row, :, :, slot] if transposed else held.k[row, slot]
+        value = held.v[row, :, slot] if transposed else held.v[row, slot]
+        np.testing.assert_array_equal(key, k[problem, p].astype(dtype))
+        np.testing.assert_array_equal(value, v[problem, p].astype(dtype))
+
+
+@pytest.mark.parametrize('name', ['gemma1', 'gemma2', 'gemma3'])
+def test_only_the_kinds_in_use_are_kept(name):
+  config = small_models.CONFIGS[name]
+  cache = kv_cache.empty(config, 2, 30, block=4, transposed=True)
+  assert set(cache.positions) == set(config.layer_kinds)
+  assert len(cache.layers) == config.num_layers
+  only_local = dataclasses.replace(config, layer_pattern=('local',), window=6)
+  cache = kv_cache.empty(only_local, 2, 30, block=4, transposed=False)
+  # Rings of 9 slots are all that is allocated: 2 rows x 9 x K x H.
+  shape = (2, 9, config.num_kv_heads, config.head_dim)
+  assert all(layer.k.shape == shape for layer in cache.layers)
+  assert jax.tree.leaves(cache.positions)[0].shape == (2, 9)

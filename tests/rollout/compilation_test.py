@@ -1,0 +1,226 @@
+"""What is compiled: how often, and what the program must not contain."""
+
+import logging
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from score_jax.models import config as model_config
+from score_jax.models import kv_cache, transformer
+from score_jax.rollout import engine
+from tests import small_models
+
+_CONFIG = model_config.ModelConfig(
+  vocab_size=211,
+  width=16,
+  num_layers=2,
+  num_heads=4,
+  num_kv_heads=2,
+  head_dim=6,
+  mlp_width=20,
+  layer_pattern=('local', 'global'),
+  window=7,
+)
+_ROWS = 6
+_LIMITS = (5, 4)
+
+
+def _arguments(prompt=14, seed=0, **options):
+  """Arguments of `sample_episodes` for a prompt bucket."""
+  boundaries = small_models.boundaries(2)
+  params = transformer.init_params(_CONFIG, jax.random.key(0))
+  defaults = {
+    'params': params,
+    'prompts': small_models.prompts((prompt, 2, 3), prompt, seed),
+    'row_keys': small_models.row_keys(seed, problems=3),
+    'boundaries': boundaries,
+    'config': _CONFIG,
+    'limits': _LIMITS,
+    'samples_per_problem': 2,
+    'temperature': 1.0,
+    'forced_lengths': jnp.ones((_ROWS, 2), jnp.int32),
+    'given': engine.no_given_attempts(_ROWS, 2),
+  }
+  return defaults | options
+
+
+@pytest.fixture
+def compilations(caplog):
+  """Counts the programs of `sample_episodes` that jax compiles."""
+  caplog.set_level(logging.WARNING, logger='jax')
+
+  def count(function):
+    caplog.clear()
+    with jax.log_compiles():
+      jax.block_until_ready(function())
+    return sum(
+      record.getMessage().startswith('Compiling')
+      and 'sample_episodes' in record.getMessage()
+      for record in caplog.records
+    )
+
+  return count
+
+
+def test_one_program_a_bucket_whatever_the_values(compilations):
+  def run(**options):
+    arguments = _arguments(**options)
+    return compilations(lambda: engine.sample_episodes(**arguments))
+
+  assert run() == 1
+  assert run() == 0
+  assert run(seed=1) == 0
+  assert run(temperature=0.5) == 0
+  assert run(forced_lengths=jnp.full((_ROWS, 2), 3, jnp.int32)) == 0
+  given = engine.GivenAttempts(
+    jnp.full((_ROWS, 2, 1), 9, jnp.int32), jnp.ones((_ROWS, 2), jnp.int32)
+  )
+  assert run(given=given) == 0
+  other = small_models.boundaries(2, stop_ids=(3, 4))
+  other = other.replace(
+    after_stop=other.after_stop + 1, after_stop_length=jnp.array([1])
+  )
+  assert run(boundaries=other) == 0
+  params = transformer.init_params(_CONFIG, jax.random.key(1))
+  assert run(params=params) == 0
+  # Another bucket is another program, and only one.
+  assert run(prompt=9) == 1
+  assert run(prompt=9, temperature=2.0) == 0
+  assert run(prompt=14, temperature=2.0) == 0
+
+
+_INSTRUCTION = re.compile(
+  r'^\s*(?:ROOT )?%?[\w.\-]+ = \(?(\w+)\[([\d,]+)\]\S* ([\w\-]+)\(', re.M
+)
+_CALLED = re.compile(r'(?:calls|to_apply|body|condition)=%?([\w.\-]+)')
+_MOVES = {
+  'copy',
+  'transpose',
+  'select',
+  'convert',
+  'pad',
+  'slice',
+  'concatenate',
+}
+
+
+def _instructions(text):
+  """(elements of the result, operation) of all array instructions."""
+  for _, dims, operation in _INSTRUCTION.findall(text):
+    yield math.prod(int(d) for d in dims.split(',')), operation
+
+
+def _computations(text):
+  """The program's computations by name."""
+  parts = re.split(r'^(?:ENTRY )?%?([\w.\-]+) \(.*\{$', text, flags=re.M)
+  return dict(zip(parts[1::2], parts[2::2]))
+
+
+def _with_callees(computations, name):
+  """Text of a computation and of all that it calls."""
+  text = computations[name]
+  return text + ''.join(
+    _with_callees(computations, called) for called in _CALLED.findall(text)
+  )
+
+
+@pytest.fixture(scope='module')
+def episode_text():
+  return engine.sample_episodes.lower(**_arguments()).compile().as_text()
+
+
+@pytest.fixture(scope='module')
+def step_text(episode_text):
+  """The decode loop: the one loop that makes [B, V] logits itself."""
+  computations = _computations(episode_text)
+  bodies = set(re.findall(r'body=%?([\w.\-]+)', episode_text))
+  logits = f'f32[{_ROWS},{_CONFIG.vocab_size}]'
+  (step,) = [name for name in bodies if logits in computations[name]]
+  return _with_callees(computations, step)
+
+
+# K [6, 2, 6, slots] of the global layer, 14 + 5 + 5 + 4 = 28 slots, and of the
+# local one, a ring of 7 + 5 - 1 = 11; V the same.
+_GLOBAL, _RING = 6 * 2 * 6 * 28, 6 * 2 * 6 * 11
+
+
+def _operations(text, size):
+  return [operation for n, operation in _instructions(text) if n == size]
+
+
+def test_the_sizes_are_those_of_the_cache():
+  block = small_models.boundaries(2).block
+  length = engine.row_length(14, _LIMITS, block)
+  cache = kv_cache.empty(_CONFIG, _ROWS, length, block=block)
+  assert [keys.k.size for keys in cache.layers] == [_RING, _GLOBAL]
+
+
+@pytest.mark.parametrize('size', [_GLOBAL, _RING])
+def test_decode_neither_copies_nor_transposes_the_cache(step_text, size):
+  operations = _operations(step_text, size)
+  assert operations.count('scatter') == 2  # keys and values, in place
+  assert not _MOVES & set(operations)
+
+
+def test_a_turn_change_copies_rings_only(episode_text):
+  """And the last turn, which has no block after it, copies nothing.
+
+  The block attends to the old ring, so that writing needs a copy: at most two
+  of keys and of values, once a turn.
+  """
+  # The prefill pads its keys to the row: that makes the cache.
+  assert _MOVES & set(_operations(episode_text, _GLOBAL)) == {'pad'}
+  operations = _operations(episode_text, _RING)
+  assert operations.count('copy') <= 4
+  assert _MOVES & set(operations) <= {'copy'}
+
+
+def test_cond_would_have_copied_the_cache():
+  """What the test above guards against is there to be found."""
+
+  def step(cache, flag):
+    cache = cache.at[:, 0].set(1.0)
+    return jax.lax.cond(
+      flag, lambda c: c.at[:, 1].set(c[:, 2]), lambda c: c, cache
+    )
+
+  def loop(cache, flags):
+    return jax.lax.scan(lambda c, f: (step(c, f), None), cache, flags)[0]
+
+  text = (
+    jax.jit(loop)
+    .lower(jnp.zeros((7, 13)), jnp.zeros(3, bool))
+    .compile()
+    .as_text()
+  )
+  assert any(
+    size == 7 * 13 and operation == 'copy'
+    for size, operation in _instructions(text)
+  )
+
+
+def test_no_logits_of_whole_rows(episode_text):
+  # [B, V] exists, the logits of a step; [N, P, V] of the prefill, which is
+  # smaller than [B, T, V], must not.
+  sizes = [size for size, _ in _instructions(episode_text)]
+  assert _ROWS * _CONFIG.vocab_size in sizes
+  assert max(sizes) < 3 * 14 * _CONFIG.vocab_size
+
+
+def test_uniforms_are_made_before_the_loops():
+  # A loop would hash them anew for every token.
+  arguments = _arguments()
+  jaxpr = jax.make_jaxpr(
+    lambda keys: engine.sample_episodes(**(arguments | {'row_keys': keys}))
+  )(arguments['row_keys'])
+  loops = [
+    equation
+    for equation in jaxpr.jaxpr.eqns[0].params['jaxpr'].jaxpr.eqns
+    if equation.primitive.name in ('while', 'scan')
+  ]
+  assert loops
+  assert all('random_bits' not in str(loop.params) for loop in loops)
+  assert 'random_bits' in str(jaxpr)

@@ -1,0 +1,222 @@
+"""Where tokens may differ between programs, and that they do nowhere else.
+
+Random numbers are equal bit for bit (randomness_test). Tokens are, for the same
+program; between programs of other batch sizes or meshes a matrix product may
+round differently, and the promise is: in float32 the first difference in a row
+can only occur where the two best candidates were closer than 1e-3.
+
+For a greedy token the candidates are the two tokens, and the distance is that
+of their logits. A drawn token is a choice between the tokens left and right of
+each boundary of the CDF: the boundary at probability F separates two candidates
+with logits a = logsumexp(left) and b = logsumexp(right), F = sigmoid(a - b). If
+every logit moves by at most 5e-4, which is what closes a gap of 1e-3, so do a
+and b, and F by at most 1e-3 / 4, the sigmoid's slope being at most 1/4. So the
+first difference in a row can only occur where the uniform lies within 2.5e-4 of
+the boundaries between the two tokens that were drawn.
+"""
+
+import jax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+
+from score_jax.models import transformer
+from score_jax.rollout import randomness
+from tests import slow_episode, small_models
+
+_NAME = 'gemma2'
+_TEMPERATURE = 0.7
+_SEED = 3
+
+
+def _run(**options):
+  return small_models.run(
+    _NAME, 2, seed=_SEED, temperature=_TEMPERATURE, **options
+  )
+
+
+def _problem(trajectory, row):
+  """Row `row` of a trajectory, as a trajectory of one row."""
+  return jax.tree.map(lambda x: np.asarray(x)[row : row + 1], trajectory)
+
+
+def _distance(one, other, uniforms=None):
+  """How far the first difference of two rows was from a tie; None if equal.
+
+  Args:
+    one: a trajectory of one row.
+    other: the same row from another program.
+    uniforms: f32 [T] of the row; None: greedy.
+
+  Returns:
+    Difference of the two tokens' logits, or of the uniform and the boundary
+    between them that is further away.
+  """
+  a, b = np.asarray(one.tokens[0]), np.asarray(other.tokens[0])
+  if (a == b).all():
+    return None
+  t = int(np.argmax(a != b))
+  logits = small_models.full_logits(
+    small_models.CONFIGS[_NAME],
+    small_models.params(_NAME),
+    np.asarray(one.tokens),
+    np.array([t], np.int32),
+  )[0, t - 1]
+  low, high = sorted((int(a[t]), int(b[t])))
+  if uniforms is None:
+    return abs(float(logits[low] - logits[high]))
+  logprobs = slow_episode.log_softmax(np.asarray(logits) / _TEMPERATURE)
+  ends = np.cumsum(np.exp(logprobs))
+  return max(abs(ends[low] - uniforms[t]), abs(ends[high - 1] - uniforms[t]))
+
+
+def _assert_promise(one, other, uniforms=None):
+  """Every row of two trajectories keeps the promise; number of equal rows."""
+  equal = 0
+  for row in range(one.tokens.shape[0]):
+    uniform = None if uniforms is None else uniforms[row]
+    distance = _distance(_problem(one, row), _problem(other, row), uniform)
+    assert distance is None or distance < (
+      1e-3 if uniforms is None else 2.5e-4
+    ), row
+    equal += distance is None
+  return equal
+
+
+@pytest.fixture(scope='module')
+def drawn():
+  return _run()
+
+
+@pytest.fixture(scope='module')
+def greedy():
+  return _run(greedy=True)
+
+
+@pytest.fixture(scope='module')
+def uniforms(drawn):
+  keys = small_models.row_keys(_SEED)
+  return np.asarray(randomness.uniforms(keys, drawn.tokens.shape[1]))
+
+
+def test_the_same_program_repeats_itself_bit_for_bit(drawn):
+  again = _run()
+  for one, other in zip(jax.tree.leaves(drawn), jax.tree.leaves(again)):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_check_sees_what_is_no_tie(drawn, greedy, uniforms):
+  """Tokens changed by hand, where nothing was close, break the promise."""
+  for trajectory, numbers in ((drawn, uniforms), (greedy, None)):
+    turn = np.asarray(trajectory.turn)
+    changed = np.where(
+      turn == 2, (np.asarray(trajectory.tokens) + 30) % 61, trajectory.tokens
+    )
+    for row in range(8):
+      distance = _distance(
+        _problem(trajectory, row),
+        _problem(trajectory.replace(tokens=changed), row),
+        None if numbers is None else numbers[row],
+      )
+      assert distance > 1e-2
+
+
+def _one_row(row, **options):
+  """The row alone: one problem, one sample."""
+  problem, sample = divmod(row, small_models.SAMPLES)
+  prompts = small_models.prompts(small_models.PROMPT_LENGTHS, 12)
+  return _run(
+    prompts=jax.tree.map(lambda x: x[problem : problem + 1], prompts),
+    row_keys=randomness.row_keys(
+      randomness.stream(_SEED, 'train', 'stage1', 0),
+      [f'p{problem}'],
+      samples_per_problem=1,
+      first_sample=sample,
+    ),
+    samples_per_problem=1,
+    given=small_models.no_given_attempts(1, 2),
+    **options,
+  )
+
+
+def test_every_row_alone(drawn, uniforms):
+  equal = 0
+  for row in range(8):
+    equal += _assert_promise(
+      _problem(drawn, row), _one_row(row), uniforms[row : row + 1]
+    )
+  assert equal >= 7
+
+
+def test_every_row_alone_greedily(greedy):
+  equal = 0
+  for row in range(0, 8, 2):
+    alone = _one_row(row, greedy=True)
+    equal += _assert_promise(_problem(greedy, row), alone)
+  assert equal >= 3
+
+
+def test_problems_in_another_order(drawn, uniforms):
+  order = [2, 0, 3, 1]
+  prompts = small_models.prompts(small_models.PROMPT_LENGTHS, 12)
+  reordered = _run(
+    prompts=jax.tree.map(lambda x: x[np.array(order)], prompts),
+    row_keys=randomness.row_keys(
+      randomness.stream(_SEED, 'train', 'stage1', 0),
+      [f'p{i}' for i in order],
+      small_models.SAMPLES,
+    ),
+  )
+  back = np.argsort(order)
+  rows = (2 * back[:, None] + np.arange(2)[None]).reshape(-1)
+  restored = jax.tree.map(lambda x: np.asarray(x)[rows], reordered)
+  assert _assert_promise(drawn, restored, uniforms) >= 7
+
+
+_AXES = ('data', 'fsdp', 'tensor')
+# From the models' logical axis names; what does not divide stays whole.
+_RULES = {
+  'embed': 'fsdp',
+  'heads': 'tensor',
+  'kv_heads': 'tensor',
+  'mlp': 'tensor',
+}
+
+
+def _shard_params(mesh, name):
+  config = small_models.CONFIGS[name]
+  axes = transformer.logical_axes(config)
+
+  def place(leaf, names):
+    spec = [
+      _RULES.get(axis)
+      if size % mesh.shape.get(_RULES.get(axis), 1) == 0
+      else None
+      for axis, size in zip(names, leaf.shape)
+    ]
+    return jax.device_put(leaf, NamedSharding(mesh, P(*spec)))
+
+  return jax.tree.map(place, small_models.params(name), axes)
+
+
+@pytest.mark.parametrize('shape', [(4, 1, 2), (2, 2, 2)])
+def test_eight_devices(drawn, uniforms, shape):
+  mesh = jax.make_mesh(
+    shape, _AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
+  )
+  rows = NamedSharding(mesh, P(('data', 'fsdp')))
+  everywhere = NamedSharding(mesh, P())
+  params = _shard_params(mesh, _NAME)
+  assert not params['pattern']['0']['mlp']['up'].is_fully_replicated
+  trajectory = _run(
+    params=params,
+    prompts=jax.device_put(
+      small_models.prompts(small_models.PROMPT_LENGTHS, 12), rows
+    ),
+    row_keys=jax.device_put(small_models.row_keys(_SEED), rows),
+    boundaries=jax.device_put(small_models.boundaries(2), everywhere),
+    given=jax.device_put(small_models.no_given_attempts(8, 2), rows),
+  )
+  assert len(trajectory.tokens.sharding.device_set) == 8
+  assert _assert_promise(drawn, trajectory, uniforms) >= 7
