@@ -146,12 +146,14 @@ def lower_update(
     ),
     shardings,
   )
-  state = jax.eval_shape(lambda p: step.init_state(p, optimizer), params)
-  state = state.replace(
-    params=params, opt_state=_like_params(state.opt_state, params, replicated)
-  )
-  state = jax.tree.map(
-    lambda s: s if s.sharding else _shape(s.shape, s.dtype, replicated), state
+  moments = jax.eval_shape(optimizer.init, params)
+  number = functools.partial(_shape, (), sharding=replicated)
+  state = arrays.TrainState(
+    step=number(),
+    params=params,
+    opt_state=_like_params(moments, params, replicated),
+    beta2=number(jnp.float32),
+    skipped=number(),
   )
   per_token = functools.partial(_shape, (rows, length), sharding=by_row)
   per_turn = functools.partial(_shape, (rows, turns), sharding=by_row)
