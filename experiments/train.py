@@ -60,11 +60,7 @@ def train(
 ) -> None:
   """Base policy, then the stages, each from the one before; then the tables."""
   task = assembly.load_task(settings)
-  data = {
-    'train': assembly.digest(task.train),
-    'test': assembly.digest(task.test),
-  }
-  run.begin(settings, data)
+  run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
   if outcome.is_complete(settings, parts, run, plan):
