@@ -59,17 +59,24 @@ class Update:
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for."""
-  if settings.task == arithmetic.NAME:
-    return arithmetic.load(
-      digits=settings.arithmetic.digits,
-      chain=settings.arithmetic.nines,
-      num_test=max(2000, settings.eval_problems),
-      seed=settings.seed,
+  """The task that is asked for.
+
+  Raises:
+    RunError: its data are not there, cannot be read, or are too few.
+  """
+  try:
+    if settings.task == arithmetic.NAME:
+      return arithmetic.load(
+        digits=settings.arithmetic.digits,
+        chain=settings.arithmetic.nines,
+        num_test=max(2000, settings.eval_problems),
+        seed=settings.seed,
+      )
+    return registry.load_task(
+      settings.task, data_dir=settings.data_dir, chat=False
     )
-  return registry.load_task(
-    settings.task, data_dir=settings.data_dir, chat=False
-  )
+  except (FileNotFoundError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
 
 
 def digests(task: types.Task) -> dict[str, str]:

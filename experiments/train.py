@@ -31,6 +31,7 @@ from score_jax.algorithm import rewards as rewards_lib
 from score_jax.evaluation import evaluate
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import batches
+from score_jax.training import manifest
 from score_jax.training import step as step_lib
 
 
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except (FloatingPointError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
 
 
 def train(

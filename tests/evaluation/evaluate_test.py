@@ -146,4 +146,4 @@ def test_several_samples_of_each_problem(task, sampler, params):
     sampler, params, task.test, task.make_grader(), key,
     greedy=False, temperature=0.8, batch_size=4,
   )  # fmt: skip
-  assert [row for row in result.attempts[::3]] == single.attempts
+  assert list(result.attempts[::3]) == single.attempts
