@@ -23,6 +23,7 @@ from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
+_TOKENIZER = 'tokenizer.model'
 _TOKENIZER_PROBLEMS = 300
 _TOKENIZER_PIECES = 300
 
@@ -58,21 +59,32 @@ class Update:
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for."""
-  if settings.task == arithmetic.NAME:
-    return arithmetic.load(
-      digits=settings.arithmetic.digits,
-      chain=settings.arithmetic.nines,
-      num_test=max(2000, settings.eval_problems),
-      seed=settings.seed,
+  """The task that is asked for.
+
+  Raises:
+    RunError: its data are not there, cannot be read, or are too few.
+  """
+  try:
+    if settings.task == arithmetic.NAME:
+      return arithmetic.load(
+        digits=settings.arithmetic.digits,
+        chain=settings.arithmetic.nines,
+        num_test=max(2000, settings.eval_problems),
+        seed=settings.seed,
+      )
+    return registry.load_task(
+      settings.task, data_dir=settings.data_dir, chat=False
     )
-  return registry.load_task(
-    settings.task, data_dir=settings.data_dir, chat=False
-  )
+  except (FileNotFoundError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
 
 
-def digest(problems: Sequence[types.Problem]) -> str:
-  """A fingerprint of what is asked and what is right."""
+def digests(task: types.Task) -> dict[str, str]:
+  """Fingerprints of what is asked and what is right, by split."""
+  return {'train': _digest(task.train), 'test': _digest(task.test)}
+
+
+def _digest(problems: Sequence[types.Problem]) -> str:
   total = hashlib.sha256()
   for problem in problems:
     fields = (problem.id, problem.question, problem.reference)
@@ -86,7 +98,7 @@ def assemble(
   run: run_directory.RunDirectory,
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
-  path = run.path / 'tokenizer.model'
+  path = run.path / _TOKENIZER
   if not path.exists():
     _train_tokenizer(task, path)
   chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
@@ -155,6 +167,25 @@ def _make_update(
     config, temperature=temperature
   )
   return Update(optimizer, train_step, reference_logprobs)
+
+
+def reopen(
+  run: run_directory.RunDirectory,
+) -> tuple[settings_lib.Settings, Parts]:
+  """Settings and parts of a run that is there; changes nothing on disk.
+
+  Raises:
+    RunError: there is no such run, or its data are others now.
+  """
+  settings = run.read_settings()
+  if not (run.path / _TOKENIZER).exists():
+    raise run_directory.RunError(
+      f'{run.path} has no {_TOKENIZER}; go on with it: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+    )
+  task = load_task(settings)
+  run.check_data(digests(task))
+  return settings, assemble(settings, task, run)
 
 
 def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:

@@ -175,6 +175,21 @@ class RunDirectory:
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
 
+  def check_data(self, data: Mapping[str, str]) -> None:
+    """Compares digests with those that the run was started with.
+
+    Raises:
+      RunError: one differs.
+    """
+    there = self._read_config()['data']
+    for name in sorted(there.keys() | data.keys()):
+      if there.get(name) != data.get(name):
+        raise RunError(
+          f'{self.path} was started with other data: {name} has digest '
+          f'{there.get(name)} there, {data.get(name)} here; '
+          'restore the data, or start another run with --run-dir=DIR'
+        )
+
   def _read_config(self) -> dict[str, Any]:
     try:
       config = json.loads(self.config.read_text())
@@ -213,13 +228,7 @@ class RunDirectory:
         + ' '.join(_as_flag(name, a) for name, a, _ in differences)
         + ', or start another run with --run-dir=DIR'
       )
-    for name in sorted(there['data'].keys() | config['data'].keys()):
-      if there['data'].get(name) != config['data'].get(name):
-        raise RunError(
-          f'{self.path} was started with other data: {name} has digest '
-          f'{there["data"].get(name)} there, {config["data"].get(name)} here; '
-          'restore the data, or start another run with --run-dir=DIR'
-        )
+    self.check_data(config['data'])
     for name, version in there['versions'].items():
       if config['versions'].get(name) != version:
         _LOGGER.warning(

@@ -37,7 +37,7 @@ class Model:
 class Pretraining:
   """How the base policy is made, from nothing."""
 
-  steps: int = 1600
+  steps: int = 1400
   """Updates."""
   rows: int = 64
   """Sequences of an update."""

@@ -46,7 +46,9 @@ def load(
     ValueError: there is no problem to train on.
   """
   # Columns that all add up to 9 leave one choice of ten a column, not 100.
-  num_test = min(num_test, (10 if chain == 1 else 100) ** digits // 10)
+  possible = (10 if chain == 1 else 100) ** digits
+  num_test = min(num_test, possible // 10)
+  num_train = min(num_train, possible - num_test)
   test = _problems(np.random.default_rng((0, 1)), digits, chain, num_test, ())
   held_out = {problem.id for problem in test}
   rng = np.random.default_rng((seed, 2))
