@@ -8,7 +8,7 @@ import pytest
 
 from score_jax import types
 from score_jax.models import chat, tokenizer, transformer
-from score_jax.rollout import engine, episodes
+from score_jax.rollout import buckets, engine, episodes
 from tests import small_models
 
 _MESSAGES = ['17+25=', '3+4=', '123456+7=']
@@ -25,14 +25,14 @@ def chat_format(tmp_path_factory):
 
 def test_prompts_take_the_smallest_bucket_that_fits(chat_format):
   longest = max(len(chat_format.prompt(text)) for text in _MESSAGES)
-  buckets = (longest - 1, longest, longest + 9)
-  prompts = episodes.encode_prompts(chat_format, _MESSAGES, buckets)
+  sizes = (longest - 1, longest, longest + 9)
+  prompts = episodes.encode_prompts(chat_format, _MESSAGES, sizes)
   assert prompts.tokens.shape == (3, longest)
   for text, tokens, length in zip(_MESSAGES, prompts.tokens, prompts.length):
     assert tokens[:length].tolist() == chat_format.prompt(text)
     assert not tokens[length:].any()
   with pytest.raises(ValueError, match=f'{longest} tokens.*123456'):
-    episodes.encode_prompts(chat_format, _MESSAGES, buckets[:1])
+    episodes.encode_prompts(chat_format, _MESSAGES, sizes[:1])
 
 
 def test_boundaries_are_the_chat_format_s(chat_format):
@@ -63,6 +63,21 @@ def test_no_instruction_makes_no_boundary(chat_format):
   assert boundaries.block == 1
 
 
+@pytest.mark.parametrize(
+  ('lengths', 'count', 'expected'),
+  [
+    # Quarters of 1..8 end at the 2nd, 4th, 6th and 8th, rounded up to 4 and 8.
+    (range(1, 9), 4, (4, 8)),
+    # Halves of ten lengths: the upper neighbour of the median 14.5 is 15.
+    (range(10, 20), 2, (16, 20)),
+    ([5], 4, (8,)),
+    ([8, 8, 40], 1, (40,)),
+  ],
+)
+def test_buckets_by_hand(lengths, count, expected):
+  assert buckets.choose_buckets(list(lengths), count, multiple=4) == expected
+
+
 @pytest.fixture(scope='module')
 def policy(chat_format):
   config = dataclasses.replace(
@@ -90,11 +105,18 @@ def _run(chat_format, policy, attempts, limits=(12, 12)):
 
 def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
   """Rows of the engine, when all is given, are those that `pack_rows` packs."""
-  texts = [['41', '42'], ['7', '7'], ['123463', 'The answer is 42.']]
+  texts = [['41', '42'], ['7', '7'], ['1234567890123456', '42']]
+  assert len(chat_format.attempt_ids(texts[2][0])) > 12
+  cut = '123456789012'
   attempts = [[types.Attempt(text) for text in row] for row in texts]
   trajectory = _run(chat_format, policy, attempts)
   packed = episodes.pack_rows(
-    chat_format, _MESSAGES, texts, _INSTRUCTIONS, trajectory.tokens.shape[1]
+    chat_format,
+    _MESSAGES,
+    texts,
+    _INSTRUCTIONS,
+    length=trajectory.tokens.shape[1],
+    limits=(12, 12),
   )
   for field in dataclasses.fields(packed):
     np.testing.assert_array_equal(
@@ -103,8 +125,12 @@ def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
       err_msg=field.name,
     )
   decoded = episodes.decode_attempts(chat_format, trajectory)
-  assert [[a.text for a in row] for row in decoded] == texts
-  assert all(a.finished for row in decoded for a in row)
+  assert [[a.text for a in row] for row in decoded] == (
+    [*texts[:2], [cut, '42']]
+  )
+  assert [a.finished for row in decoded for a in row] == (
+    [True, True, True, True, False, True]
+  )
   assert [a.turn for a in decoded[0]] == [1, 2]
 
 
@@ -130,5 +156,5 @@ def test_given_and_sampled_attempts_in_one_batch(chat_format, policy):
 def test_a_row_that_does_not_fit_is_refused(chat_format):
   with pytest.raises(ValueError, match=r'row 0 has \d+ tokens, more than 9'):
     episodes.pack_rows(
-      chat_format, _MESSAGES[:1], [['41', '42']], _INSTRUCTIONS, 9
+      chat_format, _MESSAGES[:1], [['41', '42']], _INSTRUCTIONS, 9, (12, 12)
     )
