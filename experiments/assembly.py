@@ -19,6 +19,7 @@ from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
+from score_jax.tasks.sandbox import probe
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
@@ -65,18 +66,52 @@ def load_task(settings: settings_lib.Settings) -> types.Task:
     RunError: its data are not there, cannot be read, or are too few.
   """
   try:
-    if settings.task == arithmetic.NAME:
-      return arithmetic.load(
-        digits=settings.arithmetic.digits,
-        chain=settings.arithmetic.nines,
-        num_test=max(2000, settings.eval_problems),
-        seed=settings.seed,
-      )
+    data = settings.data
     return registry.load_task(
-      settings.task, data_dir=settings.data_dir, chat=False
+      settings.task,
+      data_dir=settings.data_dir,
+      chat=False,
+      first_prompt=settings.first_prompt,
+      instruction=settings.instruction,
+      rewards=settings.reward,
+      sandbox=settings.sandbox,
+      workers=settings.workers,
+      seed=settings.seed,
+      file=data.file,
+      test_file=data.test_file,
+      columns={
+        'question': data.question,
+        'reference': data.reference,
+        'id': data.id,
+      },
+      grader=data.grader,
+      drop_near_duplicates=data.drop_near_duplicates,
+      options=_arithmetic_options(settings),
     )
-  except (FileNotFoundError, ValueError) as error:
+  except (OSError, ValueError) as error:
     raise run_directory.RunError(str(error)) from error
+
+
+def make_grader(task: types.Task) -> types.Grader:
+  """The task's grader, its workers started.
+
+  Raises:
+    RunError: it cannot work here: no sandbox holds, or a reward is not there.
+  """
+  try:
+    return task.make_grader()
+  except (OSError, ValueError, probe.SandboxRefusedError) as error:
+    raise run_directory.RunError(str(error)) from error
+
+
+def _arithmetic_options(settings: settings_lib.Settings) -> dict[str, Any]:
+  if settings.task != arithmetic.NAME:
+    return {}
+  return {
+    'digits': settings.arithmetic.digits,
+    'chain': settings.arithmetic.nines,
+    'num_test': max(2000, settings.eval_problems),
+  }
 
 
 def digests(task: types.Task) -> dict[str, str]:

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'error: {error}', file=sys.stderr)
     return 2
   console.print(f'{name} of {run.path}; quit ends it.', highlight=False)
-  with contextlib.closing(parts.task.make_grader()) as grader:
+  with contextlib.closing(assembly.make_grader(parts.task)) as grader:
     talk(options, settings, parts, policy, grader, console)
   return 0
 

@@ -84,7 +84,7 @@ def evaluate(
     settings = dataclasses.replace(
       settings, eval_problems=options.eval_problems
     )
-  with contextlib.closing(parts.task.make_grader()) as grader:
+  with contextlib.closing(assembly.make_grader(parts.task)) as grader:
     return {
       name: _evaluate(options, settings, parts, run, name, grader)
       for name in names

@@ -72,7 +72,7 @@ def train(
   if outcome.is_complete(settings, parts, run, plan):
     console.print(f'{run.path} is finished: there is nothing left to do.')
   else:
-    with contextlib.closing(parts.task.make_grader()) as grader:
+    with contextlib.closing(assembly.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
   if not stop.is_requested:
     outcome.report(settings, run, console)

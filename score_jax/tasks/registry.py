@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import importlib
 from typing import Any
 
 from score_jax import types
 from score_jax.tasks import (
+  arithmetic,
   code,
   code_grading,
   gsm8k,
@@ -107,8 +107,7 @@ def _reward_grader(
 
 
 def _arithmetic(chosen: Choices) -> types.Task:
-  module = importlib.import_module('score_jax.tasks.arithmetic')
-  return module.load(seed=chosen.seed, **chosen.options)
+  return arithmetic.load(seed=chosen.seed, **chosen.options)
 
 
 def _gsm8k(chosen: Choices) -> types.Task:
