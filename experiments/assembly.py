@@ -24,7 +24,6 @@ from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
-_TOKENIZER = 'tokenizer.model'
 _TOKENIZER_PROBLEMS = 300
 _TOKENIZER_PIECES = 300
 
@@ -133,7 +132,7 @@ def assemble(
   run: run_directory.RunDirectory,
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
-  path = run.path / _TOKENIZER
+  path = run.tokenizer
   if not path.exists():
     _train_tokenizer(task, path)
   chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
@@ -213,9 +212,9 @@ def reopen(
     RunError: there is no such run, or its data are others now.
   """
   settings = run.read_settings()
-  if not (run.path / _TOKENIZER).exists():
+  if not run.tokenizer.exists():
     raise run_directory.RunError(
-      f'{run.path} has no {_TOKENIZER}; go on with it: python -m '
+      f'there is no {run.tokenizer}; go on with it: python -m '
       f'experiments.train --preset={settings.preset} --run-dir={run.path}'
     )
   task = load_task(settings)

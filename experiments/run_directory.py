@@ -95,6 +95,7 @@ class RunDirectory:
   def __init__(self, path: str | os.PathLike):
     self.path = pathlib.Path(path)
     self.config = self.path / 'config.json'
+    self.tokenizer = self.path / 'tokenizer.model'
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
@@ -155,13 +156,19 @@ class RunDirectory:
       'versions': versions(),
       'data': dict(data),
     }
-    is_continued = self.config.exists()
+    is_continued = self.config.exists() and self._has_begun()
     if is_continued:
       self._check_same(settings, config)
+    elif self.config.exists():
+      # A run that was refused before it made anything: begin anew.
+      self.tokenizer.unlink(missing_ok=True)
     else:
       self._check_unused()
     files.write_json(self.config, config)
     return is_continued
+
+  def _has_begun(self) -> bool:
+    return any(self.path.glob('*/checkpoints/*'))
 
   def read_settings(self) -> settings_lib.Settings:
     """The settings of the run that is there.

@@ -264,7 +264,8 @@ def _from_record(cls: type, record: Mapping[str, Any]) -> Any:
     **{
       name: _from_record(types[name], value)
       if dataclasses.is_dataclass(types[name])
-      else value
+      # JSON has no tuples.
+      else (tuple(value) if isinstance(value, list) else value)
       for name, value in record.items()
     }
   )
