@@ -100,7 +100,7 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
   if settings.task == 'arithmetic' and settings.data_dir is not None:
     yield 'data_dir', 'the arithmetic task reads no data; leave it out'
   if settings.task in ('records', 'repair') and settings.data.file is None:
-    yield 'task', f'{settings.task} needs --data.file=FILE with its problems'
+    yield 'task', 'needs --data.file=FILE with its problems'
   unsandboxed = settings.i_understand_model_code_runs_unsandboxed
   if settings.sandbox == 'none' and not unsandboxed:
     yield (
