@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -78,7 +79,7 @@ class Limits:
     """Limits that the interpreter sets itself, by name after RLIMIT_."""
     limits = {
       'AS': self.memory_bytes,
-      'CPU': max(1, round(self.cpu_seconds + 0.5)),
+      'CPU': math.ceil(self.cpu_seconds),
       'FSIZE': self.file_bytes,
       'NOFILE': 64,
       'CORE': 0,

@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -214,3 +216,26 @@ def test_mixed_batch_leaves_nothing_behind(host):
 @pytest.mark.slow
 def test_large_mixed_batch_leaves_nothing_behind(host):
   check_mixed_batch(host, 1000)
+
+
+def test_killed_graders_change_no_verdict_and_leave_no_program(grader):
+  rng = random.Random(0)
+  right = 'import time\ndef solve(x):\n  time.sleep(0.2)\n  return x * x\n'
+  wrong = 'def solve(x): return 0\n'
+  sources = [right if n % 3 else wrong for n in range(15)]
+  pids = set(grader.pool.pids)
+  for _ in range(3):
+    kill = threading.Timer(
+      rng.uniform(0.2, 2.0),
+      lambda: os.kill(grader.pool.pids[0], signal.SIGKILL),
+    )
+    kill.start()
+    verdicts = grader.grade(
+      [PROBLEM] * len(sources), [types.Attempt(source) for source in sources]
+    )
+    kill.join()
+    pids |= set(grader.pool.pids)
+    assert [verdict.label for verdict in verdicts] == [
+      'correct' if n % 3 else 'wrong' for n in range(15)
+    ]
+  assert_nothing_left(list(pids))
