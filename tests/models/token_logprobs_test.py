@@ -73,7 +73,7 @@ _CHUNKS = [1, 5, 11, 22, 128]
 def test_every_chunk_size_gives_the_numbers_of_the_whole(chunk):
   tokens, policy, reference = _inputs()
   chunked = _chunked(tokens, policy, reference, chunk)
-  whole = _whole(tokens, policy, reference)
+  whole = jax.jit(_whole)(tokens, policy, reference)
   for name in ('logprob', 'reference_logprob', 'divergence', 'entropy'):
     value = getattr(chunked, name)
     assert value.shape == (_B, _T)
