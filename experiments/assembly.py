@@ -1,12 +1,15 @@
 """From settings to the parts of a run: task, tokenizer, model, sampler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import hashlib
 import logging
 import pathlib
+from typing import Any
 
 import numpy as np
+import optax
 
 from experiments import run_directory
 from experiments import settings as settings_lib
@@ -16,6 +19,9 @@ from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
+from score_jax.tasks.sandbox import probe
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
 _TOKENIZER_PROBLEMS = 300
@@ -37,22 +43,82 @@ class Parts:
   config: model_config.ModelConfig
 
 
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """The compiled programs that learn, the same for all stages.
+
+  Attributes:
+    optimizer: of `training.optimizer`.
+    train_step: of `training.step.make_train_step`.
+    reference_logprobs: of `training.step.make_reference_logprobs`.
+  """
+
+  optimizer: optax.GradientTransformation
+  train_step: Callable[..., Any]
+  reference_logprobs: Callable[..., Any]
+
+
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for."""
-  if settings.task == arithmetic.NAME:
-    return arithmetic.load(
-      digits=settings.arithmetic.digits,
-      chain=settings.arithmetic.nines,
-      num_test=max(2000, settings.eval_problems),
+  """The task that is asked for.
+
+  Raises:
+    RunError: its data are not there, cannot be read, or are too few.
+  """
+  try:
+    data = settings.data
+    return registry.load_task(
+      settings.task,
+      data_dir=settings.data_dir,
+      chat=False,
+      first_prompt=settings.first_prompt,
+      instruction=settings.instruction,
+      rewards=settings.reward,
+      sandbox=settings.sandbox,
+      workers=settings.workers,
       seed=settings.seed,
+      file=data.file,
+      test_file=data.test_file,
+      columns={
+        'question': data.question,
+        'reference': data.reference,
+        'id': data.id,
+      },
+      grader=data.grader,
+      drop_near_duplicates=data.drop_near_duplicates,
+      options=_arithmetic_options(settings),
     )
-  return registry.load_task(
-    settings.task, data_dir=settings.data_dir, chat=False
-  )
+  except (OSError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
 
 
-def digest(problems: Sequence[types.Problem]) -> str:
-  """A fingerprint of what is asked and what is right."""
+def make_grader(task: types.Task) -> types.Grader:
+  """The task's grader, its workers started.
+
+  Raises:
+    RunError: it cannot work here: no sandbox holds, or a reward is not there.
+  """
+  try:
+    return task.make_grader()
+  except (OSError, ValueError, probe.SandboxRefusedError) as error:
+    raise run_directory.RunError(str(error)) from error
+
+
+def _arithmetic_options(settings: settings_lib.Settings) -> dict[str, Any]:
+  if settings.task != arithmetic.NAME:
+    return {}
+  return {
+    'digits': settings.arithmetic.digits,
+    'chain': settings.arithmetic.nines,
+    'num_test': max(2000, settings.eval_problems),
+  }
+
+
+def digests(task: types.Task) -> dict[str, str]:
+  """Fingerprints of what is asked and what is right, by split."""
+  return {'train': _digest(task.train), 'test': _digest(task.test)}
+
+
+def _digest(problems: Sequence[types.Problem]) -> str:
   total = hashlib.sha256()
   for problem in problems:
     fields = (problem.id, problem.question, problem.reference)
@@ -66,7 +132,7 @@ def assemble(
   run: run_directory.RunDirectory,
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
-  path = run.path / 'tokenizer.model'
+  path = run.tokenizer
   if not path.exists():
     _train_tokenizer(task, path)
   chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
@@ -92,6 +158,70 @@ def assemble(
   return Parts(task, sampler, config)
 
 
+def make_update(
+  settings: settings_lib.Settings, config: model_config.ModelConfig
+) -> Update:
+  """The programs of these settings; asked again, the same ones."""
+  return _make_update(
+    config,
+    learning_rate=settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    kl=settings.kl,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    temperature=settings.temperature,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+  )
+
+
+@functools.cache
+def _make_update(
+  config,
+  *,
+  learning_rate,
+  max_grad_norm,
+  kl,
+  micro_batches,
+  temperature,
+  attempt_tokens,
+):
+  # Cached because jit compiles once for each function object: Stage II then
+  # runs the program that Stage I compiled.
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  train_step = step_lib.make_train_step(
+    config,
+    optimizer,
+    kl=kl,
+    micro_batches=micro_batches,
+    temperature=temperature,
+    attempt_tokens=attempt_tokens,
+  )
+  reference_logprobs = step_lib.make_reference_logprobs(
+    config, temperature=temperature
+  )
+  return Update(optimizer, train_step, reference_logprobs)
+
+
+def reopen(
+  run: run_directory.RunDirectory,
+) -> tuple[settings_lib.Settings, Parts]:
+  """Settings and parts of a run that is there; changes nothing on disk.
+
+  Raises:
+    RunError: there is no such run, or its data are others now.
+  """
+  settings = run.read_settings()
+  if not run.tokenizer.exists():
+    raise run_directory.RunError(
+      f'there is no {run.tokenizer}; go on with it: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+    )
+  task = load_task(settings)
+  run.check_data(digests(task))
+  return settings, assemble(settings, task, run)
+
+
 def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
   texts = (
     f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
@@ -99,7 +229,10 @@ def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
   )
   # Sentencepiece learns from lines.
   lines = [line for text in texts for line in text.splitlines()]
-  tokenizer_lib.train(lines, path, _TOKENIZER_PIECES)
+  # A killed run must not leave half a tokenizer under the final name.
+  temporary = path.with_name(f'.{path.name}.tmp')
+  tokenizer_lib.train(lines, temporary, _TOKENIZER_PIECES)
+  temporary.replace(path)
 
 
 def _keep_fitting(task, chat_format, most_tokens):

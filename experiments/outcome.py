@@ -1,10 +1,11 @@
 """What came of a run: results.json, the table, the curves, transcripts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import json
 from typing import Any
 
 from rich import console as rich_console
+from rich import table as rich_table
 
 from experiments import assembly, files, policies, run_directory, transcripts
 from experiments import settings as settings_lib
@@ -13,6 +14,7 @@ from score_jax.evaluation import evaluate, plots, tables
 from score_jax.rollout import randomness
 
 _PRINTED = 3
+_HELD_OUT = 'eval/'
 _NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II (SCoRe)'}
 
 
@@ -21,15 +23,36 @@ def evaluate_policy(
   parts: assembly.Parts,
   policy: Any,
   grader: types.Grader,
+  *,
+  samples_per_problem: int = 1,
+  temperature: float = 0.0,
 ) -> evaluate.Evaluation:
-  """Greedy attempts at the held-out problems, judged."""
+  """Attempts at the held-out problems, judged; greedy at temperature 0."""
   return evaluate.evaluate(
     parts.sampler,
     policy,
     parts.task.test[: settings.eval_problems],
     grader,
     randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    samples_per_problem=samples_per_problem,
+    greedy=temperature == 0,
+    temperature=temperature or 1.0,
   )
+
+
+def held_out_metrics(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  grader: types.Grader,
+  policy: Any,
+) -> dict[str, float]:
+  """The numbers of `evaluate_policy`, as metrics of a training step."""
+  summary = evaluate_policy(settings, parts, policy, grader).summary()
+  return {
+    f'{_HELD_OUT}{name}': value
+    for name, value in summary.items()
+    if isinstance(value, float)
+  }
 
 
 def evaluate_once(
@@ -42,24 +65,57 @@ def evaluate_once(
   console: rich_console.Console,
 ) -> None:
   """Adds a policy to results.json, unless it is there already."""
-  results = read_results(run)
-  wanted = min(settings.eval_problems, len(parts.task.test))
-  there = results.get(name)
-  if there and there['problems'] + there['ungraded'] == wanted:
+  if _is_evaluated(settings, parts, run, name):
     return
   evaluation = evaluate_policy(settings, parts, policy, grader)
+  write_transcripts(run, name, evaluation)
+  results = read_results(run)
   results[name] = evaluation.summary()
   order = ['base', *policies.all_stages(settings)]
   files.write_json(
     run.results, {key: results[key] for key in order if key in results}
   )
-  write_transcripts(run, name, evaluation)
   numbers = results[name]
   console.print(
-    f'{name}: {numbers["acc_t1"]:.1%} of {wanted:,} held-out problems at the '
+    f'{name}: {numbers["acc_t1"]:.1%} of {numbers["problems"]:,} held-out '
+    'problems at the '
     f'first attempt, {numbers["acc_t2"]:.1%} at the second.',
     highlight=False,
   )
+
+
+def _is_evaluated(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  name: str,
+) -> bool:
+  """Whether results.json has the policy, on as many problems as asked for."""
+  there = read_results(run).get(name)
+  wanted = min(settings.eval_problems, len(parts.task.test))
+  return bool(there) and there['problems'] + there['ungraded'] == wanted
+
+
+def is_complete(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Iterable[str],
+) -> bool:
+  """Whether all stages of the plan were trained and evaluated."""
+  return all(
+    run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+    for name in plan
+  ) and all(
+    _is_evaluated(settings, parts, run, name) for name in ('base', *plan)
+  )
+
+
+def forget(run: run_directory.RunDirectory, name: str) -> None:
+  """Takes a policy that is going to change out of results.json."""
+  results = read_results(run)
+  if results.pop(name, None):
+    files.write_json(run.results, results)
 
 
 def write_transcripts(
@@ -100,35 +156,61 @@ def report(
     transcripts.print_episodes(
       console, _telling_episodes(run.stage(name)), _NAMES.get(name, name)
     )
-  records = [
-    record
-    for name in names
-    for record in files.read_lines(run.stage(name).metrics)
-  ]
-  if records:
-    evaluations = [
-      {
-        'stage': name,
-        'step': settings_lib.stage_steps(settings, name),
-        **results[name],
-      }
-      for name in names
-    ]
-    if 'base' in results:
-      evaluations.insert(0, {'stage': names[0], 'step': 0, **results['base']})
-    plots.learning_curves(
-      records,
-      run.curves,
-      evaluations=evaluations,
-      evaluation_label='held-out, greedy',
-      title=f'{settings.preset}: accuracy of each turn',
-    )
-  console.print(
-    tables.console_table(
-      {_NAMES.get(name, name): summary for name, summary in results.items()}
-    )
-  )
+  _draw_curves(settings, run, results)
+  console.print(make_table(results))
   _print_places(run, names, console)
+
+
+def make_table(results: Mapping[str, Any]) -> rich_table.Table:
+  """The paper's table of what results.json holds."""
+  return tables.console_table(
+    {_NAMES.get(name, name): summary for name, summary in results.items()}
+  )
+
+
+def _draw_curves(
+  settings: settings_lib.Settings,
+  run: run_directory.RunDirectory,
+  results: Mapping[str, Any],
+) -> None:
+  """Draws every stage that has made an update, if there is one."""
+  names = list(results)
+  records = {
+    name: list(files.read_lines(run.stage(name).metrics))
+    for name in names
+    if name != 'base'
+  }
+  drawn = [name for name in names if records.get(name)]
+  if not drawn:
+    return
+  evaluations = [
+    {
+      'stage': name,
+      'step': settings_lib.stage_steps(settings, name),
+      **results[name],
+    }
+    for name in drawn
+  ]
+  before = names[: names.index(drawn[0])]
+  if before:
+    evaluations.insert(0, {'stage': drawn[0], 'step': 0, **results[before[-1]]})
+  everything = [record for name in drawn for record in records[name]]
+  evaluations += [
+    {
+      name.removeprefix(_HELD_OUT): value
+      for name, value in record.items()
+      if name in ('stage', 'step') or name.startswith(_HELD_OUT)
+    }
+    for record in everything
+    if f'{_HELD_OUT}acc_t1' in record
+  ]
+  plots.learning_curves(
+    everything,
+    run.curves,
+    evaluations=evaluations,
+    evaluation_label='held-out, greedy',
+    title=f'{settings.preset}: accuracy of each turn',
+  )
 
 
 def _telling_episodes(

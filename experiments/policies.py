@@ -142,6 +142,35 @@ def stage_policy(
   return restore(parts, run.stage(name), which)
 
 
+def finished_policies(
+  settings: settings_lib.Settings, run: run_directory.RunDirectory
+) -> list[str]:
+  """Names of the policies that the run has finished, in their order."""
+  steps = {'base': settings.pretrain.steps} | {
+    name: settings_lib.stage_steps(settings, name)
+    for name in all_stages(settings)
+  }
+  return [n for n, count in steps.items() if run.stage(n).is_finished(count)]
+
+
+def choose_finished(
+  settings: settings_lib.Settings, run: run_directory.RunDirectory, name: str
+) -> str:
+  """The name itself, if that policy is finished.
+
+  Raises:
+    RunError: it is not, or there is none of that name.
+  """
+  there = finished_policies(settings, run)
+  if name not in there:
+    raise run_directory.RunError(
+      f'{run.path} has no finished policy {name!r}; it has: '
+      f'{", ".join(there) or "none"}. To finish the run: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+    )
+  return name
+
+
 def given_first_attempts(
   settings: settings_lib.Settings,
   sampler: episodes.EpisodeSampler,
@@ -160,7 +189,7 @@ def given_first_attempts(
   if not count or not stage.startswith('stage2'):
     return None
   drawn = sampler.sample(
-    base,
+    engine.rollout_view(base),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,
@@ -182,18 +211,38 @@ def given_first_attempts(
   )
 
 
-def adapt(
-  state: arrays.TrainState, metrics: Mapping[str, Any], turns: int
-) -> arrays.TrainState:
-  """The state with beta2 moved towards its balance."""
+def stage_now(
+  settings: settings_lib.Settings,
+  name: str,
+  stage: stages.Stage,
+  state: arrays.TrainState,
+) -> stages.Stage:
+  """The stage with the coefficients of this step."""
+  if not _is_adaptive(settings, name):
+    return stage
+  return adaptive.with_beta2(stage, state.beta2)
 
-  def mean(name):
-    total, count = metrics[name]
+
+def adapt(
+  settings: settings_lib.Settings,
+  name: str,
+  state: arrays.TrainState,
+  metrics: Mapping[str, Any],
+) -> arrays.TrainState:
+  """The state with beta2 moved towards its balance, where it adapts."""
+  if not _is_adaptive(settings, name):
+    return state
+  turns = max(int(key[-1]) for key in metrics if key.startswith('kl/turn'))
+
+  def mean(metric):
+    total, count = metrics[metric]
     return total / jnp.maximum(count, 1)
 
   beta2 = adaptive.adapt_beta2(
-    state.beta2,
-    mean('kl/turn1'),
-    mean(f'advantage_magnitude/turn{turns}'),
+    state.beta2, mean('kl/turn1'), mean(f'advantage_magnitude/turn{turns}')
   )
   return state.replace(beta2=beta2)
+
+
+def _is_adaptive(settings: settings_lib.Settings, name: str) -> bool:
+  return settings.adaptive_beta2 and name.startswith('stage1')

@@ -1,6 +1,8 @@
 """The base policy of a model that starts from nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from experiments import assembly, interrupts, loggers, progress, run_directory
 from experiments import settings as settings_lib
 from score_jax import types
 from score_jax.algorithm import masked
+from score_jax.models import config as model_config
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness
 from score_jax.tasks import arithmetic, batches
@@ -37,27 +40,25 @@ def pretrain(
   reference answers, given in every turn.
   """
   steps = settings.pretrain.steps
-  schedule = optax.warmup_cosine_decay_schedule(
-    0.0,
-    settings.pretrain.learning_rate,
-    min(_WARMUP, steps // 2),
-    steps,
-    settings.pretrain.learning_rate / 20,
+  optimizer, train_step = _make_update(
+    parts.config, settings.pretrain.learning_rate, steps
   )
-  optimizer = optimizer_lib.make_optimizer(schedule)
   key = randomness.stream(settings.seed, 'init', 'base', 0)
   state = step_lib.init_state(
     transformer.init_params(parts.config, key), optimizer
   )
-  train_step = supervised.make_supervised_step(parts.config, optimizer)
   with checkpoints_lib.Checkpoints(directory.checkpoints) as checkpoints:
     restored = checkpoints.restore(state)
     state = restored.state if restored else state
+    if not (restored or steps):
+      checkpoints.save(0, state)
     first = int(state.step)
-    log = loggers.MetricsLog(directory, first)
-    with progress.stage(
-      console, directory.name, steps, done=first, every=100
-    ) as shown:
+    with (
+      contextlib.closing(loggers.MetricsLog(directory, first)) as log,
+      progress.stage(
+        console, directory.name, steps, done=first, every=100
+      ) as shown,
+    ):
       for step in range(first, steps):
         rows, learnt = _examples(settings, parts, step)
         state, metrics = train_step(state, rows, learnt)
@@ -70,10 +71,28 @@ def pretrain(
           checkpoints.save(done, state)
         if stop.is_requested:
           break
-    log.close()
   if int(state.step) == steps:
     directory.mark_finished(steps)
   return state.params
+
+
+@functools.cache
+def _make_update(
+  config: model_config.ModelConfig, learning_rate: float, steps: int
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Adam with a warmed-up cosine schedule, and the compiled update.
+
+  Cached, because jit compiles once for each function object.
+  """
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0,
+    learning_rate,
+    min(_WARMUP, steps // 2),
+    max(steps, 1),
+    learning_rate / 20,
+  )
+  optimizer = optimizer_lib.make_optimizer(schedule)
+  return optimizer, supervised.make_supervised_step(config, optimizer)
 
 
 def _examples(settings, parts, step):

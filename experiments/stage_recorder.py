@@ -1,6 +1,6 @@
 """What a stage leaves behind while it runs: metrics, samples, checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import logging
 import time
@@ -23,6 +23,7 @@ _SAMPLES_WRITTEN = 4
 # The paper selects by training reward; ours is the score that the stage's
 # weights count, without the bonus, which could rise by failing first.
 _SELECTION = 'reward/selection'
+_NO_SPREAD = 'score/frac_zero_spread'
 
 
 class StageRecorder:
@@ -35,8 +36,13 @@ class StageRecorder:
     state: arrays.TrainState,
     steps: int,
     console: rich_console.Console,
+    evaluate: Callable[[Any], Mapping[str, float]],
   ):
-    """Opens the stage's files; `self.state` is where to go on from."""
+    """Opens the stage's files; `self.state` is where to go on from.
+
+    `evaluate` gives a policy's metrics on held-out problems.
+    """
+    self._evaluate = evaluate
     self._settings = settings
     self._directory = directory
     self._steps = steps
@@ -47,6 +53,8 @@ class StageRecorder:
     )
     restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state
+    if not (restored or steps):
+      self._checkpoints.save(0, state)
     done = int(self.state.step)
     if restored and done < steps:
       console.print(f'{directory.name}: going on after step {done} of {steps}.')
@@ -57,9 +65,9 @@ class StageRecorder:
     self._progress = self._resources.enter_context(
       progress.stage(console, directory.name, steps, done=done)
     )
-    self._selection = [
-      record[_SELECTION] for record in files.read_lines(directory.metrics)
-    ]
+    records = list(files.read_lines(directory.metrics))
+    self._selection = [record[_SELECTION] for record in records]
+    self._no_spread = [record[_NO_SPREAD] for record in records]
     self._marks: dict[str, float] = {}
 
   def __enter__(self) -> 'StageRecorder':
@@ -98,7 +106,11 @@ class StageRecorder:
     )
     values |= {'beta2': float(state.beta2), 'skipped': int(state.skipped)}
     values |= self._speed(trajectory)
+    every = self._settings.eval_every
+    if every and done % every == 0:
+      values |= self._evaluate(state.params)
     self._selection.append(values[_SELECTION])
+    self._no_spread.append(values[_NO_SPREAD])
     self._metrics.write(done, values)
     self._progress.update(done, values)
     self._stop_if_not_finite(state, trajectory)
@@ -138,6 +150,8 @@ class StageRecorder:
       f'{"best by training reward" if best else "last"}, '
       f'of step {restored.step}.'
     )
+    if self._no_spread:
+      self._console.print(_spread_sentence(np.mean(self._no_spread)))
     return restored.state.params
 
   def _speed(self, trajectory) -> dict[str, float]:
@@ -176,6 +190,16 @@ class StageRecorder:
     )
 
 
+def _spread_sentence(share: float) -> str:
+  """What the share of problems without reward spread, in [0, 1], means."""
+  if share == 1:
+    return (
+      'Share of problems without reward spread: 100 %. No attempt was ever '
+      'better than another at the same problem, so nothing was learnt.'
+    )
+  return f'Share of problems without reward spread: {share:.0%}.'
+
+
 def attempt_metrics(
   attempts: Sequence[Sequence[types.Attempt]],
   verdicts: Sequence[Sequence[types.Verdict]],
@@ -201,10 +225,12 @@ def attempt_metrics(
   if whole.any():
     numbers = metrics_lib.turn_metrics(score[whole] >= 0.5)
     values |= {f'score/{name}': value for name, value in numbers.items()}
-  spread = metrics_lib.frac_zero_spread(
+  without_spread = metrics_lib.zero_spread(
     np.nan_to_num(score), samples_per_problem, graded
   )
-  for k, share in enumerate(spread, start=1):
+  rewarded = np.asarray(stage.reward_weight) > 0
+  values[_NO_SPREAD] = float(without_spread[:, rewarded].all(axis=1).mean())
+  for k, share in enumerate(without_spread.mean(axis=0), start=1):
     values[f'score/frac_zero_spread_t{k}'] = float(share)
     cut = [not row[k - 1].finished for row in attempts]
     values[f'truncated/turn{k}'] = float(np.mean(cut))

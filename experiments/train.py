@@ -4,11 +4,15 @@
 the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import contextlib
+import functools
 import logging
 import sys
 from typing import Any
 
+import jax
+import numpy as np
 from rich import console as rich_console
 
 from experiments import (
@@ -23,13 +27,13 @@ from experiments import (
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
-from score_jax.algorithm import adaptive, stages
 from score_jax.algorithm import advantages as advantages_lib
 from score_jax.algorithm import rewards as rewards_lib
+from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import batches
-from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import manifest
 from score_jax.training import step as step_lib
 
 
@@ -49,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except (FloatingPointError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
 
 
 def train(
@@ -59,30 +66,48 @@ def train(
 ) -> None:
   """Base policy, then the stages, each from the one before; then the tables."""
   task = assembly.load_task(settings)
-  data = {
-    'train': assembly.digest(task.train),
-    'test': assembly.digest(task.test),
-  }
-  run.begin(settings, data)
+  run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
-  grader = parts.task.make_grader()
-  try:
-    base = policy = policies.base_policy(settings, parts, run, console, stop)
-    for name, stage in plan.items():
-      outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
-      if stop.is_requested:
-        return
-      policy = train_stage(
-        settings, parts, run.stage(name), stage, policy, base, grader, console,
-        stop,
-      )  # fmt: skip
-      if stop.is_requested:
-        return
-      outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
-  finally:
-    grader.close()
-  outcome.report(settings, run, console)
+  if outcome.is_complete(settings, parts, run, plan):
+    console.print(f'{run.path} is finished: there is nothing left to do.')
+  else:
+    with contextlib.closing(assembly.make_grader(task)) as grader:
+      make_policies(settings, parts, run, plan, grader, console, stop)
+  if not stop.is_requested:
+    outcome.report(settings, run, console)
+
+
+def make_policies(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  run: run_directory.RunDirectory,
+  plan: Mapping[str, stages.Stage],
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> None:
+  """Makes and evaluates each policy of the plan, the base first."""
+  base = policy = policies.base_policy(settings, parts, run, console, stop)
+  if stop.is_requested:
+    return
+  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
+  for name, stage in plan.items():
+    if stop.is_requested:
+      return
+    if not run.stage(name).is_finished(
+      settings_lib.stage_steps(settings, name)
+    ):
+      outcome.forget(run, name)
+    # Every Stage I is held to the policy that it starts from.
+    reference = policy if name.startswith('stage1') else base
+    policy = train_stage(
+      settings, parts, run.stage(name), stage, policy, reference, grader,
+      console, stop,
+    )  # fmt: skip
+    if stop.is_requested:
+      return
+    outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
 
 
 def train_stage(
@@ -98,88 +123,56 @@ def train_stage(
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   steps = settings_lib.stage_steps(settings, directory.name)
-  turns, samples = stage.turns, settings.samples_per_problem
-  optimizer = optimizer_lib.make_optimizer(
-    settings.learning_rate, max_grad_norm=settings.max_grad_norm
+  samples = settings.samples_per_problem
+  update = assembly.make_update(settings, parts.config)
+  sampler, train = parts.sampler, parts.task.train
+  evaluate_held_out = functools.partial(
+    outcome.held_out_metrics, settings, parts, grader
   )
-  train_step = step_lib.make_train_step(
-    parts.config,
-    optimizer,
-    kl=settings.kl,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-    temperature=settings.temperature,
-  )
-  reference_logprobs = step_lib.make_reference_logprobs(
-    parts.config, temperature=settings.temperature
-  )
-  reference_view = engine.rollout_view(reference)
-  sampler, task = parts.sampler, parts.task
-
-  state = step_lib.init_state(policy, optimizer, beta2=settings.beta2)
+  state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
   with stage_recorder.StageRecorder(
-    settings, directory, state, steps, console
+    settings, directory, state, steps, console, evaluate_held_out
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
       recorder.begin_step()
       indices = batches.batch_indices(
-        len(task.train),
-        settings.problems_per_step,
-        seed=settings.seed,
-        step=step,
+        len(train), settings.problems_per_step, seed=settings.seed, step=step
       )
-      problems = [task.train[i] for i in indices]
+      problems = [train[i] for i in indices]
 
       # Act: K attempts of each of G samples.
-      given = policies.given_first_attempts(
-        settings, sampler, reference_view, problems, directory.name, turns
-      )
       trajectory = sampler.sample(
         engine.rollout_view(state.params),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
-        turns=turns,
+        turns=stage.turns,
         temperature=settings.temperature,
-        given=given,
+        given=policies.given_first_attempts(
+          settings, sampler, reference, problems, directory.name, stage.turns
+        ),
       )
       attempts = sampler.attempts(trajectory)
       recorder.mark('rollout')
 
-      # Judge: scores [B, K], rewards shaped by the stage, advantages.
+      # Judge: what the grader says of every attempt.
       rows = [problem for problem in problems for _ in range(samples)]
       verdicts = evaluate.judge(grader, rows, attempts)
       score, graded = evaluate.score_arrays(verdicts)
       recorder.mark('grade')
-      current = stage
-      if settings.adaptive_beta2:
-        current = adaptive.with_beta2(stage, state.beta2)
-      rewards, valid = rewards_lib.shape_rewards(score, graded, current)
-      in_objective = current
-      if settings.kl == 'reward':
-        rewards = rewards_lib.kl_in_reward(
-          rewards,
-          trajectory.logprobs,
-          reference_logprobs(reference, trajectory),
-          trajectory.turn,
-          current,
-        )
-        in_objective = rewards_lib.without_kl(current)
-      advantages = advantages_lib.leave_one_out(
-        rewards, valid & trajectory.sampled, samples
-      )
 
-      # Learn: one update from these episodes.
-      state, metrics = train_step(
-        state,
-        reference,
-        arrays.TrainBatch(trajectory, advantages),
-        trajectory.sampled & graded,
-        in_objective,
+      # Learn: each attempt is credited with its own shaped reward.
+      current = policies.stage_now(settings, directory.name, stage, state)
+      advantages, objective = credit(
+        settings, update, current, reference, trajectory, score, graded
+      )
+      batch = arrays.TrainBatch(trajectory, advantages)
+      state, metrics = update.train_step(
+        state, reference, batch, trajectory.sampled & graded, objective
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
-      if settings.adaptive_beta2:
-        state = policies.adapt(state, metrics, turns)
+      state = policies.adapt(settings, directory.name, state, metrics)
       recorder.end_step(
         state, metrics, trajectory, rows, attempts, verdicts, stage
       )
@@ -187,6 +180,33 @@ def train_stage(
         recorder.save(state)
         return state.params
     return recorder.chosen_policy()
+
+
+def credit(
+  settings: settings_lib.Settings,
+  update: assembly.Update,
+  stage: stages.Stage,
+  reference: Any,
+  trajectory: arrays.Trajectory,
+  score: np.ndarray,
+  graded: np.ndarray,
+) -> tuple[jax.Array, stages.Stage]:
+  """Advantages f32 [B, K], and the stage whose KL the loss still has to add."""
+  rewards, valid = rewards_lib.shape_rewards(score, graded, stage)
+  objective = stage
+  if settings.kl == 'reward':
+    rewards = rewards_lib.kl_in_reward(
+      rewards,
+      trajectory.logprobs,
+      update.reference_logprobs(reference, trajectory),
+      trajectory.turn,
+      stage,
+    )
+    objective = rewards_lib.without_kl(stage)
+  advantages = advantages_lib.leave_one_out(
+    rewards, valid & trajectory.sampled, settings.samples_per_problem
+  )
+  return advantages, objective
 
 
 if __name__ == '__main__':

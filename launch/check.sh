@@ -9,6 +9,22 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
+# Succeeds where packages can be installed without asking anybody: as root, and
+# on a CI machine with passwordless sudo.
+can_apt_install() {
+  command -v apt-get >/dev/null || return 1
+  [[ $(id -u) == 0 ]] || { [[ -n ${CI:-} ]] && sudo -n true 2>/dev/null; }
+}
+
+apt_install() {
+  local as_root=()
+  [[ $(id -u) == 0 ]] || as_root=(sudo -n)
+  say "Installing $* with apt."
+  { "${as_root[@]}" apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" \
+      apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>&1
+}
+
 parity=false
 selection=()
 pytest_arguments=()

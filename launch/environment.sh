@@ -8,27 +8,11 @@ python=$venv/bin/python
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
-# Succeeds where packages can be installed without asking anybody: as root, and
-# on a CI machine with passwordless sudo.
-can_apt_install() {
-  command -v apt-get >/dev/null || return 1
-  [[ $(id -u) == 0 ]] || { [[ -n ${CI:-} ]] && sudo -n true 2>/dev/null; }
-}
-
-apt_install() {
-  local as_root=()
-  [[ $(id -u) == 0 ]] || as_root=(sudo -n)
-  say "Installing $* with apt."
-  { "${as_root[@]}" apt-get update -qq &&
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" \
-      apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>&1
-}
-
 is_python311() {
   "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
 }
 
-has_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+has_venv() { "$1" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
 # Prints the interpreter to make .venv with: $PYTHON where it is set, else the
 # first Python 3.11, one that can make virtual environments preferred.
@@ -43,16 +27,18 @@ find_python() {
     fi
     found=${found:-$candidate}
   done
-  [[ -n $found ]] || fail \
-    'score_jax needs Python 3.11, and none was found. Install it:' $'\n' \
-    ' Debian 12:  apt install python3 python3-venv' $'\n' \
-    ' macOS:      brew install python@3.11' $'\n' \
-    ' elsewhere:  uv python install 3.11, or pyenv install 3.11' $'\n' \
-    'or name it: PYTHON=/path/to/python3.11 bash launch/quickstart.sh'
-  can_apt_install && apt_install python3.11-venv && has_venv "$found" || fail \
-    "$found cannot make virtual environments (no ensurepip)." \
-    'On Debian: apt install python3.11-venv'
-  echo "$found"
+  [[ -n $found ]] || fail 'score_jax needs Python 3.11, and none was found.
+
+  Debian 12:  apt install python3 python3-venv
+  macOS:      brew install python@3.11
+  elsewhere:  uv python install 3.11, or pyenv install 3.11
+
+Or name it: PYTHON=/path/to/python3.11 bash launch/quickstart.sh'
+  fail "$found cannot make virtual environments: it has no ensurepip.
+
+  Debian 12:  apt install python3-venv
+
+Then run this again."
 }
 
 make_venv() {

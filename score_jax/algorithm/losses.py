@@ -33,13 +33,34 @@ def exact_kl(
     f32 [...], nats.
   """
   chex.assert_equal_shape([policy_logits, reference_logits])
-  policy = jax.nn.log_softmax(policy_logits.astype(jnp.float32))
-  reference = jax.nn.log_softmax(reference_logits.astype(jnp.float32))
-  # Masking the difference, not the product, keeps 0 * (-inf + inf) out of the
-  # derivative too.
-  possible = policy > -jnp.inf
-  ratio = policy - jax.lax.stop_gradient(reference)
-  return (jnp.exp(policy) * jnp.where(possible, ratio, 0)).sum(axis=-1)
+  return _kl(
+    policy_logits.astype(jnp.float32), reference_logits.astype(jnp.float32)
+  )
+
+
+@jax.custom_vjp
+def _kl(policy_logits, reference_logits):
+  return _kl_forward(policy_logits, reference_logits)[0]
+
+
+def _kl_forward(policy_logits, reference_logits):
+  policy = jax.nn.log_softmax(policy_logits)
+  # Masking the difference keeps 0 * (-inf + inf) out.
+  difference = policy - jax.nn.log_softmax(reference_logits)
+  ratio = jnp.where(policy > -jnp.inf, difference, 0)
+  probability = jnp.exp(policy)
+  kl = (probability * ratio).sum(axis=-1)
+  return kl, (probability, ratio, kl)
+
+
+def _kl_backward(residuals, cotangent):
+  """Slope in logit v: pi(v) * (log pi(v) - log pi_ref(v) - KL)."""
+  probability, ratio, kl = residuals
+  slope = probability * (ratio - kl[..., None])
+  return cotangent[..., None] * slope, jnp.zeros_like(ratio)
+
+
+_kl.defvjp(_kl_forward, _kl_backward)
 
 
 def k3(logprob: jax.Array, reference_logprob: jax.Array) -> jax.Array:

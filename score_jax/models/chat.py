@@ -1,13 +1,27 @@
-"""Where turns begin and end, as token ids.
+r"""Where turns begin and end, as token ids.
 
-| the attempt ended with | what is given before the next attempt |
-|---|---|
-| a stop token           | `after_stop`: the turn's closing text, the instruction, the next opening |
+| the attempt ended with | what is given before the next attempt      |
+|------------------------|--------------------------------------------|
+| a stop token           | `after_stop`: the rest of the turn's end,  |
+|                        | the instruction, the next turn's opening   |
 | its limit (cut off)    | `after_cut`: the stop token, then the same |
 
 The stop token belongs to the attempt: it has a log-probability and a gradient.
 What follows it is given. Ids are never decoded and encoded again: a row only
 ever grows.
+
+In Gemma's format the line break after `<end_of_turn>` is the template's, so a
+conversation reads
+
+    <bos><start_of_turn>user\n{message}<end_of_turn>\n
+    <start_of_turn>model\n{attempt}<end_of_turn>          up to here sampled
+    \n<start_of_turn>user\n{instruction}<end_of_turn>\n
+    <start_of_turn>model\n{attempt}<end_of_turn>
+
+Turn tokens are never part of a longer piece, so that what is given has the ids
+that it would have in the whole text. Only an attempt that begins with line
+breaks could be encoded otherwise, together with the one before it: that is
+what append-only ids avoid.
 """
 
 import dataclasses
@@ -17,8 +31,8 @@ from score_jax.models import tokenizer as tokenizer_lib
 
 ChatStyle = Literal['plain', 'gemma']
 
-START_OF_TURN = '<start_of_turn>'
-END_OF_TURN = '<end_of_turn>'
+START_OF_TURN = tokenizer_lib.START_OF_TURN
+END_OF_TURN = tokenizer_lib.END_OF_TURN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +41,10 @@ class ChatFormat:
 
   Attributes:
     tokenizer: of the model.
-    style: 'gemma' for instruction-tuned checkpoints (turn tokens), 'plain' for
-      base models, whose turn tokens are untrained: lines, ended by EOS.
+    style: 'gemma' for instruction-tuned checkpoints (turn tokens; messages are
+      stripped of surrounding whitespace, as the published template does),
+      'plain' for base models, whose turn tokens are untrained: lines, ended
+      by EOS.
   """
 
   tokenizer: tokenizer_lib.Tokenizer
@@ -52,24 +68,25 @@ class ChatFormat:
     return (self.tokenizer.eos_id,)
 
   def prompt(self, message: str) -> list[int]:
-    """Ids before the first attempt: BOS, the first user message, the opening."""
-    return [self.tokenizer.bos_id, *self._user_message(message, first=True)]
+    """Ids before the first attempt: BOS, the user's message, the opening."""
+    return [
+      self.tokenizer.bos_id,
+      *self.tokenizer.encode(self._user_turn(message)),
+    ]
 
   def after_stop(self, message: str) -> list[int]:
     """Ids between an attempt that ended with a stop token and the next."""
-    return self._user_message(message, first=False)
+    return self.tokenizer.encode('\n' + self._user_turn(message))
 
   def after_cut(self, message: str) -> list[int]:
     """Ids between an attempt that was cut off and the next."""
     return [self.stop_ids[0], *self.after_stop(message)]
 
-  def _user_message(self, message, first):
+  def _user_turn(self, message: str) -> str:
     if self.style == 'plain':
-      opening = '' if first else '\n'
-      return self.tokenizer.encode(f'{opening}{message}\n')
-    opening = '' if first else '\n'
-    return self.tokenizer.encode(
-      f'{opening}{START_OF_TURN}user\n{message}{END_OF_TURN}\n'
+      return f'{message}\n'
+    return (
+      f'{START_OF_TURN}user\n{message.strip()}{END_OF_TURN}\n'
       f'{START_OF_TURN}model\n'
     )
 

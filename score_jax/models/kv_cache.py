@@ -64,12 +64,8 @@ def ring_length(config: model_config.ModelConfig, length: int, block: int):
   return min(length, config.window + block - 1) if config.window else length
 
 
-def of_block(
-  k: jax.Array, v: jax.Array, transposed: bool | None = None
-) -> Keys:
-  """Keys and values [B, S, K, H] of a block, in the platform's layout."""
-  if transposed is None:
-    transposed = default_transposed()
+def of_block(k: jax.Array, v: jax.Array, transposed: bool) -> Keys:
+  """Keys and values [B, S, K, H] of a block, in a layout."""
   if transposed:
     k, v = jnp.transpose(k, (0, 2, 3, 1)), jnp.transpose(v, (0, 2, 1, 3))
   return Keys(k, v, transposed)
@@ -201,14 +197,12 @@ def attend(
   q = jnp.transpose(q, (0, 2, 3, 1, 4))  # [B, K, G, Q, H]
   scores = jnp.concatenate(
     [
-      jnp.where(
-        mask[:, None, None], _scores(q, keys, softcap), jnp.float32(_MASKED)
-      )
+      _scores(q, keys, softcap) + jnp.where(mask, 0, _MASKED)[:, None, None]
       for keys, mask in pieces
     ],
     axis=-1,
   )  # f32 [B, K, G, Q, S]
-  weights = jax.nn.softmax(scores, axis=-1)
+  weights = _softmax(scores)
   ends = [
     sum(k.num_slots for k, _ in pieces[: i + 1]) for i in range(len(pieces))
   ]
@@ -218,6 +212,29 @@ def attend(
   )
   out = jnp.transpose(out.astype(q.dtype), (0, 3, 1, 2, 4))
   return out.reshape(batch, queries, num_heads, head_dim)
+
+
+@jax.custom_vjp
+def _softmax(scores: jax.Array) -> jax.Array:
+  """Softmax over the last axis, with the short form of its derivative.
+
+  The general rule of a maximum, an exponential and a quotient takes a CPU
+  almost twice as long.
+  """
+  return jax.nn.softmax(scores, axis=-1)
+
+
+def _softmax_forward(scores):
+  weights = _softmax(scores)
+  return weights, weights
+
+
+def _softmax_backward(weights, cotangent):
+  mean = jnp.sum(weights * cotangent, axis=-1, keepdims=True)
+  return (weights * (cotangent - mean),)
+
+
+_softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 def _scores(q, keys, softcap):
@@ -242,37 +259,35 @@ def from_prefix(
   copies: int = 1,
   block: int = 1,
   dtype=jnp.float32,
-  transposed: bool | None = None,
 ) -> KVCache:
   """A cache that starts with prefilled keys, each row `copies` times.
 
   Args:
     config: the model.
-    prefix: what `transformer.forward` returned for the prompts, a layer each.
+    prefix: what `transformer.forward` returned for the prompts, a layer each;
+      the cache has its layout.
     positions: of the prompts' tokens, i32 [N, P], -1 for padding.
     length: of the rows to come.
     copies: G; row n * G + g continues prompt n.
     block: the longest block that will be appended.
     dtype: of the cache.
-    transposed: the layout; None takes the platform's.
 
   Returns:
     A cache of N * G rows.
   """
   cache = empty(
     config,
-    positions.shape[0] * copies,
+    positions.shape[0],
     length,
     block=block,
     dtype=dtype,
-    transposed=transposed,
+    transposed=prefix[0].transposed,
   )
-  positions = jnp.repeat(positions, copies, axis=0)
   slots = {
     kind: write_slots(s, positions) for kind, s in cache.positions.items()
   }
   layers = tuple(
-    _write_prefix(layer, slots[kind], keys, copies)
+    _write_prefix(layer, slots[kind], keys)
     for layer, keys, kind in zip(
       cache.layers, prefix, config.layer_kinds, strict=True
     )
@@ -281,19 +296,16 @@ def from_prefix(
     kind: write_positions(s, slots[kind], positions)
     for kind, s in cache.positions.items()
   }
-  return KVCache(layers, stored)
+  return jax.tree.map(
+    lambda x: jnp.repeat(x, copies, axis=0), KVCache(layers, stored)
+  )
 
 
-def _write_prefix(keys: Keys, slots, prefix: Keys, copies: int) -> Keys:
-  repeated = jax.tree.map(lambda x: jnp.repeat(x, copies, axis=0), prefix)
+def _write_prefix(keys: Keys, slots, prefix: Keys) -> Keys:
   if prefix.num_slots > keys.num_slots:  # a ring: the prompt's end remains
-    return write(keys, slots, *_block_form(repeated))
+    return write(keys, slots, *_block_form(prefix))
   # One pad, no scatter: slot = position, and padding is masked by position.
-  k, v = repeated.k, repeated.v
-  if keys.transposed != prefix.transposed:
-    same = of_block(*_block_form(repeated), keys.transposed)
-    k, v = same.k, same.v
-  return keys.replace(k=_pad_to(k, keys.k), v=_pad_to(v, keys.v))
+  return keys.replace(k=_pad_to(prefix.k, keys.k), v=_pad_to(prefix.v, keys.v))
 
 
 def _pad_to(x: jax.Array, like: jax.Array) -> jax.Array:

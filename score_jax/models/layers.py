@@ -6,6 +6,8 @@ dtype. Every parameter carries logical axis names; training/sharding.py maps
 them to the mesh.
 """
 
+import functools
+
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,9 +19,7 @@ from score_jax.models import kv_cache
 def rope_table(
   positions: jax.Array, head_dim: int, base: float, scale: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of rotary embedding, halves convention.
-
-  arXiv:2104.09864.
+  """Cosines and sines of rotary embedding (arXiv:2104.09864), by halves.
 
   Args:
     positions: i32 [B, S].
@@ -36,10 +36,12 @@ def rope_table(
   return jnp.cos(angle), jnp.sin(angle)
 
 
-def apply_rope(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotates the halves of x [B, S, heads, H] by its positions, in f32."""
+def apply_rope(
+  x: jax.Array, table: tuple[jax.Array, jax.Array], scale: float = 1.0
+) -> jax.Array:
+  """Halves of x [B, S, heads, H] rotated by position, times scale, in f32."""
   cos, sin = table
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  first, second = jnp.split(x.astype(jnp.float32) * scale, 2, axis=-1)
   rotated = [first * cos - second * sin, second * cos + first * sin]
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
@@ -94,28 +96,40 @@ class Attention(nn.Module):
     if c.qk_norm:
       q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
     scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
-    q = apply_rope(q, context.rope) * jnp.asarray(scale, q.dtype)
+    q = apply_rope(q, context.rope, scale)
     k = apply_rope(k, context.rope)
-    block = kv_cache.of_block(k, v)
-    within = kv_cache.visible(context.positions, context.positions, window)
-    if keys is None:
-      pieces, after = [(block, within)], block
-    else:
-      after = kv_cache.write(keys, context.slots, k, v)
-      stored = context.stored_after
-      if self.kind == 'local' and x.shape[1] > 1:
-        # Writing first could overwrite what the block's first tokens need.
-        pieces = [
-          (keys, kv_cache.visible(context.positions, context.stored, window)),
-          (block, within),
-        ]
-      else:
-        seen = kv_cache.visible(context.positions, stored, window)
-        pieces = [(after, seen)]
-    out = kv_cache.attend(q, pieces, softcap=c.attention_softcap)
+    out, after = self._attend(q, k, v, window, context, keys)
     out = out.reshape(*x.shape[:2], c.num_heads * c.head_dim)
     o = _kernel(self, 'o', (out.shape[-1], c.width), ('heads', 'embed'))
     return _matmul(out, o), after
+
+  def _attend(self, q, k, v, window, context, keys):
+    """Attention over what the queries may see, and the keys with the block's.
+
+    Args:
+      q: [B, S, N, H].
+      k: [B, S, K, H].
+      v: [B, S, K, H].
+      window: of this layer; None: all keys before.
+      context: `transformer.Context` of this layer kind.
+      keys: before the block; None: the block is all there is.
+    """
+    attend = functools.partial(
+      kv_cache.attend, softcap=self.config.attention_softcap
+    )
+    now = context.positions
+    block = kv_cache.of_block(k, v, context.transposed)
+    if keys is None:
+      return attend(q, [(block, kv_cache.visible(now, now, window))]), block
+    if window is None or q.shape[1] == 1:
+      after = kv_cache.write(keys, context.slots, k, v)
+      seen = kv_cache.visible(now, context.stored_after, window)
+      return attend(q, [(after, seen)]), after
+    # On a ring, writing first could overwrite what the block's first tokens
+    # need.
+    old = (keys, kv_cache.visible(now, context.stored, window))
+    out = attend(q, [old, (block, kv_cache.visible(now, now, window))])
+    return out, kv_cache.write(keys, context.slots, k, v)
 
   def _project(self, x):
     c = self.config

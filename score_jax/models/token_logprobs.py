@@ -34,38 +34,89 @@ class TokenStatistics:
   entropy: jax.Array
 
 
+def attempt_index(turn: jax.Array, width: int) -> jax.Array:
+  """Where each row's attempt tokens are, so that only they cost logits.
+
+  Args:
+    turn: i32 [B, T], 0 for what belongs to no attempt, as the first token does.
+    width: A, at least as many as any row's attempt tokens.
+
+  Returns:
+    i32 [B, A], in order; after a row's last attempt token come others, whose
+    turn is 0.
+  """
+  return jnp.argsort(turn == 0, axis=1, stable=True)[:, :width]
+
+
+def states_before(hidden: jax.Array, index: jax.Array) -> jax.Array:
+  """The hidden states [B, A, D] that predict the tokens at index [B, A]."""
+  before = jnp.maximum(index - 1, 0)
+  return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
+
+
 def token_statistics(
   config: model_config.ModelConfig,
   embedding: jax.Array,
   hidden: jax.Array,
   tokens: jax.Array,
   *,
-  temperature: jax.Array | float = 1.0,
   reference: tuple[jax.Array, jax.Array] | None = None,
-  divergence: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
-  chunk: int = 128,
+  **options,
 ) -> TokenStatistics:
-  """Statistics of each token's distribution.
+  """Statistics of every token of rows, f32 [B, T] each, 0 at t = 0.
 
   Args:
     config: the model.
     embedding: the policy's tied table [V, D].
     hidden: the policy's final hidden states [B, T, D].
     tokens: i32 [B, T].
+    reference: embedding and hidden states [B, T, D] of the reference policy.
+    **options: of `target_statistics`.
+  """
+  if reference is not None:
+    reference = (reference[0], reference[1][:, :-1])
+  statistics = target_statistics(
+    config,
+    embedding,
+    hidden[:, :-1],
+    tokens[:, 1:],
+    reference=reference,
+    **options,
+  )
+  return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (1, 0))), statistics)
+
+
+def target_statistics(
+  config: model_config.ModelConfig,
+  embedding: jax.Array,
+  hidden: jax.Array,
+  targets: jax.Array,
+  *,
+  temperature: jax.Array | float = 1.0,
+  reference: tuple[jax.Array, jax.Array] | None = None,
+  divergence: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  chunk: int = 128,
+) -> TokenStatistics:
+  """Statistics of targets, each predicted by the hidden state beside it.
+
+  Args:
+    config: the model.
+    embedding: the policy's tied table [V, D].
+    hidden: the policy's final hidden states [B, A, D].
+    targets: i32 [B, A].
     temperature: divides the logits of policy and reference.
-    reference: embedding and hidden states of the reference policy.
+    reference: embedding and hidden states [B, A, D] of the reference policy.
     divergence: of (policy logits, reference logits) [..., V] -> [...].
-    chunk: tokens of a row whose logits exist at one time.
+    chunk: targets of a row whose logits exist at one time.
   """
 
   @jax.checkpoint
   def statistics(
-    embedding, hidden, tokens, reference_embedding, reference_hidden
+    embedding, hidden, targets, reference_embedding, reference_hidden
   ):
     logits = transformer.unembed(config, embedding, hidden) / temperature
-    logprobs = jax.nn.log_softmax(logits)
-    logprob = _pick(logprobs, tokens)
-    entropy = _entropy(jax.lax.stop_gradient(logprobs))
+    logprob = _logprob(logits, targets)
+    entropy = _entropy(jax.lax.stop_gradient(jax.nn.log_softmax(logits)))
     zero = jnp.zeros_like(logprob)
     if reference_hidden is None:
       return TokenStatistics(logprob, zero, zero, entropy)
@@ -73,29 +124,25 @@ def token_statistics(
       transformer.unembed(config, reference_embedding, reference_hidden)
       / temperature
     )
-    reference_logprob = _pick(jax.nn.log_softmax(reference_logits), tokens)
+    reference_logprob = _logprob(reference_logits, targets)
     kl = divergence(logits, reference_logits) if divergence else zero
     return TokenStatistics(logprob, reference_logprob, kl, entropy)
 
   reference_embedding, reference_hidden = reference or (None, None)
-  inputs = (hidden[:, :-1], tokens[:, 1:], reference_hidden)
-  if reference_hidden is not None:
-    inputs = (*inputs[:2], reference_hidden[:, :-1])
-  length = tokens.shape[1] - 1
+  length = targets.shape[1]
   num_chunks = -(-length // chunk)
   size = -(-length // num_chunks)
 
   def split(x):
-    """[B, T, ...] -> [chunks, B, size, ...], padded at the end."""
+    """[B, A, ...] -> [chunks, B, size, ...], padded at the end."""
     pad = [(0, 0)] * x.ndim
     pad[1] = (0, num_chunks * size - length)
     x = jnp.pad(x, pad).reshape(x.shape[0], num_chunks, size, *x.shape[2:])
     return jnp.moveaxis(x, 1, 0)
 
   def join(x):
-    """[chunks, B, size] -> [B, T], 0 at t = 0."""
-    x = jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length]
-    return jnp.pad(x, ((0, 0), (1, 0)))
+    """[chunks, B, size] -> [B, A]."""
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, :length]
 
   def scan_chunk(_, pieces):
     hidden, targets, reference_hidden = pieces
@@ -103,14 +150,16 @@ def token_statistics(
       embedding, hidden, targets, reference_embedding, reference_hidden
     )
 
+  inputs = (hidden, targets, reference_hidden)
   _, chunks = jax.lax.scan(scan_chunk, None, jax.tree.map(split, inputs))
   return jax.tree.map(join, chunks)
 
 
-def _pick(values: jax.Array, tokens: jax.Array) -> jax.Array:
-  """values[..., tokens] by a one-hot sum: no gather over a sharded V."""
-  onehot = tokens[..., None] == jnp.arange(values.shape[-1])[None, None]
-  return jnp.sum(jnp.where(onehot, values, 0.0), axis=-1)
+def _logprob(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Log softmax(logits)[targets]; a one-hot sum, no gather over a sharded V."""
+  onehot = targets[..., None] == jnp.arange(logits.shape[-1])[None, None]
+  picked = jnp.sum(jnp.where(onehot, logits, 0.0), axis=-1)
+  return picked - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _entropy(logprobs: jax.Array) -> jax.Array:

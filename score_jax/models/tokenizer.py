@@ -1,10 +1,37 @@
-"""Sentencepiece tokenizers: a published model, or a small one made here."""
+"""Sentencepiece tokenizers: a published model, or a small trained one."""
 
 from collections.abc import Iterable, Sequence
+import dataclasses
 import io
 import pathlib
 
 import sentencepiece
+
+START_OF_TURN = '<start_of_turn>'
+END_OF_TURN = '<end_of_turn>'
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+  """What a checkpoint was trained with, and its tokenizer must agree to.
+
+  Attributes:
+    vocab_size: pieces in all.
+    start_of_turn: id of '<start_of_turn>'.
+    end_of_turn: id of '<end_of_turn>'.
+    pad: id of '<pad>'.
+    eos: id of '<eos>'.
+    bos: id of '<bos>'.
+    unk: id of '<unk>'.
+  """
+
+  vocab_size: int
+  start_of_turn: int
+  end_of_turn: int
+  pad: int = 0
+  eos: int = 1
+  bos: int = 2
+  unk: int = 3
 
 
 class Tokenizer:
@@ -48,8 +75,53 @@ class Tokenizer:
     index = self._pieces.piece_to_id(piece)
     return None if index == self._pieces.unk_id() else index
 
+  def require(self, expected: SpecialTokens) -> None:
+    """Refuses to be used with a checkpoint of another tokenizer.
 
-def train(texts: Iterable[str], path: str | pathlib.Path, vocab_size: int):
+    Raises:
+      ValueError: the vocabulary's size or a special id differs; the message
+        lists every difference.
+    """
+    found = {
+      'vocab_size': self.vocab_size,
+      'start_of_turn': self.piece_id(START_OF_TURN),
+      'end_of_turn': self.piece_id(END_OF_TURN),
+      'pad': self._pieces.pad_id(),
+      'eos': self.eos_id,
+      'bos': self.bos_id,
+      'unk': self._pieces.unk_id(),
+    }
+    differences = [
+      f'{name} is {found[name]}, the checkpoint has {value}'
+      for name, value in dataclasses.asdict(expected).items()
+      if found[name] != value
+    ]
+    if differences:
+      raise ValueError(
+        f'{self.path} is not the tokenizer of this checkpoint: '
+        f'{"; ".join(differences)}. Pass the tokenizer.model that was '
+        'published beside the checkpoint'
+      )
+
+
+def gemma_pieces(special: SpecialTokens) -> list[str]:
+  """Pieces to reserve, in order, so that the turn tokens get Gemma's ids.
+
+  Reserved pieces are numbered from 4 on. Gemma's line breaks, of one up to
+  31, are such pieces too, right after the turn tokens.
+  """
+  first = ['<mask>', '<2mass>', '[@BOS@]']
+  unused = [f'<unused{i}>' for i in range(special.start_of_turn - 7)]
+  breaks = ['\n' * count for count in range(1, 32)]
+  return [*first, *unused, START_OF_TURN, END_OF_TURN, *breaks]
+
+
+def train(
+  texts: Iterable[str],
+  path: str | pathlib.Path,
+  vocab_size: int,
+  reserved: Sequence[str] = (),
+) -> None:
   """Trains a small BPE model and writes it to `path`.
 
   Digits are single pieces, whitespace is kept as it is, and unseen characters
@@ -60,14 +132,20 @@ def train(texts: Iterable[str], path: str | pathlib.Path, vocab_size: int):
     texts: the corpus.
     path: of the `tokenizer.model` to write.
     vocab_size: pieces in all; the 256 bytes are among them. The corpus may
-      support fewer merges, then the model is smaller.
+      support fewer merges, then the model is smaller; it is larger where the
+      bytes, the reserved pieces and the corpus' characters alone are more.
+    reserved: pieces that are never split, with ids from 4 on; see
+      `gemma_pieces`.
   """
+  texts = list(texts)
+  characters = set().union(*texts)
+  least = 4 + 256 + len(reserved) + len(characters)
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(texts),
     model_writer=model,
     model_type='bpe',
-    vocab_size=vocab_size,
+    vocab_size=max(vocab_size, least),
     hard_vocab_limit=False,
     character_coverage=1.0,
     normalization_rule_name='identity',
@@ -75,10 +153,15 @@ def train(texts: Iterable[str], path: str | pathlib.Path, vocab_size: int):
     remove_extra_whitespaces=False,
     split_digits=True,
     byte_fallback=True,
+    user_defined_symbols=list(reserved),
     pad_id=0,
     eos_id=1,
     bos_id=2,
     unk_id=3,
+    pad_piece='<pad>',
+    eos_piece='<eos>',
+    bos_piece='<bos>',
+    unk_piece='<unk>',
     num_threads=1,
     minloglevel=2,
   )

@@ -28,6 +28,7 @@ class Context:
     slots: where the block goes in the cache, i32 [B, S]; None without one.
     stored: positions in the cache before the block, i32 [B, slots].
     stored_after: the same after it.
+    transposed: layout of the block's keys, see `kv_cache.Keys`.
   """
 
   positions: jax.Array
@@ -35,6 +36,7 @@ class Context:
   slots: jax.Array | None = None
   stored: jax.Array | None = None
   stored_after: jax.Array | None = None
+  transposed: bool = struct.field(pytree_node=False, default=False)
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array):
@@ -43,7 +45,7 @@ def init_boxed(config: model_config.ModelConfig, key: jax.Array):
   period = len(config.layer_pattern)
   repeats = config.num_repeats
   x = jnp.zeros((1, 1, config.width))
-  contexts = _contexts(config, jnp.zeros((1, 1), jnp.int32), None)
+  contexts = _contexts(config, jnp.zeros((1, 1), jnp.int32), None, False)
 
   def block(kind, key):
     module = layers.Block(config, kind)
@@ -89,8 +91,34 @@ def logical_axes(config: model_config.ModelConfig):
   )
 
 
+def unstack(params):
+  """The parameters with a tree of its own for each layer, under 'layers'.
+
+  For programs that loop over tokens: there a layer that is cut out of a stack
+  is copied for every token. `forward` takes both forms, but scans over layers
+  only in stacks.
+  """
+  pattern = params.get('pattern', {})
+  rest = params.get('remainder', {})
+  stacks = [pattern[str(place)] for place in range(len(pattern))]
+  repeats = len(jax.tree.leaves(stacks[0])[0]) if stacks else 0
+  layers_in_order = [
+    jax.tree.map(lambda p, repeat=repeat: p[repeat], stack)
+    for repeat in range(repeats)
+    for stack in stacks
+  ]
+  layers_in_order += [rest[str(place)] for place in range(len(rest))]
+  return {
+    'embedding': params['embedding'],
+    'final_norm': params['final_norm'],
+    'layers': {str(i): layer for i, layer in enumerate(layers_in_order)},
+  }
+
+
 def layer_params(config: model_config.ModelConfig, params, layer: int):
-  """Parameters of one layer, out of the stacks."""
+  """Parameters of one layer, out of the stacks or of `unstack`'s tree."""
+  if 'layers' in params:
+    return params['layers'][str(layer)]
   period = len(config.layer_pattern)
   repeat, place = divmod(layer, period)
   if repeat == config.num_repeats:
@@ -134,12 +162,13 @@ def forward(
   dtype=jnp.float32,
   unroll: bool = True,
   remat: bool = False,
+  transposed: bool | None = None,
 ):
   """Final hidden states of a block of tokens after what the cache holds.
 
   Args:
     config: the model.
-    params: as from `init_params`.
+    params: as from `init_params`, or, unrolled, from `unstack`.
     tokens: i32 [B, S].
     positions: i32 [B, S], each token's index in its row, -1 for padding.
     cache: keys of the tokens before; None: the block is the whole row.
@@ -147,13 +176,20 @@ def forward(
     unroll: a Python loop over layers; False: `lax.scan` over the repetitions
       of the layer pattern (only without a cache).
     remat: recompute each block's activations in the backward pass.
+    transposed: layout of the block's keys without a cache (with one, it is the
+      cache's); None: the one for the default device. A program for another
+      platform must say what it wants.
 
   Returns:
     hidden [B, S, D] after the final norm, and: the updated cache; without a
     cache and unrolled, the block's keys, a `kv_cache.Keys` a layer; else None.
   """
   x = embed(config, params, tokens, dtype)
-  contexts = _contexts(config, positions, cache)
+  if cache is not None:
+    transposed = cache.layers[0].transposed
+  elif transposed is None:
+    transposed = kv_cache.default_transposed()
+  contexts = _contexts(config, positions, cache, transposed)
   if unroll:
     x, keys = _loop(config, params, x, contexts, cache, remat)
   elif cache is None:
@@ -167,11 +203,11 @@ def forward(
   return x, kv_cache.KVCache(keys, stored)
 
 
-def _contexts(config, positions, cache):
+def _contexts(config, positions, cache, transposed):
   contexts = {}
   for kind in sorted(set(config.layer_kinds)):
     rope = layers.rope_table(positions, config.head_dim, *config.rope(kind))
-    context = Context(positions, rope)
+    context = Context(positions, rope, transposed=transposed)
     if cache is not None:
       stored = cache.positions[kind]
       slots = kv_cache.write_slots(stored, positions)

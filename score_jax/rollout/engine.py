@@ -125,14 +125,15 @@ def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
 def rollout_view(params, dtype=jnp.float32):
   """The parameters as decode reads them, made once per step.
 
-  Matrices are cast to decode's dtype; norm scales, in the stacks too, stay in
+  Each layer's stand apart, since what is cut out of a stack would be copied
+  for every token. Matrices are cast to decode's dtype; norm scales stay in
   float32.
   """
 
   def cast(path, leaf):
     return leaf if path[-1].key == 'scale' else leaf.astype(dtype)
 
-  return jax.tree_util.tree_map_with_path(cast, params)
+  return jax.tree.map_with_path(cast, transformer.unstack(params))
 
 
 @functools.partial(
@@ -144,6 +145,7 @@ def rollout_view(params, dtype=jnp.float32):
     'greedy',
     'dtype',
     'cache_dtype',
+    'transposed',
   ),
 )
 def sample_episodes(
@@ -161,6 +163,7 @@ def sample_episodes(
   forced_lengths: jax.Array | None = None,
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
+  transposed: bool | None = None,
 ) -> arrays.Trajectory:
   """Samples K = len(limits) attempts for G samples of each of N prompts.
 
@@ -181,6 +184,8 @@ def sample_episodes(
       benchmarks.
     dtype: of the activations.
     cache_dtype: of keys and values.
+    transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
+      default device. A program compiled for another platform must say.
 
   Returns:
     A trajectory of B = N * G rows and T = `row_length` tokens.
@@ -201,7 +206,9 @@ def sample_episodes(
     ),
     forced_length=forced_lengths,
   )
-  forward = functools.partial(transformer.forward, config, params, dtype=dtype)
+  forward = functools.partial(
+    transformer.forward, config, params, dtype=dtype, transposed=transposed
+  )
   unembed = functools.partial(transformer.unembed, config, params['embedding'])
 
   def one_turn(turn, state):

@@ -1,19 +1,26 @@
 r"""Algebra on single answers: LaTeX to sympy, and whether two agree.
 
-math-verify's grammar reads the LaTeX (nothing is evaluated as Python), its
-comparison judges relations and sets; expressions are compared by their values
-at fixed points. Runs in grader processes only: it imports sympy.
+math-verify's grammar (latex2sympy) reads it, nothing is evaluated as Python;
+its comparison judges relations and sets; expressions are compared by their
+values at fixed points. Runs in grader processes only: it imports sympy.
 """
 
-import fractions
+import dataclasses
 import re
 import warnings
 
+import latex2sympy2_extended
 import math_verify
 import sympy
 
-_PARSER = [math_verify.LatexExtractionConfig()]
-_POWER = r'(?:\^|\*\*)'
+# Units are read in quantities.py; here letters are variables.
+_SPELLING = dataclasses.replace(
+  math_verify.LatexExtractionConfig().normalization_config, units=False
+)
+_LONGEST = 1000
+_HIGHEST_POWER = 99_999
+_DEEPEST = 25
+_MOST_SETS = 20
 _SEED = 20240919
 
 
@@ -22,18 +29,27 @@ class UnparseableError(ValueError):
 
 
 def too_costly(text: str) -> bool:
-  """Whether a power tower or factorial in `text` would be hard to compute."""
-  flat = re.sub(r'[\s{}()\\]|left|right', '', text)
+  """Whether `text` would be hard to compute: towers, factorials, depth."""
+  flat = re.sub(r'[\s{}()\\]|left|right', '', text).replace('**', '^')
+  towers = re.findall(r'(?=\^-?(\d{1,4})\^-?(\d{1,4}))', flat)
   return bool(
-    re.search(r'\^-?\d{4,}|\*\*-?\d{4,}|\d{4,}!|!!|!\^', flat)
-    or re.search(
-      r'(?:\^|\*\*)[^+\-=,;&]{0,40}(?:\^|\*\*)\d*[^+\-=,;&]*\^', flat
-    )
-    or re.search(rf'{_POWER}-?\d{(2,)}{_POWER}-?\d{(2,)}', flat)
-    or re.search(rf'{_POWER}-?\d+{_POWER}-?\d+(?:\^|\*\*)', flat)
+    len(text) > _LONGEST
+    or text.count('\\cup') > _MOST_SETS
+    or _depth(text) > _DEEPEST
+    or re.search(r'\^-?\d{5,}|!!|!\^', flat)
+    or re.search(r'\d{5,}[\s)}]*!', text)
+    or re.search(r'\^[^+\-=,;&]{0,40}\^[^+\-=,;&]{0,40}\^', flat)
     or re.search(r'(?:sum|prod|int).*(?:!|\^)', flat)
-    or len(text) > 1000
+    or any(int(low) ** int(high) > _HIGHEST_POWER for low, high in towers)
   )
+
+
+def _depth(text: str) -> int:
+  depth = deepest = 0
+  for char in text:
+    depth += (char in '([{') - (char in ')]}')
+    deepest = max(deepest, depth)
+  return deepest
 
 
 def parse(text: str):
@@ -43,17 +59,17 @@ def parse(text: str):
     UnparseableError: the grammar does not take it.
   """
   text = text.replace('°', r' \cdot \frac{\pi}{180}')
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    found = math_verify.parse(
-      f'${text}$',
-      extraction_config=_PARSER,
-      fallback_mode='no_fallback',
-      parsing_timeout=None,
-    )
-  if not found:
-    raise UnparseableError(f'cannot read {text[:80]!r}')
-  return found[0]
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      return latex2sympy2_extended.latex2sympy(
+        latex2sympy2_extended.normalize_latex(text, _SPELLING),
+        is_real=not re.search(r'(?<![A-Za-z\\])i(?![A-Za-z])', text),
+        convert_degrees=False,
+        normalization_config=None,
+      )
+  except Exception as error:  # the grammar's failures have no common class
+    raise UnparseableError(f'cannot read {text[:80]!r}') from error
 
 
 def is_scalar(parsed) -> bool:
@@ -76,12 +92,26 @@ def same_relation(gold: str, pred: str) -> bool:
     )
 
 
-def same_at_points(gold, pred, slack: fractions.Fraction) -> bool:
+def rounds_to(exact, decimal, last_place) -> bool:
+  """Whether `decimal` is `exact` rounded or cut off at its last place."""
+  apart = abs(exact - decimal)
+  if 2 * apart <= last_place:
+    return True
+  return bool(abs(decimal) < abs(exact) and apart < last_place)
+
+
+def same_at_points(gold, pred, gold_place=0, pred_place=0) -> bool:
   """Whether two expressions agree at points drawn once and for all.
 
   All symbols positive first, where they must agree as complex numbers; then of
-  either sign, where they must agree wherever both are real. Without symbols
-  they may differ by less than `slack`, the last place of a long decimal.
+  either sign, where they must agree wherever both are real.
+
+  Args:
+    gold: an expression.
+    pred: another.
+    gold_place: the last place of `gold` where it is a long decimal, which may
+      stand for the constant it rounds; else 0.
+    pred_place: the same of `pred`.
   """
   gold, pred = _exact(gold), _exact(pred)
   symbols = sorted(gold.free_symbols | pred.free_symbols, key=str)
@@ -95,13 +125,22 @@ def same_at_points(gold, pred, slack: fractions.Fraction) -> bool:
       continue
     apart = abs(values[0] - values[1])
     if apart > max(abs(v) for v in values) * 1e-18 and (
-      symbols or apart >= sympy.Rational(slack)
+      symbols or not _rounded(values, gold_place, pred_place)
     ):
       return False
     agreed += 1
     if not symbols:
       break
   return agreed >= (1 if not symbols else 3)
+
+
+def _rounded(values, gold_place, pred_place) -> bool:
+  if not all(value.is_real for value in values):
+    return False
+  gold, pred = values
+  if gold_place:
+    return rounds_to(pred, gold, sympy.Rational(gold_place))
+  return bool(pred_place) and rounds_to(gold, pred, sympy.Rational(pred_place))
 
 
 def _exact(expression: sympy.Expr) -> sympy.Expr:

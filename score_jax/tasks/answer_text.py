@@ -157,7 +157,7 @@ def named_value(text: str) -> tuple[str, str]:
   """
   parts = _APPROXIMATION.split(text)
   if len(parts) > 1:
-    exact = not _NAMES.fullmatch(parts[0])
+    exact = parts[0].strip() and not _NAMES.fullmatch(parts[0])
     text = parts[0] if exact else parts[-1]
   member = re.match(rf'\s*({_NAME})\s*\\in(?![a-z])\s*(.+)', text, re.DOTALL)
   if member:

@@ -52,7 +52,7 @@ def same(gold: str, pred: str, policy: Policy | None = None) -> bool:
   if not gold or not pred:
     return False
   if algebra.too_costly(pred):
-    raise algebra.UnparseableError('powers or factorials too large to compute')
+    raise algebra.UnparseableError('too large or too deep to compute')
   return _same_lists(gold, pred, policy)
 
 
@@ -265,6 +265,8 @@ def _same_quantity(gold: str, pred: str, policy: Policy) -> bool:
   gold, pred = quantities.quantity(gold), quantities.quantity(pred)
   if gold.unit and pred.unit and gold.unit != pred.unit:
     return False
+  if (gold.percent and pred.unit) or (pred.percent and gold.unit):
+    return False
   if gold.percent == pred.percent:
     return _same_expression(gold.value, pred.value, policy)
   hundredths = [
@@ -303,8 +305,8 @@ def _same_expression(gold: str, pred: str, policy: Policy) -> bool:
       raise algebra.UnparseableError(f'words or digits apart in {text[:80]!r}')
   parsed = algebra.parse(gold), algebra.parse(pred)
   if all(map(algebra.is_scalar, parsed)):
-    slack = [_slack(*n, policy) for n in numbers if n]
-    return algebra.same_at_points(*parsed, max(slack, default=0))
+    places = [_last_place(*n, policy) if n else 0 for n in numbers]
+    return algebra.same_at_points(*parsed, *places)
   return algebra.same_relation(gold, pred)
 
 
@@ -319,12 +321,15 @@ def _same_number(gold, pred, policy: Policy) -> bool:
   # Two decimals are what they say; one stands for an exact value if it is long.
   if (left_digits is None) == (right_digits is None):
     return False
-  slack = max(_slack(*gold, policy), _slack(*pred, policy))
-  return abs(left - right) < slack
+  if left_digits is None:
+    return algebra.rounds_to(left, right, _last_place(*pred, policy))
+  return algebra.rounds_to(right, left, _last_place(*gold, policy))
 
 
-def _slack(value, digits: int | None, policy: Policy) -> fractions.Fraction:
-  """How far a long decimal may be from what it stands for: its last place."""
+def _last_place(
+  value, digits: int | None, policy: Policy
+) -> fractions.Fraction:
+  """What the last digit of a long decimal counts, 0 for other numbers."""
   if not digits or digits < policy.decimal_digits:
     return fractions.Fraction(0)
   exponent = (

@@ -12,6 +12,8 @@ import json
 import types as python_types
 from typing import Any
 
+import numpy as np
+
 from score_jax.tasks import records
 
 
@@ -60,7 +62,7 @@ def raw_rows(
 
     def _info(self):
       features = {
-        'index': tfds.features.Scalar('int64'),
+        'index': tfds.features.Scalar(np.int64),
         'row': tfds.features.Text(),
       }
       return tfds.core.DatasetInfo(

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import logging
-from typing import Any, Literal
+from typing import Any
 
 from score_jax import types
-from score_jax.tasks import answer_text, final_answer, grading, quantities
+from score_jax.tasks import final_answer, grading, quantities
 
 _LOG = logging.getLogger(__name__)
 LONGEST_ANSWER = 1000
@@ -53,9 +53,8 @@ class MathGrader:
     self,
     *,
     workers: int | None = None,
-    cpu_seconds: float = 5.0,
+    cpu_seconds: float = 3.0,
     deadline: float = 30.0,
-    form: Literal['attempt', 'answer'] = 'attempt',
     **policy: Any,
   ):
     """Starts the workers.
@@ -64,13 +63,8 @@ class MathGrader:
       workers: number of processes; None for one less than there are cores.
       cpu_seconds: CPU time for one answer; past it the attempt has score 0.
       deadline: wall time after which a worker is killed.
-      form: 'attempt' reads the final answer by `final_answer` alone; 'answer'
-        takes short texts that are the answer, or say it in a sentence.
       **policy: fields of `answers.Policy`.
     """
-    self._extract = (
-      final_answer.final_answer if form == 'attempt' else answer_text.stated
-    )
     self._cache: dict[tuple[str, str], tuple[types.VerdictLabel, str]] = {}
     self.pool = grading.Pool(
       'math',
@@ -95,21 +89,37 @@ class MathGrader:
       attempts: as many.
       done: called with each number of further attempts judged.
     """
-    verdicts: list[types.Verdict | None] = [None] * len(attempts)
+    return self.judge(
+      [problem.reference for problem in problems],
+      [final_answer.final_answer(attempt.text) for attempt in attempts],
+      done,
+    )
+
+  def judge(
+    self,
+    golds: Sequence[str],
+    preds: Sequence[str | None],
+    done: Callable[[int], None] | None = None,
+  ) -> list[types.Verdict]:
+    """One verdict for each (gold, pred): answers already taken from attempts.
+
+    Args:
+      golds: reference answers.
+      preds: as many answers; None where an attempt states none.
+      done: called with each number of further answers judged.
+    """
+    verdicts: list[types.Verdict | None] = [None] * len(preds)
     asked: dict[tuple[str, str], list[int]] = {}
-    for index, (problem, attempt) in enumerate(
-      zip(problems, attempts, strict=True)
-    ):
-      pred = self._extract(attempt.text)
-      verdicts[index] = _judge_at_once(problem.reference, pred)
+    for index, (gold, pred) in enumerate(zip(golds, preds, strict=True)):
+      verdicts[index] = _judge_at_once(gold, pred)
       if verdicts[index] is None:
-        asked.setdefault((problem.reference, pred), []).append(index)
+        asked.setdefault((gold, pred), []).append(index)
     for pair in [pair for pair in asked if pair in self._cache]:
       label, reason = self._cache[pair]
       for index in asked.pop(pair):
         verdicts[index] = _verdict(label, reason)
     if done:
-      done(len(attempts) - sum(map(len, asked.values())))
+      done(len(preds) - sum(map(len, asked.values())))
     pairs = list(asked)
     answered = self.pool.run(
       [{'gold': gold, 'pred': pred} for gold, pred in pairs],

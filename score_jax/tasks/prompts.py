@@ -4,7 +4,9 @@ arXiv:2409.12917, Appendix C. A chat model gets the text as user messages; a
 plain-text model gets it as a document that the attempt continues.
 """
 
+from collections.abc import Sequence
 import dataclasses
+import re
 
 from score_jax import types
 
@@ -43,13 +45,13 @@ class Prompts:
 
   def ask(self, problem: types.Problem) -> str:
     """The first turn's text for one problem."""
-    # Not str.format: questions and templates are full of LaTeX braces.
-    text = self.first
-    for name, value in problem.columns.items():
-      field = '{' + name + '}'
-      if field in self.first and name != 'question':
-        text = text.replace(field, str(value))
-    return text.replace('{question}', problem.question)
+    # Not str.format: templates are full of LaTeX and Python braces.
+    fields = {**problem.columns, 'question': problem.question}
+    return re.sub(
+      r'\{(\w+)\}',
+      lambda match: str(fields.get(match[1], match[0])),
+      self.first,
+    )
 
 
 def math_prompts(*, chat: bool) -> Prompts:
@@ -60,3 +62,37 @@ def math_prompts(*, chat: bool) -> Prompts:
   return Prompts(
     first + '\n\nSolution:\n', f'\n\n{MATH_INSTRUCTION}\n\nSolution:\n'
   )
+
+
+_MBPP_TASK = (
+  'You are an expert Python programmer, and here is your task: {question} Your '
+  'code should pass these tests:\n\n{shown_tests}\n[BEGIN]\n'
+)
+_HUMANEVAL_TASK = (
+  'You are an expert Python programmer. Complete this function and give the '
+  'whole program:\n\n```python\n{question}```'
+)
+
+
+def mbpp_prompts(shots: Sequence[types.Problem], *, chat: bool) -> Prompts:
+  """Few-shot prompts of MBPP, for chat or plain-text models.
+
+  Args:
+    shots: solved problems to show, in order; the paper shows tasks 2 to 4.
+    chat: a plain-text model continues after the instruction's [BEGIN].
+  """
+  task = Prompts(_MBPP_TASK, '')
+  shown = ''.join(
+    f'{task.ask(shot)}{shot.reference.rstrip()}\n[DONE]\n\n' for shot in shots
+  )
+  instruction = (
+    CODE_INSTRUCTION if chat else f'\n\n{CODE_INSTRUCTION}\n[BEGIN]\n'
+  )
+  return Prompts(shown + _MBPP_TASK, instruction)
+
+
+def humaneval_prompts(*, chat: bool) -> Prompts:
+  """Zero-shot prompts of HumanEval; a plain-text model continues the code."""
+  if chat:
+    return Prompts(_HUMANEVAL_TASK, CODE_INSTRUCTION)
+  return Prompts('{question}', f'\n\n{CODE_INSTRUCTION}\n')

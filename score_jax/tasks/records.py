@@ -1,10 +1,13 @@
 """Rows of a data set, from where a user has them: JSON lines, JSON, Parquet."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Mapping, Sequence
 import gzip
 import json
 import pathlib
 from typing import Any
+
+from score_jax import types
 
 
 def read_rows(
@@ -75,3 +78,47 @@ def _parse(text: str, path: pathlib.Path, line: int) -> Any:
     raise ValueError(
       f'{path}, line {line}, column {error.colno}: {error.msg}'
     ) from error
+
+
+def load_problems(
+  path: str | pathlib.Path,
+  *,
+  task: str,
+  columns: Mapping[str, str] | None = None,
+) -> list[types.Problem]:
+  """A user's own problems from a JSONL, JSON or Parquet file.
+
+  Args:
+    path: the file.
+    task: name of the task.
+    columns: which column holds `question`, `reference` and `id`, where it is
+      not the one of that name; without an id, the row's number is one.
+
+  Raises:
+    ValueError: a row lacks a column, or two rows have one id.
+  """
+  names = {'question': 'question', 'reference': 'reference', 'id': 'id'}
+  names |= columns or {}
+  problems = []
+  for number, row in enumerate(read_rows(path), start=1):
+    for wanted in ('question', 'reference'):
+      if names[wanted] not in row:
+        raise ValueError(
+          f'{path}, row {number} has no column {names[wanted]!r} for the '
+          f'{wanted}; there are {", ".join(row)}. Name another by '
+          f'--data.{wanted}=NAME'
+        )
+    problems.append(
+      types.Problem(
+        id=str(row.get(names['id'], number)),
+        task=task,
+        question=str(row[names['question']]),
+        reference=str(row[names['reference']]),
+        columns=row,
+      )
+    )
+  ids = collections.Counter(problem.id for problem in problems)
+  twice = [name for name, count in ids.items() if count > 1]
+  if twice:
+    raise ValueError(f'{path}: several rows have the id {twice[0]!r}')
+  return problems

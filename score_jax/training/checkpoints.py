@@ -1,27 +1,20 @@
 """Checkpoints that are either the bytes that were saved, or not used.
 
-Orbax writes them atomically; on top of it come a digest for every leaf
-(manifest.py), verified at every restore and, before anything older is removed,
-read back after every save. A damaged step is named, set aside by a rename, and
-the next older one that verifies is used.
+Orbax writes them atomically (checkpoint_store.py); on top of it come a digest
+for every leaf (manifest.py), verified at every restore and, before anything
+older is removed, read back after every save. A damaged step is named, set aside
+by a rename, and the next older one that verifies is used.
 """
 
 from collections.abc import Collection, Iterator, Mapping
 import dataclasses
-import logging
 from typing import Any, Literal
 
 from etils import epath
 import jax
-from jax.experimental import multihost_utils
-import numpy as np
-import orbax.checkpoint as ocp
 
+from score_jax.training import checkpoint_store
 from score_jax.training import manifest as manifest_lib
-
-_LOGGER = logging.getLogger(__name__)
-_DAMAGED = '.damaged-'
-_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +55,7 @@ class Checkpoints:
       directory: where; relative to the working directory or absolute.
       keep: newest steps that are kept, beside the best one.
       is_async: write in the background; an error then surfaces at the next
-        `save`, `restore` or `close`.
+        `save`, `restore`, `wait` or `close`.
       read_back: read each step again once written; costs as much host memory
         as the state. Without it, the newest step known to be intact stays.
       read_only: neither save, nor remove, nor rename.
@@ -70,26 +63,15 @@ class Checkpoints:
     """
     if keep < 1:
       raise ValueError(f'keep={keep}: at least one checkpoint must stay')
-    self._directory = epath.Path(directory).resolve()
-    self._keep = keep
-    self._read_back = read_back
-    self._read_only = read_only
-    self._may_be_infinite = frozenset(may_be_infinite)
-    self._pending: int | None = None  # written, but not yet read back
-    self._verified: set[int] = set()
-    self._scores: dict[int, float | None] = {}
-    if not read_only:
-      self._directory.mkdir(parents=True, exist_ok=True)
-      self._remove_unfinished()
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(
-        create=not read_only,
-        max_to_keep=None,  # _prune decides
-        enable_async_checkpointing=is_async,
-      ),
+    self._store = checkpoint_store.Store(
+      directory, is_async=is_async, read_only=read_only
     )
+    self._keep = keep
     self._is_async = is_async
+    self._read_back = read_back
+    self._may_be_infinite = frozenset(may_be_infinite)
+    self._pending: int | None = None  # written, or being so; not yet checked
+    self._verified: set[int] = set()
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -99,9 +81,7 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """Steps that were saved, ascending; whether they verify is not known."""
-    if not self._directory.exists():
-      return []
-    return sorted(self._manager.all_steps())
+    return self._store.steps()
 
   def save(
     self,
@@ -125,25 +105,17 @@ class Checkpoints:
       DamagedError: what was written reads back as something else.
     """
     self.wait()
-    if self._read_only:
-      raise ValueError(f'{self._directory} was opened read_only')
     latest = max(self.steps(), default=None)
     if latest is not None and step <= latest:
       raise ValueError(
-        f'step {step} is not later than step {latest} in {self._directory}'
+        f'step {step} is not later than step {latest} in '
+        f'{self._store.directory}'
       )
     leaves = manifest_lib.flatten(state)
     manifest = manifest_lib.make(
       leaves, metadata or {}, score, may_be_infinite=self._may_be_infinite
     )
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.PyTreeSave(leaves),
-        manifest=ocp.args.JsonSave(manifest),
-      ),
-      force=True,
-    )
+    self._store.write(step, leaves, manifest)
     self._pending = step
     if not self._is_async:
       self.wait()
@@ -174,23 +146,24 @@ class Checkpoints:
     """
     self.wait()
     leaves = manifest_lib.flatten(target)
-    treedef = jax.tree.structure(target)
     for candidate in self._candidates(step):
       try:
-        manifest = self._manifest(candidate)
+        manifest = self._store.manifest(candidate)
         manifest_lib.check_target(manifest, leaves, partial=partial)
-        restored = self._read(candidate, manifest, leaves)
+        restored = self._store.leaves(candidate, manifest, leaves)
       except manifest_lib.DamagedError as error:
-        self._set_aside(candidate, error)
+        self._store.set_aside(candidate, error)
         continue
       self._verified.add(candidate)
-      ordered = [restored[key] for key in leaves]
-      state = jax.tree.unflatten(treedef, ordered)
+      state = jax.tree.unflatten(
+        jax.tree.structure(target), [restored[key] for key in leaves]
+      )
       return Restored(candidate, state, dict(manifest['metadata']))
-    if isinstance(step, int) or self._has_traces():
+    if isinstance(step, int) or self._store.has_traces():
       raise manifest_lib.DamagedError(
-        f'no checkpoint for step={step} in {self._directory} is intact; to '
-        'start this stage over, remove that directory'
+        f'there is no intact checkpoint for step={step} in '
+        f'{self._store.directory}; to start this stage over, remove that '
+        'directory'
       )
     return None
 
@@ -199,12 +172,9 @@ class Checkpoints:
     step, self._pending = self._pending, None
     if step is None:
       return
-    self._manager.wait_until_finished()
-    self._manager.check_for_errors()
-    if step not in self.steps():
-      raise manifest_lib.DamagedError(f'step {step} was not written')
+    self._store.wait(step)
     if self._read_back:
-      self._read(step, self._manifest(step), None)
+      self._store.leaves(step, self._store.manifest(step))
       self._verified.add(step)
     self._prune()
 
@@ -213,100 +183,27 @@ class Checkpoints:
     try:
       self.wait()
     finally:
-      self._manager.close()
+      self._store.close()
 
   def _candidates(self, step: Literal['latest', 'best'] | int) -> Iterator[int]:
+    """Steps to try, the most wanted first."""
     newest_first = self.steps()[::-1]
     if isinstance(step, int):
       return iter([s for s in newest_first if s == step])
     if step == 'latest':
       return iter(newest_first)
     if step == 'best':
-      scored = [s for s in newest_first if self._score(s) is not None]
-      scored.sort(key=lambda s: (-self._score(s), s))
-      return iter(scored + [s for s in newest_first if s not in scored])
+      scores = {s: self._score(s) for s in newest_first}
+      scored = [s for s in newest_first if scores[s] is not None]
+      scored.sort(key=lambda s: (-scores[s], s))
+      return iter(scored + [s for s in newest_first if scores[s] is None])
     raise ValueError(f"step={step!r}: 'latest', 'best' or a number")
 
-  def _manifest(self, step: int) -> dict[str, Any]:
-    manifest = self._load(step, manifest=ocp.args.JsonRestore())
-    manifest_lib.check(manifest)
-    return manifest
-
   def _score(self, step: int) -> float | None:
-    if step not in self._scores:
-      try:
-        self._scores[step] = self._manifest(step)['score']
-      except manifest_lib.DamagedError:
-        self._scores[step] = None
-    return self._scores[step]
-
-  def _read(
-    self,
-    step: int,
-    manifest: Mapping[str, Any],
-    targets: Mapping[str, Any] | None,
-  ) -> dict[str, Any]:
-    """Verified leaves as the targets ask, or all of them as numpy arrays."""
-    if targets is None:
-      item = dict.fromkeys(manifest['leaves'], 0)
-      arguments = {
-        key: ocp.RestoreArgs(restore_type=np.ndarray) for key in item
-      }
-    else:
-      item = {key: _abstract(leaf) for key, leaf in targets.items()}
-      arguments = ocp.checkpoint_utils.construct_restore_args(item)
-    leaves = self._load(
-      step,
-      state=ocp.args.PyTreeRestore(
-        item=item, restore_args=arguments, partial_restore=True
-      ),
-    )
-    manifest_lib.check_leaves(manifest, leaves)
-    return leaves
-
-  def _load(self, step: int, **item: Any) -> Any:
-    """One item of a step, by name and arguments; all processes alike."""
-    loaded = failure = None
-    [name] = item
     try:
-      loaded = self._manager.restore(step, args=ocp.args.Composite(**item))[
-        name
-      ]
-    except Exception as error:
-      # Orbax, tensorstore and json have no common exception for bad bytes.
-      failure = error
-    if not _all_processes(failure is None):
-      raise manifest_lib.DamagedError(
-        f'its {name} cannot be read: {_first_line(failure)}'
-      ) from failure
-    return loaded
-
-  def _set_aside(self, step: int, error: Exception) -> None:
-    """Names a damaged step and moves it out of the way, never deletes it."""
-    source = self._directory / str(step)
-    target = source
-    number = 0
-    while target.exists():
-      number += 1
-      target = self._directory / f'{step}{_DAMAGED}{number}'
-    if self._read_only:
-      _LOGGER.error('SKIPPED damaged checkpoint %s: %s', source, error)
-      return
-    _LOGGER.error(
-      'SKIPPED damaged checkpoint %s, now %s: %s', source, target.name, error
-    )
-    if jax.process_index() == 0:
-      source.rename(target)
-    _barrier('checkpoint set aside')
-    self._manager.reload()
-    self._scores.pop(step, None)
-
-  def _has_traces(self) -> bool:
-    """Whether anything was ever saved here, damaged or not."""
-    return bool(self.steps()) or (
-      self._directory.exists()
-      and any(_DAMAGED in path.name for path in self._directory.iterdir())
-    )
+      return self._store.manifest(step)['score']
+    except manifest_lib.DamagedError:
+      return None
 
   def _prune(self) -> None:
     """Removes what is neither new, nor best, nor the last known intact."""
@@ -317,44 +214,9 @@ class Checkpoints:
       if step in stay:
         continue
       try:
-        self._manifest(step)
+        self._store.manifest(step)
       except manifest_lib.DamagedError as error:
-        self._set_aside(step, error)
+        self._store.set_aside(step, error)
         continue
-      self._manager.delete(step)
+      self._store.delete(step)
       self._verified.discard(step)
-
-  def _remove_unfinished(self) -> None:
-    if jax.process_index() == 0:
-      for path in self._directory.iterdir():
-        if _UNFINISHED in path.name:
-          _LOGGER.warning('removing the unfinished checkpoint %s', path)
-          path.rmtree()
-    _barrier('unfinished checkpoints removed')
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, 'sharding', None)
-  if sharding is None:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _all_processes(is_so: bool) -> bool:
-  """Whether it is so in every process: they must decide alike."""
-  if jax.process_count() == 1:
-    return is_so
-  return bool(np.all(multihost_utils.process_allgather(np.array(is_so))))
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
-
-
-def _first_line(error: BaseException | None) -> str:
-  """One line about a failure, here or in another process."""
-  if error is None:
-    return 'another process failed'
-  text = str(error).strip().partition('\n')[0]
-  return f'{type(error).__name__}: {text[:200]}'

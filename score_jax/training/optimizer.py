@@ -38,7 +38,7 @@ def apply_if_finite(optimizer, loss, gradients, state):
     The next state, with `skipped` counting the updates skipped in a row, and
     the gradients' global norm, f32 [].
   """
-  norm = optax.global_norm(gradients)
+  norm = optax.tree.norm(gradients)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   updates, opt_state = optimizer.update(
     gradients, state.opt_state, state.params

@@ -7,6 +7,7 @@ array exists.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any, Literal
 
@@ -30,36 +31,33 @@ def init_state(
   """The state at the start of a stage.
 
   It owns a copy of the parameters: updates donate their buffers, which the
-  reference policy may share.
+  reference policy may share. Everything is committed to the parameters'
+  devices, scalars to all of them, as the states that a checkpoint or an update
+  returns are: jit would compile once more for a state that is not.
   """
   params = jax.tree.map(jnp.copy, params)
-  return arrays.TrainState(
+  sharding = jax.tree.leaves(params)[0].sharding
+  if isinstance(sharding, jax.sharding.NamedSharding):
+    sharding = jax.sharding.NamedSharding(
+      sharding.mesh, jax.sharding.PartitionSpec()
+    )
+  state = arrays.TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=optimizer.init(params),
     beta2=jnp.float32(beta2),
     skipped=jnp.int32(0),
   )
+  return jax.tree.map(
+    lambda x: jax.device_put(x, x.sharding if x.ndim else sharding), state
+  )
 
 
-def make_train_step(
-  config: model_config.ModelConfig,
-  optimizer: optax.GradientTransformation,
-  *,
-  kl: KLForm = 'exact',
-  micro_batches: int = 1,
-  temperature: float = 1.0,
-  dtype=jnp.float32,
-  unroll: bool = True,
-  remat: bool = False,
-  per_token: bool = False,
-  chunk: int = 128,
-) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
-  """Makes the compiled update of one configuration.
+@dataclasses.dataclass(frozen=True)
+class UpdateOptions:
+  """What is compiled into an update.
 
-  Args:
-    config: the model.
-    optimizer: see `training.optimizer`.
+  Attributes:
     kl: 'exact' over the vocabulary; 'k3' from the sampled token; 'reward':
       the rewards contain it already, and the loss only reports it.
     micro_batches: M, which divides the rows; memory falls by it.
@@ -68,55 +66,44 @@ def make_train_step(
     unroll: layers in a Python loop; False: a scan over the layer pattern.
     remat: recompute activations in the backward pass.
     per_token: divide each attempt's loss by its length (not the paper's).
+    attempt_tokens: most tokens of a row's attempts together, the only ones
+      that logits are made of; None: as many as the row has.
     chunk: tokens of a row whose logits exist at one time.
+    transposed: layout of attention's blocks, see `kv_cache.Keys`; None: the
+      one for the default device.
+  """
+
+  kl: KLForm = 'exact'
+  micro_batches: int = 1
+  temperature: float = 1.0
+  dtype: Any = jnp.float32
+  unroll: bool = True
+  remat: bool = False
+  per_token: bool = False
+  attempt_tokens: int | None = None
+  chunk: int = 128
+  transposed: bool | None = None
+
+
+def make_train_step(
+  config: model_config.ModelConfig,
+  optimizer: optax.GradientTransformation,
+  **options,
+) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
+  """Makes the compiled update of one configuration.
+
+  Args:
+    config: the model.
+    optimizer: see `training.optimizer`.
+    **options: of `UpdateOptions`.
 
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
     loss. The state's buffers are donated.
   """
-  forward = functools.partial(
-    transformer.forward, config, dtype=dtype, unroll=unroll
-  )
-
-  def loss_fn(params, reference, batch, in_loss, stage, num_rows):
-    trajectory = batch.trajectory
-    hidden, _ = forward(
-      params, trajectory.tokens, row_positions(trajectory), remat=remat
-    )
-    reference_hidden, _ = forward(
-      reference, trajectory.tokens, row_positions(trajectory)
-    )
-    statistics = token_logprobs.token_statistics(
-      config,
-      params['embedding'],
-      hidden,
-      trajectory.tokens,
-      temperature=temperature,
-      reference=(
-        reference['embedding'],
-        jax.lax.stop_gradient(reference_hidden),
-      ),
-      divergence=None if kl == 'k3' else losses.exact_kl,
-      chunk=chunk,
-    )
-    divergence = statistics.divergence
-    if kl == 'k3':
-      divergence = losses.k3(statistics.logprob, statistics.reference_logprob)
-    loss, metrics = losses.score_loss(
-      statistics.logprob,
-      divergence,
-      batch.advantages,
-      trajectory.turn,
-      in_loss,
-      stage,
-      num_rows=num_rows,
-      per_token=per_token,
-      entropy=statistics.entropy,
-    )
-    return loss, (metrics, _logprob_gap(statistics.logprob, trajectory))
-
-  gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  options = UpdateOptions(**options)
+  loss_fn = functools.partial(_loss, config, options)
 
   def train_step(
     state: arrays.TrainState,
@@ -125,28 +112,13 @@ def make_train_step(
     in_loss: jax.Array,
     stage: stages.Stage,
   ):
-    num_rows = in_loss.shape[0]
-
-    def accumulate(total, micro):
-      (loss, (metrics, gap)), gradients = gradient_fn(
-        state.params, reference, *micro, stage, num_rows
+    def gradient_fn(micro):
+      return jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params, reference, *micro, stage, in_loss.shape[0]
       )
-      sums, largest = total
-      sums = jax.tree.map(jnp.add, sums, (loss, metrics, gradients))
-      return (sums, jnp.maximum(largest, gap)), None
 
-    micro = split_rows((batch, in_loss), micro_batches)
-    shapes = jax.eval_shape(
-      lambda m: gradient_fn(state.params, reference, *m, stage, num_rows),
-      jax.tree.map(lambda x: x[0], micro),
-    )
-    (loss_shape, (metrics_shape, _)), gradients_shape = shapes
-    zeros = jax.tree.map(
-      lambda s: jnp.zeros(s.shape, s.dtype),
-      (loss_shape, metrics_shape, gradients_shape),
-    )
-    (sums, gap), _ = jax.lax.scan(accumulate, (zeros, jnp.float32(0)), micro)
-    loss, metrics, gradients = sums
+    micro = split_rows((batch, in_loss), options.micro_batches)
+    (loss, (metrics, gap)), gradients = _accumulate(gradient_fn, micro)
     state, norm = optimizer_lib.apply_if_finite(
       optimizer, loss, gradients, state
     )
@@ -159,6 +131,81 @@ def make_train_step(
     return state, metrics
 
   return jax.jit(train_step, donate_argnums=0)
+
+
+def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
+  """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  trajectory = batch.trajectory
+  forward = functools.partial(
+    transformer.forward,
+    config,
+    tokens=trajectory.tokens,
+    positions=row_positions(trajectory),
+    dtype=options.dtype,
+    unroll=options.unroll,
+    transposed=options.transposed,
+  )
+  hidden, _ = forward(params, remat=options.remat)
+  reference_hidden, _ = forward(reference)
+  index = token_logprobs.attempt_index(
+    trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
+  )
+  tokens, turn, sampler_logprobs = (
+    jnp.take_along_axis(values, index, axis=1)
+    for values in (trajectory.tokens, trajectory.turn, trajectory.logprobs)
+  )  # [B, A]: attempts only
+  statistics = token_logprobs.target_statistics(
+    config,
+    params['embedding'],
+    token_logprobs.states_before(hidden, index),
+    tokens,
+    temperature=options.temperature,
+    reference=(
+      reference['embedding'],
+      token_logprobs.states_before(reference_hidden, index),
+    ),
+    divergence=None if options.kl == 'k3' else losses.exact_kl,
+    chunk=options.chunk,
+  )
+  divergence = statistics.divergence
+  if options.kl == 'k3':
+    divergence = losses.k3(statistics.logprob, statistics.reference_logprob)
+  loss, metrics = losses.score_loss(
+    statistics.logprob,
+    divergence,
+    batch.advantages,
+    turn,
+    in_loss,
+    stage,
+    num_rows=num_rows,
+    per_token=options.per_token,
+    entropy=statistics.entropy,
+  )
+  gap = _logprob_gap(
+    statistics.logprob, sampler_logprobs, turn, trajectory.sampled
+  )
+  return loss, (metrics, gap)
+
+
+def _accumulate(gradient_fn, micro):
+  """Adds up `gradient_fn` over micro-batches; of the gap, the largest."""
+
+  def add(total, result):
+    (loss, (metrics, gap)), gradients = result
+    (loss_sum, (metrics_sum, largest)), gradients_sum = total
+    sums = jax.tree.map(
+      jnp.add,
+      (loss_sum, metrics_sum, gradients_sum),
+      (loss, metrics, gradients),
+    )
+    return (sums[0], (sums[1], jnp.maximum(largest, gap))), sums[2]
+
+  shapes = jax.eval_shape(gradient_fn, jax.tree.map(lambda x: x[0], micro))
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(
+    lambda total, part: (add(total, gradient_fn(part)), None), zeros, micro
+  )
+  return total
 
 
 def make_reference_logprobs(
@@ -216,13 +263,10 @@ def split_rows(tree: Any, parts: int) -> Any:
   return jax.tree.map(split, tree)
 
 
-def _logprob_gap(logprobs, trajectory):
+def _logprob_gap(logprobs, sampler_logprobs, turn, sampled):
   """Largest |trainer - sampler| log-probability of the sampled tokens."""
-  turns = trajectory.sampled.shape[1]
-  sampled = jnp.zeros(trajectory.turn.shape, bool)
-  for k in range(turns):
-    of_turn = trajectory.turn == k + 1
-    sampled |= of_turn & trajectory.sampled[:, k, None]
-  return jnp.where(sampled, jnp.abs(logprobs - trajectory.logprobs), 0.0).max(
-    initial=0.0
-  )
+  of_policy = jnp.zeros(turn.shape, bool)
+  for k in range(sampled.shape[1]):
+    of_policy |= (turn == k + 1) & sampled[:, k, None]
+  gap = jnp.abs(logprobs - sampler_logprobs)
+  return jnp.where(of_policy, gap, 0.0).max(initial=0.0)

@@ -5,7 +5,7 @@ import json
 
 from rich import console as rich_console
 
-from experiments import run_directory, transcripts
+from experiments import transcripts
 from score_jax import types
 
 EPISODE = transcripts.Episode(
@@ -52,11 +52,11 @@ def test_long_attempts_are_shortened_when_printed_only(tmp_path):
     (types.Verdict('crash', None),),
   )
   assert '(3500 characters more)' in printed(episode, width=2000)
-  stage = run_directory.RunDirectory(tmp_path).stage('base')
-  log = transcripts.SamplesLog(stage)
+  path = tmp_path / 'base' / 'samples.jsonl'
+  log = transcripts.SamplesLog('base', path)
   log.write(0, [episode, EPISODE])
   log.close()
-  first, second = map(json.loads, stage.samples.read_text().splitlines())
+  first, second = map(json.loads, path.read_text().splitlines())
   assert first['attempts'] == ['x' * 5000]
   assert first['scores'] == [None]
   assert second == {
@@ -71,3 +71,6 @@ def test_long_attempts_are_shortened_when_printed_only(tmp_path):
     'scores': [0.0, 1.0],
     'reasons': ['[b]carry[/b] lost', ''],
   }
+  again = list(transcripts.read_episodes(path))
+  assert printed(again[1]) == printed(EPISODE)
+  assert again[0].attempts == list(episode.attempts)

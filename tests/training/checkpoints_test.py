@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from score_jax.training import checkpoints, manifest
+from score_jax.training import checkpoint_store, checkpoints, manifest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -96,7 +96,7 @@ def test_restores_a_part(directory):
   part = {'params': target().params}
   with checkpoints.Checkpoints(directory) as store:
     restored = store.restore(part, 'best', partial=True)
-    with pytest.raises(checkpoints.manifest_lib.MismatchError, match='step is'):
+    with pytest.raises(manifest.MismatchError, match='step is'):
       store.restore(part, 'best')
   assert_same(restored.state['params'], make_state(2).params)
 
@@ -203,7 +203,7 @@ def test_the_best_is_damaged(directory):
   with checkpoints.Checkpoints(directory) as store:
     # Scores: 0.1, damaged, 0.2.
     assert store.restore(target(), 'best').step == 3
-    with pytest.raises(manifest.DamagedError, match='step=2'):
+    with pytest.raises(manifest.DamagedError, match='step=2 in'):
       store.restore(target(), 2)
 
 
@@ -422,7 +422,7 @@ def test_what_cannot_be_saved(tmp_path):
 
 def test_logging_is_loud_by_default(directory):
   # Without any set-up of logging, Python prints errors to stderr.
-  assert logging.getLogger(checkpoints.__name__).level == logging.NOTSET
+  assert logging.getLogger(checkpoint_store.__name__).level == logging.NOTSET
   (directory / '3' / 'manifest' / 'metadata').write_bytes(b'{}')
   program = (
     'import jax, sys\n'

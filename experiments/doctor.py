@@ -1,0 +1,122 @@
+"""What this machine can do: `python -m experiments.doctor`.
+
+Exit code 2 where programs written by a model would be refused, 0 otherwise.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+import platform
+import shutil
+import sys
+import time
+from typing import Literal
+
+import tyro
+
+from score_jax import types
+from score_jax.tasks import code_grading, math_grading
+from score_jax.tasks.sandbox import launch, probe, restrict
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Says what this machine can do."""
+
+  sandbox: Literal['auto', 'bwrap', 'landlock'] = 'auto'
+  """Sandbox to try; auto tries all."""
+  devices: bool = True
+  """Whether to look for accelerators, which starts jax."""
+  directory: str = '.'
+  """Where runs would be kept."""
+
+
+def main(settings: Settings) -> int:
+  """Prints the findings; returns the exit code."""
+  for line in _machine(settings):
+    print(line)
+  kinds = ('bwrap', 'landlock')
+  if settings.sandbox != 'auto':
+    kinds = (settings.sandbox,)
+  holding = [kind for kind in kinds if _report_sandbox(kind)]
+  _report_math()
+  if not holding:
+    try:
+      probe.choose(settings.sandbox)
+    except probe.SandboxRefusedError as error:
+      print(f'\nCode rewards would be refused: {error}')
+      return 2
+  _report_code(holding[0])
+  return 0
+
+
+def _machine(settings: Settings) -> Iterator[str]:
+  yield f'python     {platform.python_version()}, {sys.executable}'
+  yield f'system     {platform.platform()}, {os.cpu_count()} cores'
+  free = shutil.disk_usage(settings.directory).free / 2**30
+  directory = os.path.abspath(settings.directory)
+  yield f'disk       {free:.1f} GiB free in {directory}'
+  if settings.devices:
+    yield f'devices    {_devices()}'
+
+
+def _devices() -> str:
+  try:
+    # Starting jax takes seconds, and the rest is useful without it.
+    import jax
+
+    devices = jax.devices()
+  except Exception as error:  # whatever an accelerator's runtime raises
+    return f'none that work: {type(error).__name__}: {str(error)[:200]}'
+  kinds = sorted({device.device_kind for device in devices})
+  return f'{len(devices)} x {", ".join(kinds)} (jax {jax.__version__})'
+
+
+def _report_sandbox(kind: str) -> bool:
+  """Prints the probe line by line; returns whether the sandbox holds."""
+  note = f'Landlock ABI {restrict.landlock_version()}'
+  found = shutil.which('bwrap') or 'bwrap is not installed'
+  print(f'\nsandbox {kind} ({note if kind == "landlock" else found})')
+  for python in launch.interpreters():
+    lines = probe.probe(launch.Sandbox(kind, python))
+    for line in lines:
+      mark = 'ok  ' if line.held else 'LEAK'
+      detail = '' if line.held else f': {line.detail}'
+      print(f'  {mark} {line.name}{detail}')
+    if all(line.held for line in lines):
+      print(f'  holds, with {python}')
+      return True
+  return False
+
+
+def _report_math() -> None:
+  start = time.monotonic()
+  grader = math_grading.MathGrader(workers=1)
+  try:
+    [verdict] = grader.judge(['(x+1)^2'], ['x^2+2x+1'])
+  finally:
+    grader.close()
+  seconds = time.monotonic() - start
+  print(
+    f'\nmath grader   (x+1)^2 = x^2+2x+1 is {verdict.label}, {seconds:.1f} s'
+  )
+
+
+def _report_code(kind: str) -> None:
+  tests = ['assert f(2) == 4', 'assert f(3) == 9']
+  columns = {'tests': tests, 'entry_point': 'f'}
+  problem = types.Problem('square', 'doctor', '', '', columns)
+  grader = code_grading.CodeGrader(sandbox=kind, workers=1, extract=False)
+  try:
+    attempts = [types.Attempt('def f(x): return x * x')]
+    [verdict] = grader.grade([problem], attempts)
+  finally:
+    grader.close()
+  print(
+    f'code grader   a right program is {verdict.label}, '
+    f'{verdict.seconds:.2f} s, in {kind}'
+  )
+
+
+if __name__ == '__main__':
+  sys.exit(main(tyro.cli(Settings)))

@@ -1,0 +1,49 @@
+"""What the doctor says where sandboxes hold, and where none does."""
+
+from experiments import benchmark, doctor
+from score_jax.tasks.sandbox import probe
+
+
+def test_a_machine_with_a_sandbox(capsys):
+  assert doctor.main(doctor.Settings(devices=False)) == 0
+  out = capsys.readouterr().out
+  assert 'ok   reaches no network' in out
+  assert 'a right program is correct' in out
+  assert 'x^2+2x+1 is correct' in out
+
+
+def test_devices_are_named(capsys):
+  doctor.main(doctor.Settings(devices=True))
+  assert 'cpu' in capsys.readouterr().out
+
+
+def test_a_machine_without_a_sandbox(monkeypatch, capsys):
+  leak = probe.Line('reaches no network', False, 'connected')
+  monkeypatch.setattr(probe, 'probe', lambda sandbox: [leak])
+  probe.choose.cache_clear()
+  try:
+    assert doctor.main(doctor.Settings(devices=False)) == 2
+  finally:
+    probe.choose.cache_clear()
+  out = capsys.readouterr().out
+  assert 'LEAK reaches no network: connected' in out
+  assert 'would be refused' in out
+  assert 'apt-get install bubblewrap' in out
+
+
+def test_benchmarks_are_listed(capsys):
+  assert benchmark.main([]) == 2
+  assert benchmark.main(['--help']) == 0
+  assert 'reward' in capsys.readouterr().out
+
+
+def test_reward_benchmark_in_small(tmp_path, capsys):
+  output = tmp_path / 'results.json'
+  flags = '--workers 1 --math-jobs 16 --code-jobs 2 --batch 20'
+  assert (
+    benchmark.main(['reward', *flags.split(), '--output', str(output)]) == 0
+  )
+  printed = capsys.readouterr().out
+  assert '5 % pathological' in printed
+  assert 'bound' in printed
+  assert output.exists()

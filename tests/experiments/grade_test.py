@@ -1,0 +1,156 @@
+"""Judging files from the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from experiments import grade
+from tests.tasks import shared_data
+
+FINAL = 'The final answer is $%s$. I hope it is correct.'
+
+
+def run(tmp_path, rows, task, **settings):
+  source, target = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  source.write_text('\n'.join(json.dumps(row) for row in rows))
+  code = grade.main(
+    grade.Settings(
+      task=task, input=str(source), output=str(target), workers=1, **settings
+    )
+  )
+  if code:
+    assert not target.exists()
+    return code
+  return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+def test_math_rows(tmp_path, capsys):
+  out = run(
+    tmp_path,
+    [
+      {'id': 'a', 'gold': '$x+1$', 'pred': 'The answer is $1+x$.'},
+      {'id': 'b', 'gold': '5', 'response': 'Well. ' + FINAL % '5.0'},
+      {'id': 'c', 'gold': '5', 'response': 'I say 5'},
+      {'id': 'd', 'gold': '5', 'pred': '6'},
+      {'gold': '5', 'pred': '9^{9^{9}}'},
+    ],
+    'math',
+  )
+  assert [row['id'] for row in out] == ['a', 'b', 'c', 'd', 5]
+  assert [row['verdict'] for row in out] == [
+    'correct',
+    'correct',
+    'unparseable',
+    'wrong',
+    'unparseable',
+  ]
+  assert all(row['seconds'] >= 0 for row in out)
+  assert '5 rows' in capsys.readouterr().out
+
+
+def test_gsm8k_rows(tmp_path):
+  out = run(
+    tmp_path,
+    [
+      {'id': 1, 'gold': '48+24=72\n#### 72', 'pred': '72'},
+      {'id': 2, 'gold': '1,000', 'response': FINAL % '1000'},
+      {'id': 3, 'gold': '72', 'response': 'about 72'},
+    ],
+    'gsm8k',
+  )
+  labels = [row['verdict'] for row in out]
+  assert labels == ['correct', 'correct', 'unparseable']
+
+
+def test_code_rows(tmp_path):
+  tests = ['assert f(2) == 4']
+  out = run(
+    tmp_path,
+    [
+      {'id': 1, 'tests': tests, 'response': '```\ndef f(x): return x + x\n```'},
+      {'id': 2, 'tests': tests, 'solution': 'def f(x): return x'},
+      {
+        'task_id': 'own/3',
+        'prompt': 'def g(x):\n  """Doubles."""\n',
+        'entry_point': 'g',
+        'test': 'def check(candidate):\n  assert candidate(1) == 2\n',
+        'response': '  return x * 2\n',
+      },
+      {'id': 4, 'tests': tests, 'entry_point': 'f', 'response': 'no'},
+    ],
+    'code',
+  )
+  assert [row['id'] for row in out] == [1, 2, 'own/3', 4]
+  labels = [row['verdict'] for row in out]
+  assert labels == ['correct', 'wrong', 'correct', 'unparseable']
+
+
+def test_code_rows_that_name_a_problem(tmp_path):
+  data_dir = str(shared_data.path('mbpp').parent)
+  out = run(
+    tmp_path,
+    [
+      {'task_id': 3, 'solution': 'def is_not_prime(n):\n  return n != 2\n'},
+      {'task_id': 'HumanEval/23', 'solution': 'strlen = len'},
+    ],
+    'code',
+    data_dir=data_dir,
+  )
+  assert [row['verdict'] for row in out] == ['correct', 'correct']
+
+
+@pytest.mark.parametrize(
+  ('task', 'rows', 'message'),
+  [
+    ('math', [{'gold': '1'}], "row 1 has no 'response' or 'pred'"),
+    (
+      'math',
+      [{'gold': '1', 'pred': '1'}, {'pred': '1'}],
+      "row 2 has no 'gold'",
+    ),
+    ('code', [{'response': 'x', 'tests': ['assert 1']}], 'no function'),
+  ],
+)
+def test_rows_that_lack_something_are_named(
+  tmp_path, capsys, task, rows, message
+):
+  assert run(tmp_path, rows, task) == 2
+  assert message in capsys.readouterr().err
+
+
+def test_no_sandbox_takes_two_flags(tmp_path, capsys):
+  assert run(tmp_path, [], 'code', sandbox='none') == 2
+  assert 'unsandboxed' in capsys.readouterr().err
+
+
+def test_command_line(tmp_path):
+  source = tmp_path / 'in.jsonl'
+  source.write_text('{"id": "x", "gold": "1/2", "pred": "0.5"}\n')
+  subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'experiments.grade',
+      '--task=math',
+      f'--input={source}',
+      f'--output={tmp_path / "deep" / "out.jsonl"}',
+      '--workers=1',
+    ],
+    check=True,
+    capture_output=True,
+  )
+  [line] = (tmp_path / 'deep' / 'out.jsonl').read_text().splitlines()
+  assert json.loads(line)['verdict'] == 'correct'
+
+
+def test_an_unknown_flag_is_refused():
+  done = subprocess.run(
+    [sys.executable, '-m', 'experiments.grade', '--task=math', '--inputs=x'],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert '--input' in done.stdout + done.stderr

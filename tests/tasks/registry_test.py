@@ -1,0 +1,167 @@
+"""Tasks by name, from original files: MATH, MBPP, HumanEval, repair."""
+
+import json
+
+import pytest
+
+from score_jax import types
+from score_jax.tasks import code, final_answer, math, prompts, records, registry
+from tests.tasks import shared_data
+
+SHOTS_START = """\
+You are an expert Python programmer, and here is your task: Write a function \
+to find the similar elements from the given two tuple lists. Your code should \
+pass these tests:
+
+assert similar_elements((3, 4, 5, 6),(5, 7, 4, 10)) == (4, 5)
+assert similar_elements((1, 2, 3, 4),(5, 4, 3, 7)) == (3, 4)
+assert similar_elements((11, 12, 14, 13),(17, 15, 14, 13)) == (13, 14)
+[BEGIN]
+def similar_elements(test_tup1, test_tup2):
+  res = tuple(set(test_tup1) & set(test_tup2))
+  return (res)
+[DONE]
+
+You are an expert Python programmer, and here is your task: Write a python \
+function to identify non-prime numbers. Your code should pass these tests:
+"""
+
+
+@pytest.fixture(scope='module')
+def data_dir():
+  return str(shared_data.path('math').parent)
+
+
+def test_math_has_the_split_of_lightman_et_al(data_dir, caplog):
+  problems = math.load_problems(data_dir)
+  # Two of the 12,000 have an empty box for an answer.
+  assert (len(problems['train']), len(problems['test'])) == (11_998, 500)
+  for name in ('train/number_theory/7115', 'train/number_theory/7117'):
+    assert name in caplog.text
+  ids = [p.id for split in problems.values() for p in split]
+  assert len(set(ids)) == len(ids)
+  levels = {p.columns['level'] for p in problems['train']}
+  assert levels == {1, 2, 3, 4, 5, None}
+
+
+def test_the_last_of_several_boxes_is_the_answer(data_dir):
+  problems = math.load_problems(data_dir)['test']
+  several = [p for p in problems if p.columns['solution'].count('\\boxed') > 1]
+  assert len(several) == 8
+  for problem in several:
+    boxed = final_answer.last_box(problem.columns['solution'])
+    assert boxed == problem.reference
+
+
+def test_near_duplicates_of_test_problems_are_found(data_dir):
+  listed = json.loads(
+    shared_data.path('math/math500_near_duplicates_in_12000.json').read_text()
+  )
+  problems = math.load_problems(data_dir)
+  found = math.near_duplicates(problems['train'], problems['test'])
+  assert set(found) >= {
+    pair['train12000_id'].removesuffix('.json') for pair in listed
+  }
+  assert len(found) < 60
+  kept = math.load_problems(data_dir, drop_near_duplicates=True)['train']
+  assert len(kept) == len(problems['train']) - len(found)
+
+
+def test_near_duplicates_by_hand():
+  def problem(name, question):
+    return types.Problem(name, 'math', question, '1')
+
+  # Shingles of five words: 4 of the first; the second has 3 of them and 1 of
+  # its own: 3 / 5 in common. The third shares one, 1 / 7.
+  question = 'a b c d e f g h'
+  others = [problem('o', question)]
+  problems = [
+    problem('near', 'a b c d e f g z'),
+    problem('far', 'a b c d e y x w'),
+  ]
+  assert math.near_duplicates(problems, others) == {'near': 'o'}
+
+
+def test_mbpp_splits_and_traps(data_dir):
+  splits = code.load_mbpp(data_dir)
+  assert {k: len(v) for k, v in splits.items()} == {
+    'prompt': 10,
+    'test': 500,
+    'validation': 90,
+    'train': 374,
+  }
+  problems = {p.id: p for split in splits.values() for p in split}
+  for problem in problems.values():
+    assert '\r' not in problem.reference + problem.question
+    assert '\r' not in ''.join(problem.columns['tests'])
+  with_setup = {p.id for p in problems.values() if p.columns['setup']}
+  assert with_setup == {'MBPP/367', 'MBPP/927'}
+  assert problems['MBPP/126'].columns['entry_point'] == 'sum'
+  sanitized = code.load_mbpp(data_dir, sanitized=True)
+  assert [len(s) for s in sanitized.values()] == [7, 257, 43, 120]
+
+
+def test_mbpp_prompt_is_the_papers(data_dir):
+  task = registry.load_task('mbpp', data_dir=data_dir)
+  text = task.prompt(task.test[0])
+  assert text.startswith(SHOTS_START)
+  assert text.count('[BEGIN]') == 4
+  assert text.count('[DONE]') == 3
+  shown = '\n'.join(task.test[0].columns['tests'])
+  assert text.endswith(f'tests:\n\n{shown}\n[BEGIN]\n')
+  assert task.test[0].question in text
+  assert task.instruction == prompts.CODE_INSTRUCTION
+
+
+def test_humaneval_shows_no_tests(data_dir):
+  for chat in (True, False):
+    task = registry.load_task('humaneval', data_dir=data_dir, chat=chat)
+    assert (len(task.train), len(task.test)) == (0, 164)
+    for problem in task.test:
+      text = task.prompt(problem)
+      assert problem.columns['prompt_code'] in text
+      assert 'def check(candidate)' not in text
+
+
+def test_repair_gives_the_first_attempt(data_dir):
+  path = str(shared_data.path('code_attempts/seed_mbpp_codellama.jsonl'))
+  task = registry.load_task('repair', data_dir=data_dir, file=path)
+  rows = records.read_rows(path)
+  wrong = [row for row in rows if not row['is_solved']]
+  # The file covers MBPP's test split only.
+  assert (len(task.train), len(task.test)) == (0, len(wrong))
+  assert len({problem.id for problem in task.test}) == len(wrong)
+  assert task.test[0].columns['given_attempt'] == wrong[0]['solution']
+  assert '[BEGIN]' in task.prompt(task.test[0])
+
+
+def test_repair_names_rows_it_cannot_use(tmp_path, data_dir):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{"task_id": "MBPP/11"}\n')
+  with pytest.raises(ValueError, match='row 1.*given_attempt'):
+    registry.load_task('repair', data_dir=data_dir, file=str(rows))
+
+
+def test_a_users_prompts(tmp_path):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{"question": "{x}?", "reference": "1", "topic": "sets"}\n')
+  task = registry.load_task(
+    'records',
+    file=str(rows),
+    grader='number',
+    first_prompt='On {topic}: {question} Use \\frac{1}{2}.',
+    instruction='Again!',
+  )
+  assert task.prompt(task.train[0]) == 'On sets: {x}? Use \\frac{1}{2}.'
+  assert task.instruction == 'Again!'
+
+
+@pytest.mark.parametrize('name', ['repair', 'records'])
+def test_a_missing_file_is_said(name):
+  with pytest.raises(ValueError, match='needs a file'):
+    registry.load_task(name)
+
+
+def test_unknown_task_lists_those_there_are():
+  with pytest.raises(ValueError, match='gsm8k.*math.*mbpp'):
+    registry.load_task('gsm9k')

@@ -1,0 +1,82 @@
+"""Two processes save, restore and fall back as one."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Each process has two devices and half of `split`. Step 2 is damaged before
+# both restore.
+PROCESS = """
+import pathlib, sys
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from score_jax.training import checkpoints
+
+address, process, directory = sys.argv[1:]
+jax.distributed.initialize(address, num_processes=2, process_id=int(process))
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
+split = jax.sharding.NamedSharding(mesh, jax.P('data'))
+whole = jax.sharding.NamedSharding(mesh, jax.P())
+
+def make_state(step):
+  value = np.random.default_rng(step).normal(size=(8, 512)).astype('f')
+  return {
+    name: jax.make_array_from_callback(
+      value.shape, sharding, value.__getitem__
+    )
+    for name, sharding in (('split', split), ('whole', whole))
+  }
+
+with checkpoints.Checkpoints(directory) as store:
+  for step in (1, 2):
+    store.save(step, make_state(step))
+  if process == '0':
+    for path in pathlib.Path(directory, '2', 'state').rglob('*'):
+      if path.is_file():
+        path.write_bytes(b'')
+  multihost_utils.sync_global_devices('damaged')
+  restored = store.restore(make_state(0))
+  assert restored.step == 1, restored.step
+  for name, expected in make_state(1).items():
+    actual = restored.state[name]
+    assert actual.sharding == expected.sharding
+    for a, b in zip(actual.addressable_shards, expected.addressable_shards):
+      np.testing.assert_array_equal(a.data, b.data)
+  store.save(2, make_state(2))
+  assert store.restore(make_state(0)).step == 2
+print('same', flush=True)
+"""
+
+
+def test_two_processes(tmp_path):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  flags = '--xla_force_host_platform_device_count=2'
+  processes = [
+    subprocess.Popen(
+      [sys.executable, '-c', PROCESS, address, str(i), tmp_path],
+      cwd=ROOT,
+      env=os.environ | {'XLA_FLAGS': flags},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=120) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  for process, (output, errors) in zip(processes, outputs, strict=True):
+    assert process.returncode == 0, errors[-3000:]
+    assert output.endswith('same\n'), output
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    '1', '2', '2.damaged-1'
+  ]  # fmt: skip
