@@ -92,9 +92,8 @@ def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   result = _timed(
     _MIXED.format('math'), lambda: grader.judge(*mixed), grader.pool
   )
-  yield result | {
-    'bound': _bound(settings.batch, workers, honest, _MATH_DEADLINE)
-  }
+  bound = _bound(settings.batch, workers, alone, _MATH_DEADLINE)
+  yield result | {'bound': bound}
   grader.close()
 
 
