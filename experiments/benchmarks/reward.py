@@ -32,6 +32,8 @@ PATHOLOGICAL_PROGRAMS = (
   'def f(x):\n  l = [0]\n  while True: l = l + l\n',
   "def f(x):\n  while True: print('x' * 10**6)\n",
 )
+# Wall time: of a math worker, and of a program with 2 s of CPU time.
+_MATH_DEADLINE, _CODE_DEADLINE = 90.0, 30.0
 _MIXED = '{}, 5 % pathological'
 _TESTS = ['assert f(2) == 4', 'assert f(3) == 9', 'assert f(-1) == 1']
 _PROGRAM = 'import math\ndef f(x):\n  # {n}\n  return math.prod([x, x])\n'
@@ -81,15 +83,17 @@ def _measure(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 
 def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
-  grader = math_grading.MathGrader(workers=workers)
+  grader = math_grading.MathGrader(workers=workers, deadline=_MATH_DEADLINE)
   grader.judge(['x+1'] * workers, [f'{n}+x' for n in range(workers)])  # warm
   pairs = [math_pair(n) for n in range(settings.math_jobs)]
   mixed = mixed_math(settings.batch)
-  yield _timed('math', lambda: grader.judge(*zip(*pairs)), grader.pool)
+  alone = _timed('math', lambda: grader.judge(*zip(*pairs)), grader.pool)
+  yield alone
   result = _timed(
     _MIXED.format('math'), lambda: grader.judge(*mixed), grader.pool
   )
-  yield result | {'bound': _bound(settings.batch, workers, 3.0, 20)}
+  bound = _bound(settings.batch, workers, alone, _MATH_DEADLINE)
+  yield result | {'bound': bound}
   grader.close()
 
 
@@ -108,17 +112,24 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   judge([_PROGRAM] * workers)
   honest = programs_of(settings.code_jobs, 0)
   mixed = programs_of(settings.batch, settings.batch // 20)
-  yield _timed('code', lambda: judge(honest), grader.pool)
+  alone = _timed('code', lambda: judge(honest), grader.pool)
+  yield alone
   result = _timed(_MIXED.format('code'), lambda: judge(mixed), grader.pool)
-  yield result | {'bound': _bound(settings.batch, workers, 18.0, 2)}
+  yield result | {
+    'bound': _bound(settings.batch, workers, alone, _CODE_DEADLINE)
+  }
   grader.close()
 
 
-def _bound(count: int, workers: int, limit: float, per_second: float) -> float:
-  """Seconds a batch may take: limits of the bad, and a rate for the rest."""
-  bad = count // 20
-  seconds = (bad * limit + (count - bad) / per_second) / workers + 2 * limit
-  return round(seconds, 1)
+def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
+  """Seconds a mixed batch may take, whatever the pathological answers do.
+
+  Each of them holds a worker to the deadline at most; the others go on at the
+  rate that was measured without them.
+  """
+  bad = batch // 20
+  rate = max(alone['per_second'], 1e-3)
+  return round((bad / workers + 1) * deadline + (batch - bad) / rate, 1)
 
 
 def _cpu_seconds(pids: list[int]) -> float:
@@ -195,5 +206,6 @@ def _line(result: dict[str, Any]) -> str:
   return (
     f'{result["workers"]} workers  {result["name"]:24s} '
     f'{result["per_second"]:8.1f}/s  ({result["jobs"]} in '
-    f'{result["seconds"]} s, {result["cpu_ms"]} ms of CPU each, slowest {result["slowest"]} s{bound}; {labels})'
+    f'{result["seconds"]} s, {result["cpu_ms"]} ms of CPU each, '
+    f'slowest {result["slowest"]} s{bound}; {labels})'
   )

@@ -98,7 +98,7 @@ class Pool:
     *,
     workers: int | None = None,
     cpu_seconds: float = 5.0,
-    deadline: float = 30.0,
+    deadline: float = 90.0,
     memory_bytes: int = 4 * 2**30,
     deaths_per_job: int = 3,
   ):

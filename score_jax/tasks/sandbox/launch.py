@@ -58,7 +58,7 @@ class Limits:
   """What one program may use.
 
   Attributes:
-    cpu_seconds: CPU time of each process.
+    cpu_seconds: CPU time, of each process and of all together.
     wall_seconds: time from start to verdict.
     idle_seconds: time without any CPU use while the runner waits.
     memory_bytes: address space.
@@ -68,7 +68,7 @@ class Limits:
   """
 
   cpu_seconds: float = 10.0
-  wall_seconds: float = 50.0
+  wall_seconds: float = 110.0
   idle_seconds: float = 2.0
   memory_bytes: int = 512 * 2**20
   file_bytes: int = 4 * 2**20
