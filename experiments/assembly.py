@@ -19,6 +19,7 @@ from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
+from score_jax.tasks.sandbox import probe
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
@@ -58,21 +59,66 @@ class Update:
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for."""
-  if settings.task == arithmetic.NAME:
-    return arithmetic.load(
-      digits=settings.arithmetic.digits,
-      chain=settings.arithmetic.nines,
-      num_test=max(2000, settings.eval_problems),
+  """The task that is asked for.
+
+  Raises:
+    RunError: its data are not there, cannot be read, or are too few.
+  """
+  try:
+    data = settings.data
+    return registry.load_task(
+      settings.task,
+      data_dir=settings.data_dir,
+      chat=False,
+      first_prompt=settings.first_prompt,
+      instruction=settings.instruction,
+      rewards=settings.reward,
+      sandbox=settings.sandbox,
+      workers=settings.workers,
       seed=settings.seed,
+      file=data.file,
+      test_file=data.test_file,
+      columns={
+        'question': data.question,
+        'reference': data.reference,
+        'id': data.id,
+      },
+      grader=data.grader,
+      drop_near_duplicates=data.drop_near_duplicates,
+      options=_arithmetic_options(settings),
     )
-  return registry.load_task(
-    settings.task, data_dir=settings.data_dir, chat=False
-  )
+  except (OSError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
 
 
-def digest(problems: Sequence[types.Problem]) -> str:
-  """A fingerprint of what is asked and what is right."""
+def make_grader(task: types.Task) -> types.Grader:
+  """The task's grader, its workers started.
+
+  Raises:
+    RunError: it cannot work here: no sandbox holds, or a reward is not there.
+  """
+  try:
+    return task.make_grader()
+  except (OSError, ValueError, probe.SandboxRefusedError) as error:
+    raise run_directory.RunError(str(error)) from error
+
+
+def _arithmetic_options(settings: settings_lib.Settings) -> dict[str, Any]:
+  if settings.task != arithmetic.NAME:
+    return {}
+  return {
+    'digits': settings.arithmetic.digits,
+    'chain': settings.arithmetic.nines,
+    'num_test': max(2000, settings.eval_problems),
+  }
+
+
+def digests(task: types.Task) -> dict[str, str]:
+  """Fingerprints of what is asked and what is right, by split."""
+  return {'train': _digest(task.train), 'test': _digest(task.test)}
+
+
+def _digest(problems: Sequence[types.Problem]) -> str:
   total = hashlib.sha256()
   for problem in problems:
     fields = (problem.id, problem.question, problem.reference)
@@ -86,7 +132,7 @@ def assemble(
   run: run_directory.RunDirectory,
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
-  path = run.path / 'tokenizer.model'
+  path = run.tokenizer
   if not path.exists():
     _train_tokenizer(task, path)
   chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
@@ -155,6 +201,25 @@ def _make_update(
     config, temperature=temperature
   )
   return Update(optimizer, train_step, reference_logprobs)
+
+
+def reopen(
+  run: run_directory.RunDirectory,
+) -> tuple[settings_lib.Settings, Parts]:
+  """Settings and parts of a run that is there; changes nothing on disk.
+
+  Raises:
+    RunError: there is no such run, or its data are others now.
+  """
+  settings = run.read_settings()
+  if not run.tokenizer.exists():
+    raise run_directory.RunError(
+      f'there is no {run.tokenizer}; go on with it: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+    )
+  task = load_task(settings)
+  run.check_data(digests(task))
+  return settings, assemble(settings, task, run)
 
 
 def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from rich import console as rich_console
+from rich import table as rich_table
 
 from experiments import assembly, files, policies, run_directory, transcripts
 from experiments import settings as settings_lib
@@ -22,14 +23,20 @@ def evaluate_policy(
   parts: assembly.Parts,
   policy: Any,
   grader: types.Grader,
+  *,
+  samples_per_problem: int = 1,
+  temperature: float = 0.0,
 ) -> evaluate.Evaluation:
-  """Greedy attempts at the held-out problems, judged."""
+  """Attempts at the held-out problems, judged; greedy at temperature 0."""
   return evaluate.evaluate(
     parts.sampler,
     policy,
     parts.task.test[: settings.eval_problems],
     grader,
     randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    samples_per_problem=samples_per_problem,
+    greedy=temperature == 0,
+    temperature=temperature or 1.0,
   )
 
 
@@ -150,12 +157,15 @@ def report(
       console, _telling_episodes(run.stage(name)), _NAMES.get(name, name)
     )
   _draw_curves(settings, run, results)
-  console.print(
-    tables.console_table(
-      {_NAMES.get(name, name): summary for name, summary in results.items()}
-    )
-  )
+  console.print(make_table(results))
   _print_places(run, names, console)
+
+
+def make_table(results: Mapping[str, Any]) -> rich_table.Table:
+  """The paper's table of what results.json holds."""
+  return tables.console_table(
+    {_NAMES.get(name, name): summary for name, summary in results.items()}
+  )
 
 
 def _draw_curves(
@@ -226,10 +236,14 @@ def _print_places(
     'settings': run.config,
   } | {f'{name}': run.stage(name).path for name in ('base', *names)}
   for label, path in places.items():
-    console.print(f'{label:16} {path}', markup=False, highlight=False)
-  console.print(
+    _print_plain(console, f'{label:16} {path}')
+  _print_plain(
+    console,
     'Type a problem yourself:  python -m experiments.chat '
     f'--run-dir={run.path}',
-    markup=False,
-    highlight=False,
   )
+
+
+def _print_plain(console: rich_console.Console, line: str) -> None:
+  """One line, however long, as it is: paths and commands are to be copied."""
+  console.print(line, markup=False, highlight=False, soft_wrap=True)

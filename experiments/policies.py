@@ -142,6 +142,35 @@ def stage_policy(
   return restore(parts, run.stage(name), which)
 
 
+def finished_policies(
+  settings: settings_lib.Settings, run: run_directory.RunDirectory
+) -> list[str]:
+  """Names of the policies that the run has finished, in their order."""
+  steps = {'base': settings.pretrain.steps} | {
+    name: settings_lib.stage_steps(settings, name)
+    for name in all_stages(settings)
+  }
+  return [n for n, count in steps.items() if run.stage(n).is_finished(count)]
+
+
+def choose_finished(
+  settings: settings_lib.Settings, run: run_directory.RunDirectory, name: str
+) -> str:
+  """The name itself, if that policy is finished.
+
+  Raises:
+    RunError: it is not, or there is none of that name.
+  """
+  there = finished_policies(settings, run)
+  if name not in there:
+    raise run_directory.RunError(
+      f'{run.path} has no finished policy {name!r}; it has: '
+      f'{", ".join(there) or "none"}. To finish the run: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+    )
+  return name
+
+
 def given_first_attempts(
   settings: settings_lib.Settings,
   sampler: episodes.EpisodeSampler,

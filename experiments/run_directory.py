@@ -95,6 +95,7 @@ class RunDirectory:
   def __init__(self, path: str | os.PathLike):
     self.path = pathlib.Path(path)
     self.config = self.path / 'config.json'
+    self.tokenizer = self.path / 'tokenizer.model'
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
@@ -155,13 +156,19 @@ class RunDirectory:
       'versions': versions(),
       'data': dict(data),
     }
-    is_continued = self.config.exists()
+    is_continued = self.config.exists() and self._has_begun()
     if is_continued:
       self._check_same(settings, config)
+    elif self.config.exists():
+      # A run that was refused before it made anything: begin anew.
+      self.tokenizer.unlink(missing_ok=True)
     else:
       self._check_unused()
     files.write_json(self.config, config)
     return is_continued
+
+  def _has_begun(self) -> bool:
+    return any(self.path.glob('*/checkpoints/*'))
 
   def read_settings(self) -> settings_lib.Settings:
     """The settings of the run that is there.
@@ -174,6 +181,21 @@ class RunDirectory:
       return settings_lib.from_record(record)
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
+
+  def check_data(self, data: Mapping[str, str]) -> None:
+    """Compares digests with those that the run was started with.
+
+    Raises:
+      RunError: one differs.
+    """
+    there = self._read_config()['data']
+    for name in sorted(there.keys() | data.keys()):
+      if there.get(name) != data.get(name):
+        raise RunError(
+          f'{self.path} was started with other data: {name} has digest '
+          f'{there.get(name)} there, {data.get(name)} here; '
+          'restore the data, or start another run with --run-dir=DIR'
+        )
 
   def _read_config(self) -> dict[str, Any]:
     try:
@@ -213,13 +235,7 @@ class RunDirectory:
         + ' '.join(_as_flag(name, a) for name, a, _ in differences)
         + ', or start another run with --run-dir=DIR'
       )
-    for name in sorted(there['data'].keys() | config['data'].keys()):
-      if there['data'].get(name) != config['data'].get(name):
-        raise RunError(
-          f'{self.path} was started with other data: {name} has digest '
-          f'{there["data"].get(name)} there, {config["data"].get(name)} here; '
-          'restore the data, or start another run with --run-dir=DIR'
-        )
+    self.check_data(config['data'])
     for name, version in there['versions'].items():
       if config['versions'].get(name) != version:
         _LOGGER.warning(

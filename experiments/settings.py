@@ -41,15 +41,36 @@ class Pretraining:
   """Updates."""
   rows: int = 64
   """Sequences of an update."""
-  learning_rate: float = 2e-3
+  learning_rate: float = 4e-3
   """Adam's largest step size: warmed up, then a cosine down to a 20th."""
   copy_share: float = 0.6
   """Share of hard sums whose second attempt copies the first, in [0, 1].
   The less, the more latent ability to correct."""
   easy_nines: float = 0.4
   """Largest share of columns that add up to 9 among easy sums."""
-  easy_right: float = 0.9
+  easy_right: float = 0.97
   """Share of easy sums whose first attempt is right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Where problems come from that no --data-dir holds."""
+
+  file: str | None = None
+  """JSONL or Parquet: problems of --task=records to train on, or the given
+  first attempts of --task=repair."""
+  test_file: str | None = None
+  """The same, held-out problems."""
+  question: str = 'question'
+  """Column of the question."""
+  reference: str = 'reference'
+  """Column of the reference answer."""
+  id: str = 'id'
+  """Column of the identifier; where there is none, the row's number."""
+  grader: Literal['math', 'number', 'code'] = 'math'
+  """Who judges the attempts at --task=records."""
+  drop_near_duplicates: bool = False
+  """MATH: drop training problems that nearly repeat held-out ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +101,11 @@ class Settings:
   dry_run: bool = False
   """Print the settings beside the paper's, and stop."""
 
-  task: Literal['arithmetic', 'gsm8k', 'math', 'mbpp', 'records'] = 'arithmetic'
-  """What is asked; all but arithmetic are read from --data-dir."""
+  task: Literal[
+    'arithmetic', 'gsm8k', 'math', 'mbpp', 'humaneval', 'repair', 'records'
+  ] = 'arithmetic'
+  """What is asked; all but arithmetic are read from --data-dir, or, records,
+  from --data.file."""
   data_dir: str | None = None
   """Directory of the task's data set."""
   turns: int = 2
@@ -140,6 +164,21 @@ class Settings:
   eval_problems: int = 500
   """Held-out problems of an evaluation."""
 
+  reward: tuple[str, ...] = ()
+  """Reward functions, path.py:function or path.py:function@weight; `task`
+  stands for the task's own grader. None given: the task's own."""
+  first_prompt: str | None = None
+  """Replaces the first message; {question} and {column} are the problem's."""
+  instruction: str | None = None
+  """Replaces what is said between the attempts."""
+  workers: int | None = None
+  """Grader processes; None: one less than there are cores."""
+  sandbox: Literal['auto', 'bwrap', 'landlock', 'none'] = 'auto'
+  """Where programs that the policy wrote are run."""
+  i_understand_model_code_runs_unsandboxed: bool = False
+  """Without it, --sandbox=none is refused."""
+
+  data: Data = Data()
   model: Model = Model()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
@@ -162,6 +201,9 @@ FREE = frozenset(
   {
     'checkpoint_every',
     'data_dir',
+    'workers',
+    'sandbox',
+    'i_understand_model_code_runs_unsandboxed',
     'dry_run',
     'eval_every',
     'eval_problems',
@@ -222,7 +264,8 @@ def _from_record(cls: type, record: Mapping[str, Any]) -> Any:
     **{
       name: _from_record(types[name], value)
       if dataclasses.is_dataclass(types[name])
-      else value
+      # JSON has no tuples.
+      else (tuple(value) if isinstance(value, list) else value)
       for name, value in record.items()
     }
   )

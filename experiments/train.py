@@ -33,6 +33,7 @@ from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import batches
+from score_jax.training import manifest
 from score_jax.training import step as step_lib
 
 
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except (FloatingPointError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
 
 
 def train(
@@ -62,17 +66,13 @@ def train(
 ) -> None:
   """Base policy, then the stages, each from the one before; then the tables."""
   task = assembly.load_task(settings)
-  data = {
-    'train': assembly.digest(task.train),
-    'test': assembly.digest(task.test),
-  }
-  run.begin(settings, data)
+  run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
   if outcome.is_complete(settings, parts, run, plan):
     console.print(f'{run.path} is finished: there is nothing left to do.')
   else:
-    with contextlib.closing(parts.task.make_grader()) as grader:
+    with contextlib.closing(assembly.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
   if not stop.is_requested:
     outcome.report(settings, run, console)

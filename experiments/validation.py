@@ -99,8 +99,15 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield 'given_attempts_share', 'needs --turns=2 or more'
   if settings.task == 'arithmetic' and settings.data_dir is not None:
     yield 'data_dir', 'the arithmetic task reads no data; leave it out'
-  if settings.task != 'arithmetic' and settings.data_dir is None:
-    yield 'task', 'needs --data-dir=DIR, the directory with its data set'
+  if settings.task in ('records', 'repair') and settings.data.file is None:
+    yield 'task', 'needs --data.file=FILE with its problems'
+  unsandboxed = settings.i_understand_model_code_runs_unsandboxed
+  if settings.sandbox == 'none' and not unsandboxed:
+    yield (
+      'sandbox',
+      'none runs what the policy wrote with your rights; if that is what you '
+      'want, add --i-understand-model-code-runs-unsandboxed',
+    )
   if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
     yield 'data_dir', 'there is no such directory'
 

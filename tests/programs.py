@@ -95,7 +95,18 @@ def lower_episode(
   table = _shape((between, sizes.block), sharding=replicated)
   count = _shape((between,), sharding=replicated)
   key = jax.eval_shape(lambda: jax.random.key(0)).dtype
-  return engine.sample_episodes.lower(
+  episode = functools.partial(
+    engine.sample_episodes,
+    config=config,
+    limits=sizes.limits,
+    samples_per_problem=sizes.samples,
+    dtype=dtype,
+    cache_dtype=dtype,
+    transposed=transposed,
+  )
+  # Without it the compiler may gather what it returns, at every token.
+  out = {} if by_row is None else {'out_shardings': by_row}
+  return jax.jit(episode, **out).lower(
     params,
     arrays.Prompts(
       _shape((sizes.problems, sizes.prompt), sharding=by_row),
@@ -105,12 +116,6 @@ def lower_episode(
     engine.Boundaries(
       table, count, table, count, _shape((2,), sharding=replicated)
     ),
-    config=config,
-    limits=sizes.limits,
-    samples_per_problem=sizes.samples,
-    dtype=dtype,
-    cache_dtype=dtype,
-    transposed=transposed,
   )
 
 
@@ -146,12 +151,14 @@ def lower_update(
     ),
     shardings,
   )
-  state = jax.eval_shape(lambda p: step.init_state(p, optimizer), params)
-  state = state.replace(
-    params=params, opt_state=_like_params(state.opt_state, params, replicated)
-  )
-  state = jax.tree.map(
-    lambda s: s if s.sharding else _shape(s.shape, s.dtype, replicated), state
+  moments = jax.eval_shape(optimizer.init, params)
+  number = functools.partial(_shape, (), sharding=replicated)
+  state = arrays.TrainState(
+    step=number(),
+    params=params,
+    opt_state=_like_params(moments, params, replicated),
+    beta2=number(jnp.float32),
+    skipped=number(),
   )
   per_token = functools.partial(_shape, (rows, length), sharding=by_row)
   per_turn = functools.partial(_shape, (rows, turns), sharding=by_row)

@@ -17,18 +17,20 @@ class Evaluation:
   """Judged attempts of one policy.
 
   Attributes:
-    problems: the M problems.
-    attempts: their K attempts each.
+    problems: M problems, each as often as it was sampled, side by side.
+    attempts: K attempts of each row.
     verdicts: on each attempt.
+    samples_per_problem: G, rows of a problem.
   """
 
   problems: Sequence[types.Problem]
   attempts: Sequence[Sequence[types.Attempt]]
   verdicts: Sequence[Sequence[types.Verdict]]
+  samples_per_problem: int = 1
 
   @property
   def scores(self) -> np.ndarray:
-    """What the grader returned, f64 [M, K]; NaN where it failed."""
+    """What the grader returned, f64 [M * G, K]; NaN where it failed."""
     score, graded = score_arrays(self.verdicts)
     return np.where(graded, score, np.nan)
 
@@ -37,16 +39,19 @@ class Evaluation:
 
     Problems with an ungraded attempt are left out and counted in `ungraded`.
     """
-    graded = ~np.isnan(self.scores).any(axis=1)
-    if not graded.any():
+    samples = self.samples_per_problem
+    whole = ~np.isnan(self.scores).any(axis=1)
+    whole = whole.reshape(-1, samples).all(axis=1)
+    if not whole.any():
       raise ValueError(
-        f'none of {len(graded)} problems could be graded: see the reasons in '
+        f'none of {len(whole)} problems could be graded: see the reasons in '
         'samples.jsonl, and `python -m experiments.doctor`'
       )
+    graded = self.scores[np.repeat(whole, samples)]
     summary = metrics.policy_summary(
-      self.scores[graded] >= threshold, seed=seed
+      graded >= threshold, samples_per_problem=samples, seed=seed
     )
-    return summary | {'ungraded': int((~graded).sum())}
+    return summary | {'ungraded': int((~whole).sum())}
 
 
 def evaluate(
@@ -56,11 +61,12 @@ def evaluate(
   grader: types.Grader,
   key: jax.Array,
   *,
+  samples_per_problem: int = 1,
   greedy: bool = True,
   temperature: float = 1.0,
   batch_size: int = 256,
 ) -> Evaluation:
-  """Lets a policy attempt each problem once and judges every attempt.
+  """Lets a policy attempt each problem and judges every attempt.
 
   Args:
     sampler: makes the episodes.
@@ -68,21 +74,32 @@ def evaluate(
     problems: M of them, in the order of the result.
     grader: judges; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.
+    samples_per_problem: G, episodes of each problem.
     greedy: the paper's decoding; False: sample at `temperature`.
     temperature: of sampling.
-    batch_size: problems decoded at once.
+    batch_size: episodes decoded at once.
   """
   view = engine.rollout_view(params, sampler.dtype)
   attempts = []
+  batch_size = max(1, batch_size // samples_per_problem)
   for start in range(0, len(problems), batch_size):
     batch = list(problems[start : start + batch_size])
     # The last batch is filled up, so that one program serves all.
     filled = (batch * batch_size)[:batch_size] if start else batch
     trajectory = sampler.sample(
-      view, filled, key, greedy=greedy, temperature=temperature
+      view,
+      filled,
+      key,
+      samples_per_problem=samples_per_problem,
+      greedy=greedy,
+      temperature=temperature,
     )
-    attempts += sampler.attempts(trajectory)[: len(batch)]
-  return Evaluation(problems, attempts, judge(grader, problems, attempts))
+    rows = len(batch) * samples_per_problem
+    attempts += sampler.attempts(trajectory)[:rows]
+  rows = [p for p in problems for _ in range(samples_per_problem)]
+  return Evaluation(
+    rows, attempts, judge(grader, rows, attempts), samples_per_problem
+  )
 
 
 def judge(

@@ -74,19 +74,28 @@ def turn_metrics(correct: np.ndarray) -> dict[str, float]:
 
 
 def policy_summary(
-  correct: np.ndarray, *, seed: int = 0, resamples: int = 10_000
+  correct: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+  resamples: int = 10_000,
 ) -> dict[str, Any]:
   """`turn_metrics`, each with `<name>_ci95` ([low, high]), and `problems`.
 
   Args:
-    correct: bool [M, K].
+    correct: bool [M * G, K].
+    samples_per_problem: G; a problem's samples are adjacent and stay together
+      in the bootstrap, which draws problems.
     seed: of the bootstrap; the order of the problems does not matter.
     resamples: of the bootstrap.
 
   Returns:
     Plain numbers and lists, as they go into results.json.
   """
-  columns = _per_problem(correct)
+  columns = {
+    name: values.reshape(-1, samples_per_problem).mean(axis=1)
+    for name, values in _per_problem(correct).items()
+  }
   intervals = bootstrap.intervals(
     np.stack(list(columns.values()), axis=1), seed=seed, resamples=resamples
   )
@@ -94,7 +103,7 @@ def policy_summary(
   for (name, values), interval in zip(columns.items(), intervals, strict=True):
     summary[name] = float(values.mean())
     summary[f'{name}_ci95'] = [float(bound) for bound in interval]
-  return summary | {'problems': int(len(correct))}
+  return summary | {'problems': len(correct) // samples_per_problem}
 
 
 def frac_zero_spread(

@@ -132,16 +132,20 @@ def train(
     texts: the corpus.
     path: of the `tokenizer.model` to write.
     vocab_size: pieces in all; the 256 bytes are among them. The corpus may
-      support fewer merges, then the model is smaller.
+      support fewer merges, then the model is smaller; it is larger where the
+      bytes, the reserved pieces and the corpus' characters alone are more.
     reserved: pieces that are never split, with ids from 4 on; see
       `gemma_pieces`.
   """
+  texts = list(texts)
+  characters = set().union(*texts)
+  least = 4 + 256 + len(reserved) + len(characters)
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(texts),
     model_writer=model,
     model_type='bpe',
-    vocab_size=vocab_size,
+    vocab_size=max(vocab_size, least),
     hard_vocab_limit=False,
     character_coverage=1.0,
     normalization_rule_name='identity',

@@ -56,9 +56,12 @@ class EpisodeSampler:
       turns: attempts to make; None: as many as there are limits.
       temperature: divides the logits.
       greedy: take the best token.
-      given: attempts that are supplied.
+      given: attempts that are supplied; None: those of the problems' column
+        `given_attempt`, as first attempts, where they have one.
     """
     limits = self.limits[:turns]
+    if given is None:
+      given = self._given_by(problems, samples_per_problem, limits)
     messages = [self.task.prompt(problem) for problem in problems]
     return engine.sample_episodes(
       params,
@@ -76,6 +79,18 @@ class EpisodeSampler:
       dtype=self.dtype,
       cache_dtype=self.dtype,
     )
+
+  def _given_by(self, problems, samples, limits):
+    texts = [problem.columns.get('given_attempt') for problem in problems]
+    if not any(texts):
+      return None
+    rest = [None] * (len(limits) - 1)
+    rows = [
+      [types.Attempt(text) if text else None, *rest]
+      for text in texts
+      for _ in range(samples)
+    ]
+    return given_attempts(self.chat_format, rows, limits)
 
   def attempts(self, trajectory) -> list[list[types.Attempt]]:
     """The attempts of each row, [B] lists of K."""

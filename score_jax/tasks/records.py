@@ -106,7 +106,7 @@ def load_problems(
         raise ValueError(
           f'{path}, row {number} has no column {names[wanted]!r} for the '
           f'{wanted}; there are {", ".join(row)}. Name another by '
-          f'--columns {wanted}=NAME'
+          f'--data.{wanted}=NAME'
         )
     problems.append(
       types.Problem(

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import importlib
 from typing import Any
 
 from score_jax import types
 from score_jax.tasks import (
+  arithmetic,
   code,
   code_grading,
   gsm8k,
@@ -107,14 +107,13 @@ def _reward_grader(
 
 
 def _arithmetic(chosen: Choices) -> types.Task:
-  module = importlib.import_module('score_jax.tasks.arithmetic')
-  return module.load(seed=chosen.seed, **chosen.options)
+  return arithmetic.load(seed=chosen.seed, **chosen.options)
 
 
 def _gsm8k(chosen: Choices) -> types.Task:
   problems = gsm8k.load_problems(chosen.data_dir)
   texts = prompts.math_prompts(chat=chosen.chat)
-  return _task('gsm8k', problems, texts, gsm8k.NumberGrader)
+  return _task('gsm8k', problems, texts, gsm8k.make_grader)
 
 
 def _math(chosen: Choices) -> types.Task:
@@ -174,7 +173,7 @@ def _records(chosen: Choices) -> types.Task:
   if chosen.file is None:
     raise ValueError('--task=records needs a file of problems')
   graders = {
-    'number': gsm8k.NumberGrader,
+    'number': gsm8k.make_grader,
     'math': functools.partial(math_grading.MathGrader, workers=chosen.workers),
     'code': _code_grader(chosen),
   }

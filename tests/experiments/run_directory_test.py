@@ -24,6 +24,7 @@ def run(tmp_path):
   run = run_directory.RunDirectory(tmp_path / 'run')
   with run.lock():
     assert not run.begin(SETTINGS, DATA)
+  (run.stage('base').checkpoints / '1').mkdir(parents=True)
   return run
 
 
@@ -33,6 +34,17 @@ def test_config_holds_what_is_needed_to_repeat_it(run):
   assert config['data'] == DATA
   assert config['versions']['jax'].count('.') == 2
   assert run.read_settings() == SETTINGS
+
+
+def test_a_run_that_has_made_nothing_may_change_its_mind(tmp_path):
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    run.begin(SETTINGS, DATA)
+    run.tokenizer.write_bytes(b'of other settings')
+    changed = dataclasses.replace(SETTINGS, max_prompt_tokens=7)
+    assert not run.begin(changed, DATA)
+  assert run.read_settings() == changed
+  assert not run.tokenizer.exists()
 
 
 def test_the_same_settings_continue(run):

@@ -24,7 +24,8 @@ from experiments import validation
     ({'micro_batch': 0}, '--micro-batch=0: must be at least 1'),
     ({'given_attempts_share': 1.0}, 'must be less than 1'),
     ({'given_attempts_share': 0.5, 'turns': 1}, 'needs --turns=2 or more'),
-    ({'task': 'gsm8k'}, '--task=gsm8k: needs --data-dir=DIR'),
+    ({'task': 'records'}, '--task=records: needs --data.file=FILE'),
+    ({'sandbox': 'none'}, '--sandbox=none: none runs what the policy wrote'),
     ({'data_dir': 'x'}, 'the arithmetic task reads no data'),
     ({'task': 'math', 'data_dir': 'no/such'}, 'there is no such directory'),
     (

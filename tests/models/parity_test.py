@@ -14,19 +14,17 @@ import pytest
 
 from score_jax import arrays
 from score_jax.models import (
-  checkpoint_formats,
   hugging_face_config,
-  transformer,
 )
 from score_jax.rollout import engine
-from tests import hugging_face
+from tests import hugging_face, parity_table
 
 pytestmark = pytest.mark.filterwarnings(
   'ignore::DeprecationWarning', 'ignore::FutureWarning'
 )
 
 NAMES = tuple(hugging_face.CONFIGS)
-LENGTH = 50  # of a row; the windows are 8
+LENGTH = parity_table.LENGTH
 
 
 @pytest.fixture(scope='module')
@@ -38,42 +36,18 @@ def pairs(tmp_path_factory):
     if name not in made:
       directory = tmp_path_factory.mktemp(name)
       theirs = hugging_face.model(name)
-      theirs.save_pretrained(directory)
-      config = dataclasses.replace(
-        hugging_face_config.read(directory, hugging_face.VOCAB),
-        round_embedding_scale=False,
-      )
-      params = checkpoint_formats.load_hugging_face(directory, config)
+      config, params = parity_table.load(theirs, directory)
       made[name] = theirs, config, params
     return made[name]
 
   return pair
 
 
-def _tokens(rows=3, length=LENGTH):
-  return np.random.RandomState(0).randint(
-    4, hugging_face.VOCAB, (rows, length), dtype=np.int32
-  )
-
-
-def _logits(config, params, tokens, dtype=jnp.float32):
-  positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-
-  @jax.jit
-  def logits(params, tokens):
-    hidden, _ = transformer.forward(
-      config, params, tokens, positions, dtype=dtype
-    )
-    return transformer.unembed(config, params['embedding'], hidden)
-
-  return np.asarray(logits(params, tokens))
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_logits_in_f32(pairs, name):
   theirs, config, params = pairs(name)
-  found = _logits(config, params, _tokens())
-  expected = hugging_face.logits(theirs, _tokens())
+  found = parity_table.logits(config, params, parity_table.tokens())
+  expected = hugging_face.logits(theirs, parity_table.tokens())
   assert found.shape == (3, LENGTH, hugging_face.VOCAB)
   assert expected.std() > 1  # else the comparison would mean little
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -99,12 +73,12 @@ def test_rounded_embedding_scale(pairs):
   before = scale.item()
   scale.fill_(6.9375)
   try:
-    expected = hugging_face.logits(theirs, _tokens())
+    expected = hugging_face.logits(theirs, parity_table.tokens())
   finally:
     scale.fill_(before)
-  found = _logits(rounded, params, _tokens())
+  found = parity_table.logits(rounded, params, parity_table.tokens())
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
-  exact = _logits(config, params, _tokens())
+  exact = parity_table.logits(config, params, parity_table.tokens())
   assert np.abs(found - exact).max() > 1e-3
 
 
@@ -121,11 +95,12 @@ BF16_BOUNDS = {
 @pytest.mark.parametrize('name', NAMES)
 def test_logits_in_bf16(pairs, name):
   theirs, config, params = pairs(name)
-  exact = hugging_face.logits(theirs, _tokens())
+  exact = hugging_face.logits(theirs, parity_table.tokens())
   rounded = hugging_face.model(name, 'bfloat16')
-  expected = hugging_face.logits(rounded, _tokens())
-  params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
-  found = _logits(config, params, _tokens(), jnp.bfloat16)
+  expected = hugging_face.logits(rounded, parity_table.tokens())
+  found = parity_table.logits(
+    config, params, parity_table.tokens(), jnp.bfloat16
+  )
   assert np.abs(found - expected).max() < BF16_BOUNDS[name]
   # Norms, RoPE and softmax in f32: not further from the exact logits than
   # transformers is.
@@ -159,7 +134,7 @@ def test_greedy_episode(pairs, name):
   tokens, so every ring wraps: in the prompt, in an attempt, in the block.
   """
   theirs, config, params = pairs(name)
-  tokens = _tokens(len(PROMPT_LENGTHS), max(PROMPT_LENGTHS))
+  tokens = parity_table.tokens(len(PROMPT_LENGTHS), max(PROMPT_LENGTHS))
   # The fifth token of the first row's answer is made a stop token, so that at
   # least this row ends early.
   free = hugging_face.greedy(theirs, tokens[0], 5)

@@ -1,134 +1,193 @@
-"""Text in, token rows, attempts out, with a real tokenizer."""
-
-import dataclasses
+"""Text in, rows out, and back: against tables and against the engine."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from score_jax import types
-from score_jax.models import chat, tokenizer, transformer
-from score_jax.rollout import engine, episodes
-from tests import small_models
+from score_jax.models import chat, transformer
+from score_jax.models import config as model_config
+from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.rollout import episodes, randomness
+from score_jax.tasks import arithmetic
 
-_MESSAGES = ['17+25=', '3+4=', '123456+7=']
-_INSTRUCTIONS = ['Look again.']
+LIMITS = (4, 5)
+ATTEMPTS = [('046', '046'), ('1', '12345'), ('99999', '7'), ('12', '')]
+MESSAGES = ['12+34', '1+2', '333+1', '0+0']
+INSTRUCTION = 'Look again'
 
 
 @pytest.fixture(scope='module')
 def chat_format(tmp_path_factory):
   path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
-  texts = [*_MESSAGES, *_INSTRUCTIONS, 'The answer is 42.\n'] * 5
-  tokenizer.train(texts, path, vocab_size=300)
-  return chat.ChatFormat(tokenizer.Tokenizer(path))
-
-
-def test_prompts_take_the_smallest_bucket_that_fits(chat_format):
-  longest = max(len(chat_format.prompt(text)) for text in _MESSAGES)
-  buckets = (longest - 1, longest, longest + 9)
-  prompts = episodes.encode_prompts(chat_format, _MESSAGES, buckets)
-  assert prompts.tokens.shape == (3, longest)
-  for text, tokens, length in zip(_MESSAGES, prompts.tokens, prompts.length):
-    assert tokens[:length].tolist() == chat_format.prompt(text)
-    assert not tokens[length:].any()
-  with pytest.raises(ValueError, match=f'{longest} tokens.*123456'):
-    episodes.encode_prompts(chat_format, _MESSAGES, buckets[:1])
-
-
-def test_boundaries_are_the_chat_format_s(chat_format):
-  texts = ['Look again.', 'And once more, please.']
-  boundaries = engine.make_boundaries(chat_format, texts)
-  assert boundaries.stop_ids.tolist() == list(chat_format.stop_ids)
-  for k, text in enumerate(texts):
-    for table, lengths, expected in (
-      (
-        boundaries.after_stop,
-        boundaries.after_stop_length,
-        chat_format.after_stop(text),
-      ),
-      (
-        boundaries.after_cut,
-        boundaries.after_cut_length,
-        chat_format.after_cut(text),
-      ),
-    ):
-      assert table[k, : int(lengths[k])].tolist() == expected
-      assert not table[k, int(lengths[k]) :].any()
-  assert boundaries.block == len(chat_format.after_cut(texts[1]))
-
-
-def test_no_instruction_makes_no_boundary(chat_format):
-  boundaries = engine.make_boundaries(chat_format, [])
-  assert boundaries.after_stop.shape == (0, 1)
-  assert boundaries.block == 1
+  lines = [f'{a}+{a}' for a in range(10, 99)] + [INSTRUCTION]
+  tokenizer_lib.train(lines, path, 300)
+  return chat.ChatFormat(tokenizer_lib.Tokenizer(path))
 
 
 @pytest.fixture(scope='module')
-def policy(chat_format):
-  config = dataclasses.replace(
-    small_models.CONFIGS['gemma1'],
+def sampler(chat_format):
+  config = model_config.ModelConfig(
     vocab_size=chat_format.tokenizer.vocab_size,
+    width=8,
     num_layers=1,
+    num_heads=1,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_width=8,
   )
-  init = jax.jit(transformer.init_params, static_argnums=0)
-  return config, init(config, jax.random.key(0))
+  task = types.Task(
+    name='sums',
+    train=(),
+    test=(),
+    prompt=lambda problem: problem.question,
+    instruction=INSTRUCTION,
+    make_grader=arithmetic.make_grader,
+  )
+  return episodes.EpisodeSampler(config, chat_format, task, LIMITS, (8, 12))
 
 
-def _run(chat_format, policy, attempts, limits=(12, 12)):
-  config, params = policy
-  return engine.sample_episodes(
-    params,
-    episodes.encode_prompts(chat_format, _MESSAGES, (16,)),
-    small_models.row_keys(problems=3, samples=1),
-    engine.make_boundaries(chat_format, _INSTRUCTIONS),
-    config=config,
-    limits=limits,
-    samples_per_problem=1,
-    given=episodes.given_attempts(chat_format, attempts, limits),
+@pytest.fixture(scope='module')
+def params(sampler):
+  return transformer.init_params(sampler.config, jax.random.key(0))
+
+
+def test_prompts_go_to_the_smallest_bucket_that_fits(chat_format):
+  # BOS, the message's tokens (single digits and the plus sign), a line break.
+  assert len(chat_format.prompt('1+2')) == 5
+  prompts = episodes.encode_prompts(chat_format, ['1+2', '12+34'], (5, 7, 9))
+  assert prompts.tokens.shape == (2, 7)
+  assert prompts.length.tolist() == [5, 7]
+  assert prompts.tokens[0, 5:].tolist() == [0, 0]
+  assert prompts.tokens[1].tolist() == chat_format.prompt('12+34')
+  alone = episodes.encode_prompts(chat_format, ['1+2'], (5, 7, 9))
+  assert alone.tokens.shape == (1, 5)
+
+
+def test_a_prompt_that_fits_nowhere_is_refused(chat_format):
+  with pytest.raises(ValueError, match='--max-prompt-tokens') as error:
+    episodes.encode_prompts(chat_format, ['1+2', '1234567+7'], (5, 8))
+  assert "begins '1234567+7'" in str(error.value)
+  assert '11 tokens' in str(error.value)
+
+
+def pack(chat_format, length=64):
+  return episodes.pack_rows(
+    chat_format, MESSAGES, ATTEMPTS, [INSTRUCTION], length, LIMITS
   )
 
 
-def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
-  """Rows of the engine, when all is given, are those that `pack_rows` packs."""
-  texts = [['41', '42'], ['7', '7'], ['123463', 'The answer is 42.']]
-  attempts = [[types.Attempt(text) for text in row] for row in texts]
-  trajectory = _run(chat_format, policy, attempts)
-  packed = episodes.pack_rows(
-    chat_format, _MESSAGES, texts, _INSTRUCTIONS, trajectory.tokens.shape[1]
-  )
-  for field in dataclasses.fields(packed):
-    np.testing.assert_array_equal(
-      getattr(trajectory, field.name),
-      getattr(packed, field.name),
-      err_msg=field.name,
-    )
-  decoded = episodes.decode_attempts(chat_format, trajectory)
-  assert [[a.text for a in row] for row in decoded] == texts
-  assert all(a.finished for row in decoded for a in row)
-  assert [a.turn for a in decoded[0]] == [1, 2]
-
-
-def test_given_and_sampled_attempts_in_one_batch(chat_format, policy):
-  """None is sampled; a text over the limit is cut there and unfinished."""
-  long = '1234567890123456'
-  attempts = [
-    [types.Attempt('41'), None],
-    [None, types.Attempt(long)],
-    [None, None],
-  ]
-  trajectory = _run(chat_format, policy, attempts)
-  assert trajectory.sampled.tolist() == [
-    [False, True],
-    [True, False],
-    [True, True],
-  ]
-  decoded = episodes.decode_attempts(chat_format, trajectory)
-  assert decoded[0][0] == types.Attempt('41', turn=1, finished=True)
-  assert decoded[1][1] == types.Attempt(long[:12], turn=2, finished=False)
+def test_packed_rows_piece_by_piece(chat_format):
+  rows = pack(chat_format)
+  stop = chat_format.stop_ids[0]
+  encode = chat_format.tokenizer.encode
+  # Row 1: both attempts with their stop tokens, '12345' cut after 5 tokens.
+  expected = [
+    *chat_format.prompt('1+2'),
+    *encode('1'), stop,
+    *chat_format.after_stop(INSTRUCTION),
+    *encode('12345'),
+  ]  # fmt: skip
+  length = rows.length[1]
+  assert rows.tokens[1, :length].tolist() == expected
+  assert rows.finished[1].tolist() == [True, False]
+  assert (rows.turn[1] == 1).sum() == 2
+  assert (rows.turn[1] == 2).sum() == 5
+  # Row 2: '99999' is cut after 4, and the instruction begins with a given stop.
+  second = rows.turn[2] == 1
+  assert rows.tokens[2, second].tolist() == encode('9999')
+  after = rows.tokens[2, np.flatnonzero(second)[-1] + 1 :]
+  given = chat_format.after_cut(INSTRUCTION)
+  assert after[: len(given)].tolist() == given
+  assert given[0] == stop
+  assert rows.finished[2].tolist() == [False, True]
+  # An empty attempt is a stop token.
+  assert rows.tokens[3, rows.turn[3] == 2].tolist() == [stop]
+  assert not rows.sampled.any()
+  for b, length in enumerate(rows.length):
+    assert not rows.turn[b, length:].any()
 
 
 def test_a_row_that_does_not_fit_is_refused(chat_format):
-  with pytest.raises(ValueError, match=r'row 0 has \d+ tokens, more than 9'):
-    episodes.pack_rows(
-      chat_format, _MESSAGES[:1], [['41', '42']], _INSTRUCTIONS, 9
+  with pytest.raises(ValueError, match="row 0 has .* more than 10: '12.34'"):
+    pack(chat_format, length=10)
+
+
+def test_attempts_come_back_as_text(chat_format):
+  back = episodes.decode_attempts(chat_format, pack(chat_format))
+  texts = [[attempt.text for attempt in row] for row in back]
+  assert texts == [['046', '046'], ['1', '12345'], ['9999', '7'], ['12', '']]
+  finished = [[attempt.finished for attempt in row] for row in back]
+  assert finished == [[True, True], [True, False], [False, True], [True] * 2]
+  assert [attempt.turn for attempt in back[0]] == [1, 2]
+
+
+def test_the_engine_lays_given_attempts_out_the_same_way(sampler, params):
+  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  given = episodes.given_attempts(
+    sampler.chat_format,
+    [[types.Attempt(text) for text in row] for row in ATTEMPTS],
+    LIMITS,
+  )
+  rows = sampler.sample(
+    params, problems, randomness.stream(0, 'train', 'x', 0), given=given
+  )
+  packed = pack(sampler.chat_format, rows.tokens.shape[1])
+  for name in ('tokens', 'turn', 'length', 'finished', 'sampled', 'logprobs'):
+    np.testing.assert_array_equal(
+      getattr(rows, name), getattr(packed, name), err_msg=name
     )
+
+
+def test_some_attempts_given_and_others_sampled(sampler, params):
+  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  rows_given = [[types.Attempt(first), None] for first, _ in ATTEMPTS[:2]] + [
+    [None, None],
+    [None, types.Attempt('5')],
+  ]
+  given = episodes.given_attempts(sampler.chat_format, rows_given, LIMITS)
+  rows = sampler.sample(
+    params, problems, randomness.stream(0, 'train', 'x', 0), given=given
+  )
+  assert np.asarray(rows.sampled).tolist() == [
+    [False, True], [False, True], [True, True], [True, False]
+  ]  # fmt: skip
+  back = sampler.attempts(rows)
+  assert [row[0].text for row in back[:2]] == ['046', '1']
+  assert back[3][1].text == '5'
+  turn, logprobs = np.asarray(rows.turn), np.asarray(rows.logprobs)
+  assert not logprobs[0][turn[0] == 1].any()
+  assert (logprobs[0][turn[0] == 2] < 0).all()
+  assert (logprobs[2][turn[2] > 0] < 0).all()
+
+
+def test_fewer_turns_than_limits(sampler, params):
+  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  key = randomness.stream(0, 'evaluate', 'x', 0)
+  both = sampler.sample(params, problems, key)
+  first = sampler.sample(params, problems, key, turns=1)
+  assert first.finished.shape == (4, 1)
+  # The same draws: attempt 1 does not know whether another one follows.
+  texts = [row[0] for row in sampler.attempts(both)]
+  assert [row[0] for row in sampler.attempts(first)] == texts
+
+
+def test_greedy_does_not_depend_on_the_key(sampler, params):
+  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  one, other = (
+    sampler.sample(
+      params, problems, randomness.stream(seed, 'evaluate', 'x', 0),
+      greedy=True, temperature=temperature,
+    )
+    for seed, temperature in ((0, 1.0), (1, 0.3))
+  )  # fmt: skip
+  np.testing.assert_array_equal(one.tokens, other.tokens)
+  np.testing.assert_array_equal(one.logprobs, other.logprobs)
+  sampled = [
+    sampler.sample(
+      params, problems, randomness.stream(seed, 'evaluate', 'x', 0)
+    ).tokens
+    for seed in (0, 1)
+  ]
+  assert jnp.any(sampled[0] != sampled[1])

@@ -1,0 +1,149 @@
+"""Evaluation: rows and problems, sums by hand; the episodes are real ones."""
+
+import jax
+import numpy as np
+import pytest
+
+from score_jax import types
+from score_jax.evaluation import evaluate
+from score_jax.models import chat, transformer
+from score_jax.models import config as model_config
+from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.rollout import episodes, randomness
+from score_jax.tasks import arithmetic
+
+KEY_OF = ('evaluate', 'test', 0)
+
+
+@pytest.fixture(scope='module')
+def task():
+  return arithmetic.load(digits=1, chain=0.0)
+
+
+@pytest.fixture(scope='module')
+def sampler(task, tmp_path_factory):
+  path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
+  lines = [p.question for p in task.train] + [task.instruction]
+  tokenizer_lib.train(lines, path, 300)
+  chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  config = model_config.ModelConfig(
+    vocab_size=chat_format.tokenizer.vocab_size,
+    width=8,
+    num_layers=1,
+    num_heads=1,
+    num_kv_heads=1,
+    head_dim=8,
+    mlp_width=8,
+  )
+  return episodes.EpisodeSampler(config, chat_format, task, (3, 3), (8,))
+
+
+@pytest.fixture(scope='module')
+def params(sampler):
+  return transformer.init_params(sampler.config, jax.random.key(0))
+
+
+def verdict(score):
+  if score is None:
+    return types.Verdict('crash', None)
+  return types.Verdict('correct' if score else 'wrong', score)
+
+
+def test_scores_of_what_was_graded():
+  rows = [[verdict(1.0), verdict(None)], [verdict(0.0), verdict(0.5)]]
+  score, graded = evaluate.score_arrays(rows)
+  assert score.dtype == np.float32
+  assert score.tolist() == [[1.0, 0.0], [0.0, 0.5]]
+  assert graded.tolist() == [[True, False], [True, True]]
+
+
+def make_evaluation(scores, samples=1):
+  return evaluate.Evaluation(
+    [None] * len(scores),
+    [None] * len(scores),
+    [[verdict(score) for score in row] for row in scores],
+    samples,
+  )
+
+
+def test_a_summary_by_hand():
+  # Four graded problems: right twice, corrected, spoilt, wrong twice.
+  scores = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1.0, None)]
+  summary = make_evaluation(scores).summary()
+  assert (summary['acc_t1'], summary['acc_t2']) == (0.5, 0.5)
+  assert (summary['i_to_c'], summary['c_to_i']) == (0.25, 0.25)
+  assert (summary['problems'], summary['ungraded']) == (4, 1)
+
+
+def test_samples_of_a_problem_stay_together():
+  # Two problems, one always and one never right; two samples of each. The
+  # accuracy is 1/2; drawing problems, it is 0, 1/2 or 1, so that the interval
+  # is everything. (Four independent rows would leave 0 and 1 out more often.)
+  scores = [(1.0, 1.0), (1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
+  summary = make_evaluation(scores, samples=2).summary()
+  assert summary['problems'] == 2
+  assert summary['acc_t1'] == 0.5
+  assert summary['acc_t1_ci95'] == [0.0, 1.0]
+  # One ungraded attempt leaves its problem out.
+  scores = [(1.0, 1.0), (1.0, None), (0.0, 1.0), (0.0, 0.0)]
+  summary = make_evaluation(scores, samples=2).summary()
+  assert (summary['problems'], summary['ungraded']) == (1, 1)
+  assert (summary['acc_t1'], summary['acc_t2']) == (0.0, 0.5)
+
+
+def test_nothing_graded_is_an_error():
+  with pytest.raises(ValueError, match='none of 2 problems could be graded'):
+    make_evaluation([(None, 1.0), (1.0, None)]).summary()
+
+
+def test_judged_row_by_row(task):
+  problems = task.train[:2]
+  attempts = [
+    [types.Attempt(p.reference), types.Attempt('x', 2)] for p in problems
+  ]
+  verdicts = evaluate.judge(task.make_grader(), problems, attempts)
+  assert [[v.score for v in row] for row in verdicts] == [[1.0, 0.0]] * 2
+
+
+@pytest.mark.parametrize('batch_size', [3, 4, 100])
+def test_batches_do_not_matter(task, sampler, params, batch_size):
+  key = randomness.stream(0, *KEY_OF)
+  problems = task.test
+  assert len(problems) == 10
+  result = evaluate.evaluate(
+    sampler, params, problems, task.make_grader(), key, batch_size=batch_size
+  )
+  assert list(result.problems) == list(problems)
+  # One by one: no batch at all.
+  alone = [
+    sampler.attempts(sampler.sample(params, [p], key, greedy=True))[0]
+    for p in problems
+  ]
+  assert result.attempts == alone
+  expected = [
+    [float(a.text.strip() == p.reference) for a in row]
+    for p, row in zip(problems, alone)
+  ]
+  assert result.scores.tolist() == expected
+
+
+def test_several_samples_of_each_problem(task, sampler, params):
+  key = randomness.stream(0, *KEY_OF)
+  result = evaluate.evaluate(
+    sampler, params, task.test, task.make_grader(), key,
+    samples_per_problem=3, greedy=False, temperature=0.8, batch_size=12,
+  )  # fmt: skip
+  assert [p.id for p in result.problems[:4]] == [
+    *[task.test[0].id] * 3, task.test[1].id
+  ]  # fmt: skip
+  assert len(result.attempts) == 30
+  texts = [[a.text for a in row] for row in result.attempts]
+  groups = [texts[i : i + 3] for i in range(0, 30, 3)]
+  assert any(group[0] != group[1] for group in groups)
+  assert result.summary()['problems'] == 10
+  # The first sample is the one that a single sample would be.
+  single = evaluate.evaluate(
+    sampler, params, task.test, task.make_grader(), key,
+    greedy=False, temperature=0.8, batch_size=4,
+  )  # fmt: skip
+  assert list(result.attempts[::3]) == single.attempts
