@@ -168,7 +168,7 @@ def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
   from_prefix = jax.jit(
     kv_cache.from_prefix,
     static_argnums=(0, 3),
-    static_argnames=('copies', 'block', 'dtype', 'transposed'),
+    static_argnames=('copies', 'block', 'dtype'),
   )
   cache = from_prefix(
     _CONFIG,
@@ -178,7 +178,6 @@ def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
     copies=copies,
     block=3,
     dtype=dtype,
-    transposed=transposed,
   )
   for kind, held in zip(_CONFIG.layer_kinds, cache.layers):
     stored = np.asarray(cache.positions[kind])

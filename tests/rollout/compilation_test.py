@@ -170,8 +170,8 @@ def test_a_turn_change_copies_rings_only(episode_text):
   The block attends to the old ring, so that writing needs a copy: at most two
   of keys and of values, once a turn.
   """
-  # The prefill pads its keys to the row: that makes the cache.
-  assert _MOVES & set(_operations(episode_text, _GLOBAL)) == {'pad'}
+  # The prefill may pad its keys to the row: that makes the cache.
+  assert _MOVES & set(_operations(episode_text, _GLOBAL)) <= {'pad'}
   operations = _operations(episode_text, _RING)
   assert operations.count('copy') <= 4
   assert _MOVES & set(operations) <= {'copy'}

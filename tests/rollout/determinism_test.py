@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import transformer
-from score_jax.rollout import randomness
+from score_jax.rollout import engine, randomness
 from tests import slow_episode, small_models
 
 _NAME = 'gemma2'
@@ -210,7 +210,7 @@ def test_eight_devices(drawn, uniforms, shape):
   params = _shard_params(mesh, _NAME)
   assert not params['pattern']['0']['mlp']['up'].is_fully_replicated
   trajectory = _run(
-    params=params,
+    params=engine.rollout_view(params),
     prompts=jax.device_put(
       small_models.prompts(small_models.PROMPT_LENGTHS, 12), rows
     ),
