@@ -123,7 +123,7 @@ def judge_gsm8k(
       else _column(row, number, 'response', 'pred')
     )
     problem = types.Problem(str(number), 'gsm8k', '', gold)
-    verdicts += gsm8k.NumberGrader().grade([problem], [types.Attempt(text)])
+    verdicts += gsm8k.make_grader().grade([problem], [types.Attempt(text)])
     done(1)
   return verdicts
 

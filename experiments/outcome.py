@@ -236,10 +236,14 @@ def _print_places(
     'settings': run.config,
   } | {f'{name}': run.stage(name).path for name in ('base', *names)}
   for label, path in places.items():
-    console.print(f'{label:16} {path}', markup=False, highlight=False)
-  console.print(
+    _print_plain(console, f'{label:16} {path}')
+  _print_plain(
+    console,
     'Type a problem yourself:  python -m experiments.chat '
     f'--run-dir={run.path}',
-    markup=False,
-    highlight=False,
   )
+
+
+def _print_plain(console: rich_console.Console, line: str) -> None:
+  """One line, however long, as it is: paths and commands are to be copied."""
+  console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -37,18 +37,18 @@ class Model:
 class Pretraining:
   """How the base policy is made, from nothing."""
 
-  steps: int = 1400
+  steps: int = 1600
   """Updates."""
   rows: int = 64
   """Sequences of an update."""
-  learning_rate: float = 2e-3
+  learning_rate: float = 4e-3
   """Adam's largest step size: warmed up, then a cosine down to a 20th."""
   copy_share: float = 0.6
   """Share of hard sums whose second attempt copies the first, in [0, 1].
   The less, the more latent ability to correct."""
   easy_nines: float = 0.4
   """Largest share of columns that add up to 9 among easy sums."""
-  easy_right: float = 0.9
+  easy_right: float = 0.97
   """Share of easy sums whose first attempt is right."""
 
 

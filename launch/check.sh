@@ -59,5 +59,6 @@ say 'ruff format --check'
 say 'pytest'
 # -ra names what was skipped, with the reason. The slow tests are deselected:
 # they have a run of their own.
-exec "$python" -m pytest -ra -q --durations=10 ${selection[@]+"${selection[@]}"} \
+# Two processes, each with whole files: compilation is not parallel in itself.
+exec "$python" -m pytest -ra -q -n 2 --dist=loadfile --durations=10 ${selection[@]+"${selection[@]}"} \
   ${pytest_arguments[@]+"${pytest_arguments[@]}"}

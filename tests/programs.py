@@ -95,7 +95,18 @@ def lower_episode(
   table = _shape((between, sizes.block), sharding=replicated)
   count = _shape((between,), sharding=replicated)
   key = jax.eval_shape(lambda: jax.random.key(0)).dtype
-  return engine.sample_episodes.lower(
+  episode = functools.partial(
+    engine.sample_episodes,
+    config=config,
+    limits=sizes.limits,
+    samples_per_problem=sizes.samples,
+    dtype=dtype,
+    cache_dtype=dtype,
+    transposed=transposed,
+  )
+  # Without it the compiler may gather what it returns, at every token.
+  out = {} if by_row is None else {'out_shardings': by_row}
+  return jax.jit(episode, **out).lower(
     params,
     arrays.Prompts(
       _shape((sizes.problems, sizes.prompt), sharding=by_row),
@@ -105,12 +116,6 @@ def lower_episode(
     engine.Boundaries(
       table, count, table, count, _shape((2,), sharding=replicated)
     ),
-    config=config,
-    limits=sizes.limits,
-    samples_per_problem=sizes.samples,
-    dtype=dtype,
-    cache_dtype=dtype,
-    transposed=transposed,
   )
 
 

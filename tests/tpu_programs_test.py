@@ -42,7 +42,7 @@ _ENVIRONMENT = {
 
 @pytest.fixture(scope='module')
 def mesh():
-  """A v5e-16 as one axis."""
+  """A v5e-16 as one axis; programs are compiled quickly while it is used."""
   os.environ.update(_ENVIRONMENT)
   try:
     topology = topologies.get_topology_desc(
@@ -50,34 +50,31 @@ def mesh():
     )
   except RuntimeError as error:
     pytest.skip(f'libtpu is missing: install the tpu extra ({error})')
-  return sharding.Mesh(
+  before = jax.config.jax_optimization_level
+  jax.config.update('jax_optimization_level', 'O0')
+  yield sharding.Mesh(
     np.array(topology.devices),
     ('fsdp',),
     axis_types=(sharding.AxisType.Auto,),
   )
+  jax.config.update('jax_optimization_level', before)
 
 
 def _named(mesh, *axes):
   return sharding.NamedSharding(mesh, sharding.PartitionSpec(*axes))
 
 
-def _compile(lowered):
-  return lowered.compile(compiler_options={'xla_backend_optimization_level': 0})
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_episode(name, mesh):
   config = gemma.CONFIGS[name]
-  compiled = _compile(
-    programs.lower_episode(
-      config,
-      SIZES,
-      dtype=jnp.bfloat16,
-      transposed=False,
-      replicated=_named(mesh),
-      by_row=_named(mesh, 'fsdp'),
-    )
-  )
+  compiled = programs.lower_episode(
+    config,
+    SIZES,
+    dtype=jnp.bfloat16,
+    transposed=False,
+    replicated=_named(mesh),
+    by_row=_named(mesh, 'fsdp'),
+  ).compile()
   text = compiled.as_text()
   cache = jax.eval_shape(
     lambda: kv_cache.empty(
@@ -113,26 +110,24 @@ def test_update(name, mesh):
     large = next((n for n in names if n in ('vocab', 'embed')), None)
     return _named(mesh, *('fsdp' if n == large else None for n in names))
 
-  compiled = _compile(
-    programs.lower_update(
-      config,
-      UPDATE_ROWS,
-      UPDATE_LENGTH,
-      shardings=jax.tree.map(
-        spread,
-        transformer.logical_axes(config),
-        is_leaf=lambda names: isinstance(names, tuple),
-      ),
-      replicated=_named(mesh),
-      by_row=_named(mesh, 'fsdp'),
-      reference_dtype=jnp.bfloat16,
-      dtype=jnp.bfloat16,
-      micro_batches=MICRO_BATCHES,
-      unroll=False,
-      remat=True,
-      transposed=False,
-    )
-  )
+  compiled = programs.lower_update(
+    config,
+    UPDATE_ROWS,
+    UPDATE_LENGTH,
+    shardings=jax.tree.map(
+      spread,
+      transformer.logical_axes(config),
+      is_leaf=lambda names: isinstance(names, tuple),
+    ),
+    replicated=_named(mesh),
+    by_row=_named(mesh, 'fsdp'),
+    reference_dtype=jnp.bfloat16,
+    dtype=jnp.bfloat16,
+    micro_batches=MICRO_BATCHES,
+    unroll=False,
+    remat=True,
+    transposed=False,
+  ).compile()
   rows = UPDATE_ROWS // MICRO_BATCHES // DEVICES
   limit = max(
     rows * UPDATE_LENGTH * config.vocab_size // 2,

@@ -1,6 +1,6 @@
 """Rollout and update of a Gemma on this machine: memory and tokens a second.
 
-    python -m experiments.benchmarks.gemma_memory --model=gemma-3-270m
+    python -m experiments.benchmark gemma_memory --model=gemma-3-270m
 
 Weights are random: neither memory nor time depends on them. Each half runs in
 a process of its own, so that its peak is its own. What fills the memory is
@@ -8,7 +8,7 @@ computed from shapes, what the program needs besides its arguments is the
 compiler's account, and the peak is the operating system's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
@@ -71,8 +71,9 @@ class Options:
     return engine.row_length(self.prompt, (self.attempt,) * 2, _BLOCK)
 
 
-def main() -> None:
-  options = tyro.cli(Options)
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Measures both halves, prints a table each, returns the exit code."""
+  options = tyro.cli(Options, args=arguments)
   for part in (rollout, update):
     process = multiprocessing.get_context('spawn').Process(
       target=part, args=(options,)
@@ -84,6 +85,7 @@ def main() -> None:
         f'{part.__name__} ended with {process.exitcode}; a negative number is '
         'a signal, and -9 usually means that the memory did not suffice'
       )
+  return 0
 
 
 def rollout(options: Options) -> None:

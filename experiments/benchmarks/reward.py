@@ -8,12 +8,12 @@ import pathlib
 import platform
 import random
 import time
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from score_jax import types
-from score_jax.tasks import code_grading, math_grading
+from score_jax.tasks import code_grading, grading, math_grading
 
 PATHOLOGICAL_MATH = (
   '9^{9^{9}}',
@@ -32,6 +32,9 @@ PATHOLOGICAL_PROGRAMS = (
   'def f(x):\n  l = [0]\n  while True: l = l + l\n',
   "def f(x):\n  while True: print('x' * 10**6)\n",
 )
+# Wall time: of a math worker, and of a program with 2 s of CPU time.
+_MATH_DEADLINE, _CODE_DEADLINE = 90.0, 30.0
+_MIXED = '{}, 5 % pathological'
 _TESTS = ['assert f(2) == 4', 'assert f(3) == 9', 'assert f(-1) == 1']
 _PROGRAM = 'import math\ndef f(x):\n  # {n}\n  return math.prod([x, x])\n'
 
@@ -40,11 +43,13 @@ _PROGRAM = 'import math\ndef f(x):\n  # {n}\n  return math.prod([x, x])\n'
 class Settings:
   """Measures graders."""
 
+  kinds: tuple[Literal['math', 'code'], ...] = ('math', 'code')
+  """Graders to measure."""
   workers: tuple[int, ...] = (1, 2)
   """Numbers of grader processes to try."""
-  math_jobs: int = 2000
+  math_jobs: int = 1000
   """Distinct answers that need algebra or rules."""
-  code_jobs: int = 200
+  code_jobs: int = 100
   """Programs with three tests each."""
   batch: int = 1024
   """Answers in the mixed batches; 5 % are pathological."""
@@ -71,16 +76,29 @@ def main(arguments: list[str]) -> int:
 
 
 def _measure(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
-  grader = math_grading.MathGrader(workers=workers)
+  if 'math' in settings.kinds:
+    yield from _measure_math(settings, workers)
+  if 'code' in settings.kinds:
+    yield from _measure_code(settings, workers)
+
+
+def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
+  grader = math_grading.MathGrader(workers=workers, deadline=_MATH_DEADLINE)
   grader.judge(['x+1'] * workers, [f'{n}+x' for n in range(workers)])  # warm
-  golds, preds = zip(*(math_pair(n) for n in range(settings.math_jobs)))
-  yield _timed('math', lambda: grader.judge(golds, preds))
-  golds, preds = mixed_math(settings.batch)
-  yield _timed('math, 5 % pathological', lambda: grader.judge(golds, preds)) | {
-    'bound': round(_bound(settings.batch, workers, 3.0, 100), 1)
-  }
+  pairs = [math_pair(n) for n in range(settings.math_jobs)]
+  mixed = mixed_math(settings.batch)
+  alone = _timed('math', lambda: grader.judge(*zip(*pairs)), grader.pool)
+  yield alone
+  result = _timed(
+    _MIXED.format('math'), lambda: grader.judge(*mixed), grader.pool
+  )
+  bound = _bound(settings.batch, workers, alone, _MATH_DEADLINE)
+  yield result | {'bound': bound}
   grader.close()
-  code = code_grading.CodeGrader(
+
+
+def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
+  grader = code_grading.CodeGrader(
     sandbox=settings.sandbox, workers=workers, cpu_seconds=2.0, extract=False
   )
   problem = types.Problem(
@@ -89,24 +107,42 @@ def _measure(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
   def judge(programs):
     attempts = [types.Attempt(program) for program in programs]
-    return code.grade([problem] * len(attempts), attempts)
+    return grader.grade([problem] * len(attempts), attempts)
 
   judge([_PROGRAM] * workers)
-  yield _timed('code', lambda: judge(programs_of(settings.code_jobs, 0)))
-  yield _timed(
-    'code, 5 % pathological',
-    lambda: judge(programs_of(settings.batch, settings.batch // 20)),
-  ) | {'bound': round(_bound(settings.batch, workers, 18.0, 5), 1)}
-  code.close()
+  honest = programs_of(settings.code_jobs, 0)
+  mixed = programs_of(settings.batch, settings.batch // 20)
+  alone = _timed('code', lambda: judge(honest), grader.pool)
+  yield alone
+  result = _timed(_MIXED.format('code'), lambda: judge(mixed), grader.pool)
+  yield result | {
+    'bound': _bound(settings.batch, workers, alone, _CODE_DEADLINE)
+  }
+  grader.close()
 
 
-def _bound(count: int, workers: int, limit: float, per_second: float) -> float:
-  """Seconds a batch may take: limits of the bad, and a rate for the rest."""
-  bad = count // 20
-  return (bad * limit + (count - bad) / per_second) / workers + 2 * limit
+def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
+  """Seconds a mixed batch may take, whatever the pathological answers do.
+
+  Each of them holds a worker to the deadline at most; the others go on at the
+  rate that was measured without them.
+  """
+  bad = batch // 20
+  rate = max(alone['per_second'], 1e-3)
+  return round((bad / workers + 1) * deadline + (batch - bad) / rate, 1)
 
 
-def _timed(name: str, judge) -> dict[str, Any]:
+def _cpu_seconds(pids: list[int]) -> float:
+  """CPU time of processes and of those they waited for."""
+  ticks = 0
+  for pid in pids:
+    stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
+    ticks += sum(map(int, stat.rpartition(')')[2].split()[11:15]))
+  return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def _timed(name: str, judge, pool: grading.Pool) -> dict[str, Any]:
+  used = _cpu_seconds(pool.pids)
   start = time.monotonic()
   verdicts = judge()
   seconds = time.monotonic() - start
@@ -119,6 +155,7 @@ def _timed(name: str, judge) -> dict[str, Any]:
     'jobs': len(verdicts),
     'seconds': round(seconds, 2),
     'per_second': round(len(verdicts) / seconds, 1),
+    'cpu_ms': round(1000 * (_cpu_seconds(pool.pids) - used) / len(verdicts), 1),
     'slowest': round(max(verdict.seconds for verdict in verdicts), 2),
     'labels': labels,
   }
@@ -169,5 +206,6 @@ def _line(result: dict[str, Any]) -> str:
   return (
     f'{result["workers"]} workers  {result["name"]:24s} '
     f'{result["per_second"]:8.1f}/s  ({result["jobs"]} in '
-    f'{result["seconds"]} s, slowest {result["slowest"]} s{bound}; {labels})'
+    f'{result["seconds"]} s, {result["cpu_ms"]} ms of CPU each, '
+    f'slowest {result["slowest"]} s{bound}; {labels})'
   )

@@ -7,6 +7,7 @@ from typing import Any
 from rich import box, table, text
 
 _MISSING = '-'
+_COUNTS = ('problems', 'ungraded')
 _HEADINGS = {
   'delta': 'Δ(t1,t2)',
   'i_to_c': 'Δ i→c',
@@ -20,7 +21,7 @@ def _columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
     name
     for summary in summaries.values()
     for name in summary
-    if f'{name}_ci95' in summary
+    if name not in _COUNTS and not name.endswith('_ci95')
   )
   accuracies = sorted(
     (name for name in names if name.startswith('acc_t')),

@@ -374,8 +374,9 @@ def _if_then(condition, function, state):
 
 
 def _at(values, index):
-  """values[b, index[b]] of [B, T]."""
-  return jnp.take_along_axis(values, index[:, None], axis=1)[:, 0]
+  """values[b, index[b]] of [B, T]; rows that are full stay inside."""
+  picked = jnp.take_along_axis(values, index[:, None], axis=1, mode='clip')
+  return picked[:, 0]
 
 
 def _put(values, index, new):

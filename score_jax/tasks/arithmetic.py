@@ -10,13 +10,12 @@ A problem is two numbers of `digits` digits, the answer their sum with
 `digits + 1`. Each column adds up to 9 with probability `chain`.
 """
 
-from collections.abc import Sequence
 import re
-import time
 
 import numpy as np
 
 from score_jax import types
+from score_jax.tasks import direct_grading
 
 NAME = 'arithmetic'
 INSTRUCTION = 'Look again'
@@ -65,7 +64,7 @@ def load(
     test=test,
     prompt=lambda problem: problem.question,
     instruction=INSTRUCTION,
-    make_grader=ExactDigits,
+    make_grader=make_grader,
   )
 
 
@@ -84,30 +83,14 @@ def problem_from_text(text: str, digits: int) -> types.Problem:
   return _problem(*(int(number) for number in match.groups()), digits)
 
 
-class ExactDigits:
+def judge(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
   """Right if the attempt is the reference, digit for digit."""
+  return ('correct' if text.strip() == reference else 'wrong'), ''
 
-  def grade(
-    self,
-    problems: Sequence[types.Problem],
-    attempts: Sequence[types.Attempt],
-  ) -> list[types.Verdict]:
-    """Verdicts in order; nothing here can fail or take long."""
-    verdicts = []
-    for problem, attempt in zip(problems, attempts, strict=True):
-      start = time.perf_counter()
-      right = attempt.text.strip() == problem.reference
-      verdicts.append(
-        types.Verdict(
-          'correct' if right else 'wrong',
-          float(right),
-          time.perf_counter() - start,
-        )
-      )
-    return verdicts
 
-  def close(self) -> None:
-    """Nothing to end."""
+def make_grader() -> types.Grader:
+  """Judges sums digit for digit."""
+  return direct_grading.DirectGrader(judge)
 
 
 def pretraining_examples(

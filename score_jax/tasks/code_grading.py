@@ -191,7 +191,7 @@ class CodeGrader:
 
 def _set_deadlines(job: dict[str, Any]) -> dict[str, Any]:
   """Wall time follows CPU time, with room for a machine that is busy."""
-  job['wall_seconds'] = 10.0 + 4.0 * job['cpu_seconds']
+  job['wall_seconds'] = 10.0 + 10.0 * job['cpu_seconds']
   job['deadline'] = job['repeats'] * job['wall_seconds'] + 60.0
   return job
 

@@ -98,7 +98,7 @@ class Pool:
     *,
     workers: int | None = None,
     cpu_seconds: float = 5.0,
-    deadline: float = 30.0,
+    deadline: float = 90.0,
     memory_bytes: int = 4 * 2**30,
     deaths_per_job: int = 3,
   ):
@@ -124,7 +124,7 @@ class Pool:
     self._deaths_per_job = deaths_per_job
     self._lock = threading.Lock()
     self._selector = selectors.DefaultSelector()
-    self._failed_starts = 0
+    self._failed_starts = 0.0
     self.replaced = 0
     self._workers: list[_Worker] = []
     for _ in range(workers or max(1, (os.cpu_count() or 2) - 1)):
@@ -203,7 +203,7 @@ class Pool:
         batch.answer(worker.job, message, seconds)
         worker.job = None
       worker.ready = True
-      self._failed_starts = 0
+      self._failed_starts = 0.0
       worker.deadline = float('inf')
 
   def _lost(self, worker: _Worker, label: str, batch: '_Batch') -> None:
@@ -212,7 +212,9 @@ class Pool:
     self._workers.remove(worker)
     said = worker.end()
     if not worker.ready:
-      self._failed_starts += 1
+      # Being killed from outside says less about the next start than an error.
+      killed = label == 'crash' and worker.process.returncode < 0
+      self._failed_starts += 0.1 if killed else 1.0
       if self._failed_starts > 3 + len(self._workers):
         raise RuntimeError(
           f'grader processes do not start ({sys.executable} -m '

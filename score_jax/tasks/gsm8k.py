@@ -5,14 +5,13 @@ The number after `####` is the reference; an attempt is right where the number
 it ends on is exactly that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import fractions
 import hashlib
 import re
-import time
 
 from score_jax import types
-from score_jax.tasks import downloads, final_answer, records
+from score_jax.tasks import direct_grading, downloads, final_answer, records
 
 _THOUSANDS = re.compile(
   r'(?<![\w.])[0-9]{1,3}(?:(?:,|\{,\}|\\[,!])[0-9]{3})+(?![0-9])'
@@ -110,28 +109,6 @@ def judge(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
   return 'wrong', f'{answer[:80]!r} is not {reference}'
 
 
-class NumberGrader:
-  """Judges by the final number alone; needs no worker processes."""
-
-  def grade(
-    self,
-    problems: Sequence[types.Problem],
-    attempts: Sequence[types.Attempt],
-  ) -> list[types.Verdict]:
-    """One verdict for each (problem, attempt); score 1 or 0."""
-    verdicts = []
-    for problem, attempt in zip(problems, attempts, strict=True):
-      start = time.perf_counter()
-      label, reason = judge(problem.reference, attempt.text)
-      verdicts.append(
-        types.Verdict(
-          label=label,
-          score=float(label == 'correct'),
-          seconds=time.perf_counter() - start,
-          reason=reason,
-        )
-      )
-    return verdicts
-
-  def close(self) -> None:
-    """Nothing to end."""
+def make_grader() -> types.Grader:
+  """Judges by the final number alone."""
+  return direct_grading.DirectGrader(judge)

@@ -54,7 +54,7 @@ class MathGrader:
     *,
     workers: int | None = None,
     cpu_seconds: float = 3.0,
-    deadline: float = 30.0,
+    deadline: float = 90.0,
     **policy: Any,
   ):
     """Starts the workers.

@@ -113,7 +113,7 @@ def _arithmetic(chosen: Choices) -> types.Task:
 def _gsm8k(chosen: Choices) -> types.Task:
   problems = gsm8k.load_problems(chosen.data_dir)
   texts = prompts.math_prompts(chat=chosen.chat)
-  return _task('gsm8k', problems, texts, gsm8k.NumberGrader)
+  return _task('gsm8k', problems, texts, gsm8k.make_grader)
 
 
 def _math(chosen: Choices) -> types.Task:
@@ -173,7 +173,7 @@ def _records(chosen: Choices) -> types.Task:
   if chosen.file is None:
     raise ValueError('--task=records needs a file of problems')
   graders = {
-    'number': gsm8k.NumberGrader,
+    'number': gsm8k.make_grader,
     'math': functools.partial(math_grading.MathGrader, workers=chosen.workers),
     'code': _code_grader(chosen),
   }

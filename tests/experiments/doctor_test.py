@@ -39,7 +39,7 @@ def test_benchmarks_are_listed(capsys):
 
 def test_reward_benchmark_in_small(tmp_path, capsys):
   output = tmp_path / 'results.json'
-  flags = '--workers 1 --math-jobs 16 --code-jobs 4 --batch 40'
+  flags = '--workers 1 --math-jobs 16 --code-jobs 2 --batch 20'
   assert (
     benchmark.main(['reward', *flags.split(), '--output', str(output)]) == 0
   )

@@ -63,6 +63,13 @@ def test_visible_by_hand():
   assert not kv_cache.visible(jnp.array([[-1]]), keys, None).any()
 
 
+@jax.jit
+def _write(layer, stored, positions, k, v):
+  slots = kv_cache.write_slots(stored, positions)
+  stored = kv_cache.write_positions(stored, slots, positions)
+  return kv_cache.write(layer, slots, k, v), stored
+
+
 @pytest.mark.parametrize('transposed', [False, True])
 @pytest.mark.parametrize('kind', ['global', 'local'])
 def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
@@ -82,14 +89,12 @@ def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
     positions = np.where(offset < counts[:, None], length[:, None] + offset, -1)
     k = rng.normal(size=(3, 3, _K, _H)).astype(np.float32)
     v = rng.normal(size=(3, 3, _K, _H)).astype(np.float32)
-    slots = kv_cache.write_slots(stored, jnp.asarray(positions))
-    layer = kv_cache.write(layer, slots, jnp.asarray(k), jnp.asarray(v))
-    stored = kv_cache.write_positions(stored, slots, jnp.asarray(positions))
+    layer, stored = _write(layer, stored, positions, k, v)
     for b, i in np.argwhere(positions >= 0):
       held[b][positions[b, i] % ring] = (positions[b, i], k[b, i], v[b, i])
     length += counts
   assert kind == 'global' or length.max() > ring
-  k, v = np.asarray(layer.k), np.asarray(layer.v)
+  k, v, stored = map(np.asarray, (layer.k, layer.v, stored))
   if transposed:
     k, v = k.transpose(0, 3, 1, 2), v.transpose(0, 2, 1, 3)
   for b in range(3):
@@ -133,7 +138,8 @@ def test_attention_spans_all_pieces(transposed, softcap):
     )
     return block, jnp.asarray(mask[:, :, part])
 
-  out = kv_cache.attend(
+  attend = jax.jit(kv_cache.attend, static_argnames='softcap')
+  out = attend(
     jnp.asarray(q, jnp.float32),
     [piece(slice(0, 5)), piece(slice(5, 8))],
     softcap=softcap,
@@ -159,7 +165,12 @@ def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
   index = np.arange(13)[None]
   positions = np.where(index < np.array(lengths)[:, None], index, -1)
   layer = kv_cache.of_block(jnp.asarray(k), jnp.asarray(v), transposed)
-  cache = kv_cache.from_prefix(
+  from_prefix = jax.jit(
+    kv_cache.from_prefix,
+    static_argnums=(0, 3),
+    static_argnames=('copies', 'block', 'dtype', 'transposed'),
+  )
+  cache = from_prefix(
     _CONFIG,
     [layer] * _CONFIG.num_layers,
     jnp.asarray(positions, jnp.int32),
@@ -172,6 +183,7 @@ def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
   for kind, held in zip(_CONFIG.layer_kinds, cache.layers):
     stored = np.asarray(cache.positions[kind])
     assert held.k.dtype == held.v.dtype == dtype
+    keys, values = np.asarray(held.k), np.asarray(held.v)
     for row in range(6):
       problem = row // copies
       length = lengths[problem]
@@ -181,10 +193,10 @@ def test_a_prefix_is_shared_by_its_copies(transposed, dtype):
       for slot in range(slots):
         assert stored[row, slot] == kept.get(slot, -1)
       for slot, p in kept.items():
-        key = held.k[row, :, :, slot] if transposed else held.k[row, slot]
-        value = held.v[row, :, slot] if transposed else held.v[row, slot]
-        np.testing.assert_array_equal(key, k[problem, p].astype(dtype))
-        np.testing.assert_array_equal(value, v[problem, p].astype(dtype))
+        key = keys[row, :, :, slot] if transposed else keys[row, slot]
+        value = values[row, :, slot] if transposed else values[row, slot]
+        np.testing.assert_array_equal(key, np.asarray(k[problem, p], dtype))
+        np.testing.assert_array_equal(value, np.asarray(v[problem, p], dtype))
 
 
 @pytest.mark.parametrize('name', ['gemma1', 'gemma2', 'gemma3'])

@@ -73,7 +73,7 @@ _CHUNKS = [1, 5, 11, 22, 128]
 def test_every_chunk_size_gives_the_numbers_of_the_whole(chunk):
   tokens, policy, reference = _inputs()
   chunked = _chunked(tokens, policy, reference, chunk)
-  whole = _whole(tokens, policy, reference)
+  whole = jax.jit(_whole)(tokens, policy, reference)
   for name in ('logprob', 'reference_logprob', 'divergence', 'entropy'):
     value = getattr(chunked, name)
     assert value.shape == (_B, _T)
@@ -149,10 +149,12 @@ def test_no_logits_of_whole_rows_are_ever_made():
   weights = jnp.ones((2, _B, 401))
 
   def text(chunk):
-    def loss(policy):
+    def loss(policy, reference, tokens, weights):
       return _loss(_chunked(tokens, policy, reference, chunk), weights)
 
-    return jax.jit(jax.value_and_grad(loss)).lower(policy).compile().as_text()
+    compiled = jax.jit(jax.value_and_grad(loss))
+    arguments = (policy, reference, tokens, weights)
+    return compiled.lower(*arguments).compile().as_text()
 
   def largest(text):
     shapes = re.findall(r'f32\[([\d,]+)\]', text)

@@ -26,14 +26,14 @@ _CONFIG = model_config.ModelConfig(
 )
 _ROWS = 6
 _LIMITS = (5, 4)
+_init = jax.jit(transformer.init_params, static_argnums=0)
 
 
 def _arguments(prompt=14, seed=0, **options):
   """Arguments of `sample_episodes` for a prompt bucket."""
   boundaries = small_models.boundaries(2)
-  params = transformer.init_params(_CONFIG, jax.random.key(0))
   defaults = {
-    'params': params,
+    'params': _init(_CONFIG, jax.random.key(0)),
     'prompts': small_models.prompts((prompt, 2, 3), prompt, seed),
     'row_keys': small_models.row_keys(seed, problems=3),
     'boundaries': boundaries,
@@ -84,8 +84,7 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
     after_stop=other.after_stop + 1, after_stop_length=jnp.array([1])
   )
   assert run(boundaries=other) == 0
-  params = transformer.init_params(_CONFIG, jax.random.key(1))
-  assert run(params=params) == 0
+  assert run(params=_init(_CONFIG, jax.random.key(1))) == 0
   # Another bucket is another program, and only one.
   assert run(prompt=9) == 1
   assert run(prompt=9, temperature=2.0) == 0

@@ -43,7 +43,7 @@ def sampler(chat_format):
     test=(),
     prompt=lambda problem: problem.question,
     instruction=INSTRUCTION,
-    make_grader=arithmetic.ExactDigits,
+    make_grader=arithmetic.make_grader,
   )
   return episodes.EpisodeSampler(config, chat_format, task, LIMITS, (8, 12))
 

@@ -110,7 +110,7 @@ def test_what_is_no_sum_is_refused(text):
   ],
 )
 def test_verdicts(text, score):
-  grader = arithmetic.ExactDigits()
+  grader = arithmetic.make_grader()
   problem = arithmetic.problem_from_text('12+34', 3)
   [verdict] = grader.grade([problem], [types.Attempt(text)])
   assert verdict.score == score

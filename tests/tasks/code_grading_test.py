@@ -110,7 +110,7 @@ def test_attempts_are_judged_as_labelled_in_part(grader):
   part = [
     row
     for n, row in enumerate(rows)
-    if row['task_id'] in LABEL_DIFFERENCES or n % 5 == 0
+    if row['task_id'] in LABEL_DIFFERENCES or n % 8 == 0
   ]
   check_attempts(grader, part)
 
@@ -189,7 +189,7 @@ def test_honest_programs(program_grader, program, test, label):
 
 
 def test_time_follows_a_slow_reference():
-  slow = 'def f():\n  import time\n  end = time.process_time() + 2.5\n'
+  slow = 'def f():\n  import time\n  end = time.process_time() + 1.5\n'
   slow += '  while time.process_time() < end: pass\n  return 1\n'
   task = problem('assert f() == 1', reference=slow)
   grader = code_grading.CodeGrader(workers=1, cpu_seconds=1, extract=False)

@@ -70,7 +70,7 @@ def test_parse_number(answer, number):
 )
 def test_judge(text, label):
   problem = types.Problem('1', 'gsm8k', 'How many?', '72')
-  [verdict] = gsm8k.NumberGrader().grade([problem], [types.Attempt(text)])
+  [verdict] = gsm8k.make_grader().grade([problem], [types.Attempt(text)])
   assert verdict.label == label
   assert verdict.score == (label == 'correct')
 

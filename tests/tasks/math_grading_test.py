@@ -1,12 +1,14 @@
 """Judging math attempts, on public grading cases and on hostile answers."""
 
+import itertools
 import json
+import re
 import time
 
 import pytest
 
 from score_jax import types
-from score_jax.tasks import answer_text, math, math_grading
+from score_jax.tasks import answer_text, math, math_grading, quantities
 from tests.tasks import shared_data
 
 # Core rows of triples.jsonl that are judged unlike their label, and why.
@@ -203,3 +205,31 @@ def test_references_of_the_twelve_thousand(grader):
   problems = math.load_problems(str(shared_data.path('math').parent))['train']
   kept = math_grading.drop_unreadable(problems, grader)
   assert len(kept) >= len(problems) - 5
+
+
+def spelling(answer: str):
+  """What an answer says without its unit, spacing and full stop."""
+  held = quantities.quantity(answer_text.plain(answer))
+  number = quantities.exact_number(held.value)
+  return number[0] if number else re.sub(r'[\s.,]', '', held.value)
+
+
+@pytest.mark.slow
+def test_different_answers_of_math_are_different(grader):
+  splits = math.load_problems(str(shared_data.path('math').parent))
+  golds = sorted({p.reference for split in splits.values() for p in split})
+  alike: dict[str, list[str]] = {}
+  for gold in golds:
+    alike.setdefault(re.sub('[0-9]+', '#', gold), []).append(gold)
+  # Next in order, and next among those that differ in their numbers alone.
+  pairs = list(itertools.pairwise(golds))
+  for group in alike.values():
+    pairs += itertools.pairwise(group)
+    pairs += zip(group, group[2:])
+  pairs += [(pred, gold) for gold, pred in pairs]
+  verdicts = grader.judge(*zip(*pairs))
+  accepted = [p for p, v in zip(pairs, verdicts) if v.label == 'correct']
+  assert len(pairs) > 15_000
+  assert len(accepted) > 50
+  assert [p for p in accepted if spelling(p[0]) != spelling(p[1])] == []
+  assert {v.label for v in verdicts} <= {'correct', 'wrong', 'unparseable'}

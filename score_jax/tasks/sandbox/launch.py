@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -57,7 +58,7 @@ class Limits:
   """What one program may use.
 
   Attributes:
-    cpu_seconds: CPU time of each process.
+    cpu_seconds: CPU time, of each process and of all together.
     wall_seconds: time from start to verdict.
     idle_seconds: time without any CPU use while the runner waits.
     memory_bytes: address space.
@@ -67,7 +68,7 @@ class Limits:
   """
 
   cpu_seconds: float = 10.0
-  wall_seconds: float = 50.0
+  wall_seconds: float = 110.0
   idle_seconds: float = 2.0
   memory_bytes: int = 512 * 2**20
   file_bytes: int = 4 * 2**20
@@ -78,7 +79,7 @@ class Limits:
     """Limits that the interpreter sets itself, by name after RLIMIT_."""
     limits = {
       'AS': self.memory_bytes,
-      'CPU': max(1, round(self.cpu_seconds + 0.5)),
+      'CPU': math.ceil(self.cpu_seconds),
       'FSIZE': self.file_bytes,
       'NOFILE': 64,
       'CORE': 0,

@@ -91,7 +91,7 @@ class Session:
 
   def _exchange(self, data: bytes) -> Any:
     received = bytearray()
-    watch = _IdleWatch(self._child.process.pid)
+    watch = _Watch(self._child.process.pid)
     while True:
       if time.monotonic() - self._started > self._limits.wall_seconds:
         raise ProgramTimeoutError(f'over {self._limits.wall_seconds:g} s')
@@ -116,10 +116,8 @@ class Session:
         complete, reply = _unpack(received)
         if complete:
           return reply
-      elif not writable and watch.idle_seconds() > self._limits.idle_seconds:
-        raise ProgramTimeoutError(
-          f'no CPU used for {self._limits.idle_seconds:g} s'
-        )
+      elif not writable:
+        watch.check(self._limits)
 
   def _ended(self) -> Exception:
     """What it means that the pipe closed."""
@@ -169,12 +167,14 @@ class _Reader:
     return piece
 
 
-class _IdleWatch:
-  """How long a tree of processes has used no CPU.
+class _Watch:
+  """What a tree of processes does while the runner waits for it.
 
-  A starved process is runnable, not idle, so a busy machine ends no honest
-  program; one that sleeps is found out long before its wall time is over.
-  Kernels that do not list children (CONFIG_PROC_CHILDREN) leave it to that.
+  Its CPU time is limited as a whole, because the kernel's limit holds for each
+  process alone; and so is the time without any. A starved process is runnable,
+  not idle, so a busy machine ends no honest program; one that sleeps is found
+  out long before its wall time is over. Kernels that do not list children
+  (CONFIG_PROC_CHILDREN) leave both to that.
   """
 
   def __init__(self, pid: int):
@@ -182,14 +182,19 @@ class _IdleWatch:
     self._used = -1.0
     self._since = time.monotonic()
 
-  def idle_seconds(self) -> float:
+  def check(self, limits: launch.Limits) -> None:
+    """Raises ProgramTimeoutError beyond the limits."""
     if not _CHILDREN_LISTED:
-      return 0.0
+      return
     used, runnable = _tree_cpu(self._pid)
     now = time.monotonic()
     if used != self._used or runnable:
       self._used, self._since = used, now
-    return now - self._since
+    if now - self._since > limits.idle_seconds:
+      raise ProgramTimeoutError(f'no CPU used for {limits.idle_seconds:g} s')
+    # The kernel comes first where it can, and has a second of grace.
+    if used > limits.cpu_seconds + 1.5:
+      raise ProgramTimeoutError(f'over {limits.cpu_seconds:g} s of CPU time')
 
 
 def _tree_cpu(pid: int) -> tuple[float, bool]:
@@ -198,11 +203,16 @@ def _tree_cpu(pid: int) -> tuple[float, bool]:
   while pending:
     process = pathlib.Path('/proc') / str(pending.pop())
     try:
+      # Of the process with its ended threads and the children it waited for.
+      used += sum(map(int, _stat(process)[11:15])) / _TICKS
       for thread in (process / 'task').iterdir():
-        fields = (thread / 'stat').read_text().rpartition(')')[2].split()
-        runnable |= fields[0] in 'RD'
-        used += (int(fields[11]) + int(fields[12])) / _TICKS
+        runnable |= _stat(thread)[0] in 'RD'
         pending += map(int, (thread / 'children').read_text().split())
     except OSError:
       continue  # it ended meanwhile
   return used, runnable
+
+
+def _stat(process: pathlib.Path) -> list[str]:
+  """Fields of /proc/.../stat from the state on."""
+  return (process / 'stat').read_text().rpartition(')')[2].split()

@@ -4,14 +4,16 @@ import json
 import os
 import pathlib
 import random
+import signal
 import socket
+import threading
 import time
 
 import pytest
 
 from score_jax import types
 from score_jax.tasks import code_grading
-from score_jax.tasks.sandbox import launch, probe
+from score_jax.tasks.sandbox import launch, probe, session
 from tests.tasks import shared_data
 from tests.tasks.sandbox import hostile_programs
 
@@ -214,3 +216,45 @@ def test_mixed_batch_leaves_nothing_behind(host):
 @pytest.mark.slow
 def test_large_mixed_batch_leaves_nothing_behind(host):
   check_mixed_batch(host, 1000)
+
+
+def test_killed_graders_change_no_verdict_and_leave_no_program(grader):
+  rng = random.Random(0)
+  right = 'import time\ndef solve(x):\n  time.sleep(0.2)\n  return x * x\n'
+  wrong = 'def solve(x): return 0\n'
+  sources = [right if n % 3 else wrong for n in range(15)]
+  pids = set(grader.pool.pids)
+  for _ in range(3):
+    kill = threading.Timer(
+      rng.uniform(0.2, 2.0),
+      lambda: os.kill(grader.pool.pids[0], signal.SIGKILL),
+    )
+    kill.start()
+    verdicts = grader.grade(
+      [PROBLEM] * len(sources), [types.Attempt(source) for source in sources]
+    )
+    kill.join()
+    pids |= set(grader.pool.pids)
+    assert [verdict.label for verdict in verdicts] == [
+      'correct' if n % 3 else 'wrong' for n in range(15)
+    ]
+  assert_nothing_left(list(pids))
+
+
+def test_cpu_time_is_limited_for_all_processes_together():
+  if not holds('bwrap'):
+    pytest.skip('the bwrap sandbox does not hold on this machine')
+  # Four at once, none of which reaches the limit of a second alone.
+  source = (
+    'import os, time\ndef solve(x):\n'
+    '  for _ in range(3):\n    if os.fork() == 0: break\n'
+    '  while time.process_time() < 0.8: pass\n'
+    '  while True: time.sleep(0.01)\n'
+  )
+  sandbox = launch.Sandbox('bwrap', launch.interpreters()[0])
+  limits = launch.Limits(cpu_seconds=1, wall_seconds=600, idle_seconds=60)
+  with session.Session(sandbox, limits) as program:
+    program.request('load', source=source)
+    handle = program.request('get', name='solve')['value'][1]
+    with pytest.raises(session.ProgramTimeoutError, match='CPU time'):
+      program.request('call', handle=handle, arguments=[3], named={})
