@@ -220,7 +220,8 @@ def stage_now(
   """The stage with the coefficients of this step."""
   if not _is_adaptive(settings, name):
     return stage
-  return adaptive.with_beta2(stage, state.beta2)
+  # From the host: jit would compile once more for a stage on a device.
+  return adaptive.with_beta2(stage, np.asarray(state.beta2))
 
 
 def adapt(

@@ -1,6 +1,7 @@
 """The update, through a real small model in float32."""
 
 import dataclasses
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -94,46 +95,44 @@ def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
 
 @pytest.fixture(scope='module')
 def perturbed(policy, reference):
-  """(perturbation [B, T], stage) -> gradient, metrics.
+  """(what is added at turn 0, 1, 2; stage, batch) -> gradient, metrics.
 
-  The perturbation is added to every token's log-probability and KL between
-  model and loss. It travels in `stage.discount`, which no update reads.
+  Between model and loss the log-probability and the KL of a turn's tokens are
+  multiplied by 1 + what is added, turn 0 being prompt, instruction and padding.
+  The numbers travel in `stage.discount`, which no update reads.
   """
   original = losses.score_loss
 
   def score_loss(logprobs, kl, advantages, turn, sampled, stage, **options):
-    added = stage.discount
+    factor = 1 + stage.discount[turn]
     return original(
-      logprobs * (1 + added), kl * (1 + added), advantages, turn, sampled,
-      stage, **options,
+      logprobs * factor, kl * factor, advantages, turn, sampled, stage,
+      **options,
     )  # fmt: skip
 
   patch = pytest.MonkeyPatch()
   patch.setattr(losses, 'score_loss', score_loss)
   step = step_lib.make_train_step(CONFIG, SGD)
 
-  def run(perturbation, stage=STAGE, batch=None):
-    stage = dataclasses.replace(
-      stage, discount=jnp.asarray(perturbation, jnp.float32)
-    )
+  def run(added, stage=STAGE, batch=None):
+    stage = dataclasses.replace(stage, discount=np.array(added, np.float32))
     batch = batch or small_batch.make_batch()
     return gradient(step, policy, reference, batch, ALL, stage)
 
-  run(np.zeros((8, small_batch.LENGTH)))  # compiles, while it is patched
+  run([0, 0, 0])  # compiles, while it is patched
   patch.undo()
   return run
 
 
 def test_given_tokens_have_no_gradient(perturbed):
-  turn = np.asarray(small_batch.make_batch().trajectory.turn)
-  before, metrics = perturbed(np.zeros(turn.shape))
+  before, metrics = perturbed([0, 0, 0])
   # As if log-probabilities and KLs of prompt, instruction and padding, and
   # their derivatives, were a thousand times what they are.
-  after, same = perturbed(np.where(turn == 0, 1e3, 0))
+  after, same = perturbed([1e3, 0, 0])
   small_batch.assert_close(before, after, atol=0)
   assert float(metrics['loss'][0]) == float(same['loss'][0])
-  for k in (1, 2):
-    _, other = perturbed(np.where(turn == k, 1e-2, 0))
+  for added in ([0, 1e-2, 0], [0, 0, 1e-2]):
+    _, other = perturbed(added)
     assert float(metrics['loss'][0]) != float(other['loss'][0])
 
 
@@ -147,12 +146,11 @@ def test_stage_one_does_not_reward_attempt_one(perturbed):
     batch.trajectory,
     advantages.leave_one_out(shaped, valid, small_batch.SAMPLES),
   )
-  turn = np.asarray(batch.trajectory.turn)
-  before, _ = perturbed(np.zeros(turn.shape), stage, batch)
-  after, _ = perturbed(np.where(turn == 1, 1e3, 0), stage, batch)
+  before, _ = perturbed([0, 0, 0], stage, batch)
+  after, _ = perturbed([0, 1e3, 0], stage, batch)
   small_batch.assert_close(before, after, atol=0)
-  moved, _ = perturbed(np.where(turn == 2, 1.0, 0), stage, batch)
   # Linear: attempt 2's terms doubled is the gradient doubled.
+  moved, _ = perturbed([0, 0, 1], stage, batch)
   doubled = jax.tree.map(lambda g: 2 * g, before)
   small_batch.assert_close(moved, doubled, atol=1e-5)
   assert max(np.abs(g).max() for g in jax.tree.leaves(before)) > 1e-3
@@ -277,23 +275,31 @@ def test_what_is_not_finite_is_skipped(policy, reference, value):
   )
 
 
-def test_stages_and_steps_share_one_program(policy, reference):
+def test_stages_and_steps_share_one_program(policy, reference, caplog):
+  caplog.set_level(logging.WARNING, logger='jax')
   optimizer = optimizer_lib.make_optimizer(1e-3)
   step = step_lib.make_train_step(CONFIG, optimizer)
   state = step_lib.init_state(policy, optimizer)
   first = stages.stage_one()
-  for stage in (
-    first,
-    first,
-    adaptive.with_beta2(first, state.beta2),
-    stages.stage_two(normalize_bonus=True),
-    rewards.without_kl(stages.stage_two(discount=0.8)),
-  ):
-    state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
-  # A new stage: a fresh state from the policy that the last one ended with.
-  state = step_lib.init_state(state.params, optimizer, beta2=0.1)
-  state, _ = step(state, reference, small_batch.make_batch(1 * 8), ALL, first)
-  assert step._cache_size() == 1
+  with jax.log_compiles():
+    for stage in (
+      first,
+      first,
+      # On the host, as the run does it.
+      adaptive.with_beta2(first, np.asarray(state.beta2)),
+      stages.stage_two(normalize_bonus=True),
+      rewards.without_kl(stages.stage_two(discount=0.8)),
+    ):
+      state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
+    # A new stage: a fresh state from the policy that the last one ended with.
+    state = step_lib.init_state(state.params, optimizer, beta2=0.1)
+    state, _ = step(state, reference, small_batch.make_batch(), ALL, first)
+  compiled = [
+    record.getMessage()
+    for record in caplog.records
+    if record.getMessage().startswith('Compiling')
+  ]
+  assert sum('jit(train_step)' in message for message in compiled) == 1
 
 
 def test_the_state_is_donated_and_the_reference_is_not(policy):
