@@ -233,14 +233,14 @@ def adapt(
   """The state with beta2 moved towards its balance, where it adapts."""
   if not _is_adaptive(settings, name):
     return state
-  turns = max(int(key[-1]) for key in metrics if key.startswith('kl/turn'))
+  magnitudes = sorted(m for m in metrics if m.startswith('advantage_magnitude'))
 
   def mean(metric):
     total, count = metrics[metric]
     return total / jnp.maximum(count, 1)
 
   beta2 = adaptive.adapt_beta2(
-    state.beta2, mean('kl/turn1'), mean(f'advantage_magnitude/turn{turns}')
+    state.beta2, mean('kl/turn1'), mean(magnitudes[-1])
   )
   return state.replace(beta2=beta2)
 

@@ -8,7 +8,6 @@ from rich import console as rich_console
 
 from experiments import assembly, flags, policies, presets, run_directory
 from experiments import settings as settings_lib
-from score_jax.rollout import engine
 from score_jax.tasks import batches
 from tests.experiments import small_run
 
@@ -139,7 +138,7 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
     indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
     problems = [parts.task.train[i] for i in indices]
     attempts = policies.given_first_attempts(
-      changed, parts.sampler, engine.rollout_view(base), problems, stage, 2
+      changed, parts.sampler, base, problems, stage, 2
     )
     return [p.id for p in problems], attempts
 
@@ -174,10 +173,7 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
   assert given(0, share=0.0)[1] is None
 
 
-def test_beta2_moves_by_its_measurements(finished):
-  run = run_directory.RunDirectory(finished)
-  settings, parts = assembly.reopen(run)
-  del settings, parts
+def test_beta2_moves_by_its_measurements():
   state = _State(0.1)
   metrics = {
     'kl/turn1': (np.float32(8.0), np.int32(4)),
@@ -185,7 +181,8 @@ def test_beta2_moves_by_its_measurements(finished):
   }
   # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
   # 5 %: 0.1 * exp(0.05).
-  moved = policies.adapt(state, metrics, 2)
+  changed = settings_of('--adaptive-beta2')
+  moved = policies.adapt(changed, 'stage1', state, metrics)
   assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
 
 

@@ -275,7 +275,7 @@ CHECKS = {
     ('--alhpa=3', 'did you mean --alpha?'),
     ('--samples-per-problem=1', 'must be at least 2'),
     ('--micro-batch=3', 'must divide the 16 rows'),
-    ('--task=gsm8k', 'needs --data-dir=DIR'),
+    ('--task=records', 'needs --data.file=FILE'),
   ],
 )
 def test_mistakes_are_refused_before_anything_is_made(
