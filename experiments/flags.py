@@ -127,6 +127,9 @@ def _find_mistake(arguments: Sequence[str], defaults: dict) -> str | None:
 
 def _suggest(name: str, known: Sequence[str]) -> str:
   """The known names that are closest, as a question; nothing if all are far."""
+  initials = {'--' + ''.join(w[:1] for w in k.split('-')): k for k in known}
+  if name in initials:
+    return f' (did you mean {initials[name]}?)'
   close = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
   likeness = [difflib.SequenceMatcher(None, name, c).ratio() for c in close]
   best = [c for c, r in zip(close, likeness) if r == likeness[0]]

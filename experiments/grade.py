@@ -216,7 +216,7 @@ def _each(rows):
 def _column(
   row: Mapping[str, Any], number: int, name: str, other: str = ''
 ) -> str:
-  if name not in row:
+  if row.get(name) is None:
     either = f' or {other!r}' if other else ''
     raise ValueError(
       f'row {number} has no {name!r}{either}; it has {", ".join(row)}'

@@ -16,6 +16,7 @@ from score_jax.algorithm import ablations, adaptive, stages
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness
 from score_jax.training import checkpoints as checkpoints_lib
+from score_jax.training import manifest
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
 _SELF_SUFFICIENT = 'tiny'
@@ -120,7 +121,10 @@ def restore(
   with checkpoints_lib.Checkpoints(
     directory.checkpoints, read_only=True
   ) as checkpoints:
-    restored = checkpoints.restore({'params': target}, which, partial=True)
+    try:
+      restored = checkpoints.restore({'params': target}, which, partial=True)
+    except (manifest.DamagedError, manifest.MismatchError) as error:
+      raise run_directory.RunError(str(error)) from error
   if restored is None:
     raise run_directory.RunError(
       f'{directory.path} has no checkpoint; make one with: python -m '

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     with run.lock(), interrupts.StopRequest() as stop:
       train(settings, run, console, stop)
+      if stop.is_requested:
+        console.print(f'Stopped; the same command goes on with {run.path}.')
       return stop.exit_code
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
