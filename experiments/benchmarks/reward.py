@@ -92,7 +92,8 @@ def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   result = _timed(
     _MIXED.format('math'), lambda: grader.judge(*mixed), grader.pool
   )
-  bound = _bound(settings.batch, workers, alone, _MATH_DEADLINE)
+  # A worker that passes its deadline is replaced, and the answer tried again.
+  bound = _bound(settings.batch, workers, alone, 2 * _MATH_DEADLINE)
   yield result | {'bound': bound}
   grader.close()
 
