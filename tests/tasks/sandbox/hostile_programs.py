@@ -51,7 +51,7 @@ def solve(x):
         text += file.read(9999).decode('latin1')
       except OSError:
         pass
-  for pattern in ('/work/**/*.jsonl', '/tmp/**/*', '/root/*', '/home/**/*',
+  for pattern in ('/srv/**/*.jsonl', '/tmp/**/*', '/root/*', '/home/**/*',
                   '{canary}*', '/*/*/hostile_test.py'):
     for path in glob.iglob(pattern, recursive=True):
       try:
