@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 def _centred_groups(
   rewards: jax.Array, valid: jax.Array, samples_per_problem: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Rewards less their problem's mean, the mask, and the count of valid rows.
+) -> tuple[jax.Array, jax.Array]:
+  """Rewards less their problem's mean, and the problem's count of valid rows.
 
-  Shapes [N, G, K], [N, G, K] and [N, 1, K]. Centred values are 0 where invalid
-  and where a problem has fewer than two valid rows.
+  Shapes [N, G, K] and [N, 1, K]. Centred values are 0 where invalid,
+  and for a problem's only valid row.
   """
   chex.assert_equal_shape([rewards, valid])
   rows, turns = rewards.shape
@@ -31,10 +31,9 @@ def _centred_groups(
   # Equal rewards then cancel exactly, whatever their value: the f32 mean of 8
   # times 0.1 is not 0.1, and a problem without spread must not move the policy.
   offset = jnp.where(valid, rewards, -jnp.inf).max(axis=1, keepdims=True)
-  usable = valid & (count >= 2)
-  rewards = jnp.where(usable, rewards - offset, 0)
+  rewards = jnp.where(valid, rewards - offset, 0)
   mean = rewards.sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
-  return jnp.where(usable, rewards - mean, 0), usable, count
+  return jnp.where(valid, rewards - mean, 0), count
 
 
 def leave_one_out(
@@ -59,7 +58,7 @@ def leave_one_out(
   Raises:
     ValueError: B is no multiple of G.
   """
-  centred, _, count = _centred_groups(rewards, valid, samples_per_problem)
+  centred, count = _centred_groups(rewards, valid, samples_per_problem)
   factor = count / jnp.maximum(count - 1, 1)
   return (factor * centred).reshape(rewards.shape)
 
@@ -77,7 +76,7 @@ def group_normalized(
   deviation divides by n, not n - 1. The method does not use it; comparisons do.
   Arguments, result and errors are those of `leave_one_out`.
   """
-  centred, usable, count = _centred_groups(rewards, valid, samples_per_problem)
-  squares = jnp.where(usable, centred**2, 0).sum(axis=1, keepdims=True)
+  centred, count = _centred_groups(rewards, valid, samples_per_problem)
+  squares = (centred**2).sum(axis=1, keepdims=True)
   std = jnp.sqrt(squares / jnp.maximum(count, 1))
   return (centred / (std + epsilon)).reshape(rewards.shape)
