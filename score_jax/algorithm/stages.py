@@ -109,8 +109,7 @@ def stage_two(
 
   Args:
     alpha: weight of the bonus, on every turn but the first.
-    beta1: coefficient of the KL on every turn.
-    turns: K.
+    beta1, turns: KL coefficient of every turn; K.
     normalize_bonus: divides a turn's advantages by 1 + its alpha, which brings
       both turns to one scale; global-norm clipping then does not starve turn 1.
     discount: gamma; above 0 a wrong first attempt pays through the bonus that
