@@ -19,7 +19,8 @@ Command: python -m experiments.train --preset=gemma3_1b_math_lora_colab
 
 Differs from the paper: the model; adapters, and with them ten times its
 learning rate, as adapters need; 64 episodes a step, 900 steps and 512 tokens an
-attempt, to fit one chip and the hours."""
+attempt, to fit one chip and the hours.
+"""
 
 from experiments import settings
 
