@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from rich import console as rich_console
 
-from experiments import assembly, interrupts, pretraining, run_directory
+from experiments import (
+  assembly,
+  base_model,
+  interrupts,
+  pretraining,
+  run_directory,
+)
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import ablations, adaptive, stages
@@ -98,8 +104,11 @@ def base_policy(
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> Any:
-  """Parameters of the base policy: the run's, else pre-trained now."""
+  """Parameters of the base policy: a checkpoint's, the run's, or made now."""
   directory = run.stage('base')
+  if settings.init_from is not None:
+    base_model.note_source(settings, directory)
+    return base_model.import_weights(settings, parts.config)
   if directory.is_finished(settings.pretrain.steps):
     return restore(parts, directory, 'latest')
   return pretraining.pretrain(settings, parts, directory, console, stop)
@@ -141,6 +150,8 @@ def stage_policy(
 ) -> Any:
   """The policy that `base` or a stage ended with."""
   which = 'latest'
+  if name == 'base' and settings.init_from is not None:
+    return base_model.import_weights(settings, parts.config)
   if name != 'base' and settings.checkpoint_selection == 'best':
     which = 'best'
   return restore(parts, run.stage(name), which)
@@ -150,11 +161,13 @@ def finished_policies(
   settings: settings_lib.Settings, run: run_directory.RunDirectory
 ) -> list[str]:
   """Names of the policies that the run has finished, in their order."""
-  steps = {'base': settings.pretrain.steps} | {
-    name: settings_lib.stage_steps(settings, name)
+  base = run.stage('base')
+  has_base = base.source.exists() or base.is_finished(settings.pretrain.steps)
+  return ['base'] * has_base + [
+    name
     for name in all_stages(settings)
-  }
-  return [n for n, count in steps.items() if run.stage(n).is_finished(count)]
+    if run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+  ]
 
 
 def choose_finished(
@@ -193,7 +206,7 @@ def given_first_attempts(
   if not count or not stage.startswith('stage2'):
     return None
   drawn = sampler.sample(
-    engine.rollout_view(base),
+    engine.rollout_view(base, sampler.dtype),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,
