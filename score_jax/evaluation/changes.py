@@ -29,24 +29,17 @@ def transition_counts(
   return {name: int(mask.sum()) for name, mask in zip(OUTCOMES, masks)}
 
 
-def edit_ratio_histogram(
-  firsts: Sequence[Sequence], seconds: Sequence[Sequence], bins: int = 20
-) -> dict[str, list]:
-  """Distribution of the edit-distance ratio (the paper's Figure 3).
+def ratio_histogram(ratios: Sequence[float], bins: int = 20) -> dict[str, list]:
+  """Distribution of edit-distance ratios (the paper's Figure 3).
 
   Args:
-    firsts: first attempts.
-    seconds: second attempts, one for each of the first.
+    ratios: in [0, 1], `metrics.edit_distance_ratio` of each two attempts.
     bins: of equal width from 0 to 1.
 
   Returns:
     `edges`, bins + 1 of them, and `counts`; a bin holds its lower edge, the
     last one both.
   """
-  ratios = [
-    metrics.edit_distance_ratio(one, other)
-    for one, other in zip(firsts, seconds, strict=True)
-  ]
   counts, _ = np.histogram(ratios, bins=bins, range=(0.0, 1.0))
   return {
     'edges': [i / bins for i in range(bins + 1)],
@@ -71,7 +64,11 @@ def changed_answers(
 
 
 def conditional_rates(
-  correct: np.ndarray, *, seed: int = 0, resamples: int = 10_000
+  correct: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+  resamples: int = 10_000,
 ) -> dict[str, Any]:
   """How much of what was wrong is corrected, and of what was right spoilt.
 
@@ -79,7 +76,8 @@ def conditional_rates(
   what the paper's Figure 4 follows, on given first attempts.
 
   Args:
-    correct: bool [M, K].
+    correct: bool [M * G, K].
+    samples_per_problem: G.
     seed: of the bootstrap, which resamples problems.
     resamples: of the bootstrap.
 
@@ -96,7 +94,56 @@ def conditional_rates(
   ):
     if whole.any():
       rate, interval = bootstrap.ratio(
-        part, whole, seed=seed, resamples=resamples
+        part.reshape(-1, samples_per_problem).sum(axis=1),
+        whole.reshape(-1, samples_per_problem).sum(axis=1),
+        seed=seed,
+        resamples=resamples,
       )
       result |= {name: rate, f'{name}_ci95': interval}
   return result
+
+
+def summarize(
+  texts: Sequence[tuple[str, str]],
+  keys: Sequence[tuple[Hashable | None, Hashable | None]],
+  correct: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Everything about the step from the first attempt to the second.
+
+  Args:
+    texts: first and second attempt of each of M * G episodes.
+    keys: their answers.
+    correct: bool [M * G, K].
+    samples_per_problem: G.
+    seed: of the bootstrap.
+
+  Returns:
+    `transitions`, `edit_ratio_histogram`, the shares `changed_answer` and
+    `frac_identical` of all episodes with `<name>_ci95`, the mean
+    `edit_distance_ratio`, and `conditional_rates`.
+  """
+  columns = {
+    'changed_answer': changed_answers(*zip(*keys, strict=True)),
+    'frac_identical': np.array([one == other for one, other in texts]),
+  }
+  shares = bootstrap.means(
+    {
+      name: values.reshape(-1, samples_per_problem).mean(axis=1)
+      for name, values in columns.items()
+    },
+    seed=seed,
+  )
+  result: dict[str, Any] = {'transitions': transition_counts(correct)}
+  for name, (mean, interval) in shares.items():
+    result |= {name: mean, f'{name}_ci95': interval}
+  ratios = [metrics.edit_distance_ratio(*pair) for pair in texts]
+  result |= conditional_rates(
+    correct, samples_per_problem=samples_per_problem, seed=seed
+  )
+  return result | {
+    'edit_distance_ratio': float(np.mean(ratios)),
+    'edit_ratio_histogram': ratio_histogram(ratios),
+  }

@@ -8,6 +8,7 @@ may still be equal (`1/2` in two spellings of a long expression), which
 
 import ast
 from collections.abc import Callable, Hashable
+import re
 import warnings
 
 from score_jax import types
@@ -18,6 +19,9 @@ from score_jax.tasks import (
   gsm8k,
   quantities,
 )
+
+# Between two letters a space may be all that ends a command: `\\sin x`.
+_SPACES = re.compile(r'(?<![A-Za-z])\s+|\s+(?![A-Za-z])')
 
 # None: the attempt gives no answer, and abstains.
 AnswerKey = Callable[[types.Problem, types.Attempt], Hashable | None]
@@ -66,7 +70,7 @@ def expression(
     return None
   plain = answer_text.plain(answer)
   exact = quantities.exact_number(plain)
-  return exact[0] if exact else ''.join(plain.split()) or None
+  return exact[0] if exact else _SPACES.sub('', plain) or None
 
 
 def program(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:

@@ -60,19 +60,18 @@ def test_rate_intervals_cover():
 
 
 def test_histogram_by_hand():
-  # Ratios 0, 2/6 = 0.33, 1/2 and 1; the last bin holds its upper edge.
-  firsts = ['abc', 'abc', 'abc', 'a']
-  seconds = ['abc', 'axc', 'a', 'b']
-  histogram = changes.edit_ratio_histogram(firsts, seconds, bins=4)
-  assert histogram['edges'] == [0.0, 0.25, 0.5, 0.75, 1.0]
-  assert histogram['counts'] == [1, 1, 1, 1]
+  # The last bin holds its upper edge; 0.25 belongs to the second.
+  histogram = changes.ratio_histogram([0.0, 0.2, 0.25, 0.5, 1.0], bins=4)
+  assert histogram == {
+    'edges': [0.0, 0.25, 0.5, 0.75, 1.0],
+    'counts': [2, 1, 1, 1],
+  }
 
 
-def test_histogram_holds_every_pair():
-  rng = np.random.default_rng(0)
-  texts = [''.join(rng.choice(list('01'), 12)) for _ in range(100)]
-  histogram = changes.edit_ratio_histogram(texts, texts[::-1])
-  assert sum(histogram['counts']) == 100
+def test_histogram_holds_every_ratio():
+  ratios = np.random.default_rng(0).random(1000).tolist() + [0.0, 1.0]
+  histogram = changes.ratio_histogram(ratios)
+  assert sum(histogram['counts']) == 1002
   assert len(histogram['edges']) == len(histogram['counts']) + 1 == 21
 
 
@@ -82,3 +81,25 @@ def test_changed_answers():
     ['1', '1', '1', None, None], ['1', '2', None, '2', None]
   )
   assert changed.tolist() == [False, True, True, True, False]
+
+
+def test_summary_by_hand():
+  # Two samples of each of two problems: kept; respelled; mended; given up.
+  texts = [('1', '1'), ('1', '01'), ('2', '1'), ('3', 'x')]
+  keys = [(1, 1), (1, 1), (2, 1), (3, None)]
+  correct = np.array([[1, 1], [1, 1], [0, 1], [0, 0]], bool)
+  found = changes.summarize(texts, keys, correct, samples_per_problem=2)
+  assert found['transitions'] == changes.transition_counts(correct)
+  assert found['changed_answer'] == 0.5
+  assert found['frac_identical'] == 0.25
+  # Ratios 0, 1/3 (one insertion over three characters), 1 and 1.
+  assert found['edit_distance_ratio'] == pytest.approx((1 / 3 + 2) / 4)
+  assert found['edit_ratio_histogram']['counts'][0] == 1
+  assert found['edit_ratio_histogram']['counts'][-1] == 2
+  # The first problem changed nothing and the second everything, so that the
+  # share is 0, 1/2 or 1 when problems are drawn.
+  assert found['changed_answer_ci95'] == [0.0, 1.0]
+  assert found['correction_rate'] == 0.5
+  # Only the second problem was ever wrong: no draw has another rate.
+  assert found['correction_rate_ci95'] == [0.5, 0.5]
+  assert found['spoiling_rate'] == 0.0

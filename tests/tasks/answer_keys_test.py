@@ -26,6 +26,8 @@ SENTENCE = 'So.\nFinal Answer: The final answer is ${}$. I hope it is correct.'
     ('math', r'\boxed{0.5}', r'\boxed{\frac{1}{2}}', True),
     ('math', r'\boxed{x + 1}', r'Thus \boxed{x+1}.', True),
     ('math', r'\boxed{x+1}', r'\boxed{x+2}', False),
+    # A space may end a command: without it this would be another one.
+    ('math', r'\boxed{\sin x}', r'\boxed{\sinx}', False),
   ],
 )
 def test_same_answers(task, one, other, is_same):
