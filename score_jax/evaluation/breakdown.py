@@ -8,14 +8,14 @@ import numpy as np
 
 from score_jax.evaluation import metrics
 
-_MOST_VALUES = 12
+_MOST_VALUES = 8
 _RANGES = 5
 
 
 def make_groups(values: Sequence[Any]) -> dict[str, np.ndarray]:
   """Groups of problems with like values of a column, in their order.
 
-  Few values are groups themselves; more than twelve numbers fall into five
+  Few values are groups themselves; more than eight numbers fall into five
   ranges with about as many problems each.
 
   Args:
@@ -25,7 +25,7 @@ def make_groups(values: Sequence[Any]) -> dict[str, np.ndarray]:
     Which problems belong to it, bool [N], by the name of the group.
 
   Raises:
-    ValueError: there are more than twelve values and they are not numbers.
+    ValueError: there are more than eight values and they are not numbers.
   """
   distinct = sorted(set(values), key=_order)
   if len(distinct) <= _MOST_VALUES:

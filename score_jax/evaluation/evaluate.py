@@ -98,6 +98,29 @@ def evaluate(
     temperature: of sampling.
     batch_size: episodes decoded at once.
   """
+  attempts = sample_attempts(
+    sampler, params, problems, key,
+    samples_per_problem=samples_per_problem, greedy=greedy,
+    temperature=temperature, batch_size=batch_size,
+  )  # fmt: skip
+  rows = [p for p in problems for _ in range(samples_per_problem)]
+  return Evaluation(
+    rows, attempts, judge(grader, rows, attempts), samples_per_problem
+  )
+
+
+def sample_attempts(
+  sampler: episodes.EpisodeSampler,
+  params: Any,
+  problems: Sequence[types.Problem],
+  key: jax.Array,
+  *,
+  samples_per_problem: int = 1,
+  greedy: bool = True,
+  temperature: float = 1.0,
+  batch_size: int = 256,
+) -> list[list[types.Attempt]]:
+  """The K attempts of each of M * G rows; takes what `evaluate` takes."""
   view = engine.rollout_view(params, sampler.dtype)
   attempts = []
   batch_size = max(1, batch_size // samples_per_problem)
@@ -115,10 +138,7 @@ def evaluate(
     )
     rows = len(batch) * samples_per_problem
     attempts += sampler.attempts(trajectory)[:rows]
-  rows = [p for p in problems for _ in range(samples_per_problem)]
-  return Evaluation(
-    rows, attempts, judge(grader, rows, attempts), samples_per_problem
-  )
+  return attempts
 
 
 def judge(
