@@ -71,6 +71,7 @@ class UpdateOptions:
     chunk: tokens of a row whose logits exist at one time.
     transposed: layout of attention's blocks, see `kv_cache.Keys`; None: the
       one for the default device.
+    rows: where activations lie, see `transformer.forward`.
   """
 
   kl: KLForm = 'exact'
@@ -83,6 +84,7 @@ class UpdateOptions:
   attempt_tokens: int | None = None
   chunk: int = 128
   transposed: bool | None = None
+  rows: jax.sharding.Sharding | None = None
 
 
 def make_train_step(
@@ -144,6 +146,7 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
     dtype=options.dtype,
     unroll=options.unroll,
     transposed=options.transposed,
+    rows=options.rows,
   )
   hidden, _ = forward(params, remat=options.remat)
   reference_hidden, _ = forward(reference)
@@ -247,7 +250,10 @@ def row_positions(trajectory: arrays.Trajectory) -> jax.Array:
 
 
 def split_rows(tree: Any, parts: int) -> Any:
-  """[B, ...] leaves as [parts, B / parts, ...].
+  """[B, ...] leaves as [parts, B / parts, ...]; row b is in part b % parts.
+
+  So each part has rows of every device that the rows are spread over, and none
+  moves.
 
   Raises:
     ValueError: the rows do not divide.
@@ -258,7 +264,8 @@ def split_rows(tree: Any, parts: int) -> Any:
       raise ValueError(
         f'{x.shape[0]} rows do not divide into {parts} micro-batches'
       )
-    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+    x = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
+    return jnp.swapaxes(x, 0, 1)
 
   return jax.tree.map(split, tree)
 
