@@ -18,6 +18,7 @@ def make_supervised_step(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   *,
+  shardings: arrays.TrainState | None = None,
   dtype=jnp.float32,
   unroll: bool = True,
   remat: bool = False,
@@ -26,7 +27,7 @@ def make_supervised_step(
   """Makes the compiled update on rows whose attempts were written by others.
 
   Loss: mean of -log pi over the tokens of the attempts that are learnt, their
-  stop tokens included.
+  stop tokens included. `shardings`: as for `step.make_train_step`.
 
   Returns:
     step(state, trajectory, learnt bool [B, K]) -> (state, metrics as (sum,
@@ -62,4 +63,5 @@ def make_supervised_step(
     )
     return state, {'loss': pair, 'grad_norm': (norm, jnp.int32(1))}
 
-  return jax.jit(supervised_step, donate_argnums=0)
+  out = {} if shardings is None else {'out_shardings': (shardings, None)}
+  return jax.jit(supervised_step, donate_argnums=0, **out)

@@ -138,7 +138,7 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
     indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
     problems = [parts.task.train[i] for i in indices]
     attempts = policies.given_first_attempts(
-      changed, parts.sampler, base, problems, stage, 2
+      changed, parts, base, problems, stage, 2
     )
     return [p.id for p in problems], attempts
 
