@@ -127,7 +127,11 @@ def make_train_step(
     loss. The state's buffers are donated.
   """
   options = UpdateOptions(**options)
-  loss_fn = functools.partial(_loss, config, options)
+  rows = None
+  if shardings is not None:
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    rows = sharding.batch_sharding(mesh)
+  loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
     state: arrays.TrainState,
@@ -158,7 +162,9 @@ def make_train_step(
   return jax.jit(train_step, donate_argnums=0, **out)
 
 
-def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
+def _loss(
+  config, options, rows, params, reference, batch, in_loss, stage, num_rows
+):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
   trajectory = batch.trajectory
   forward = functools.partial(
@@ -169,6 +175,7 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
     dtype=options.dtype,
     unroll=options.unroll,
     transposed=options.transposed,
+    rows=rows,
   )
   hidden, _ = forward(params, remat=options.remat)
   reference_hidden, _ = forward(reference)
