@@ -129,7 +129,6 @@ def rollout_view(params, dtype=jnp.float32):
   for every token. Matrices are cast to decode's dtype; norm scales stay in
   float32.
   """
-
   return transformer.cast(transformer.unstack(params), dtype)
 
 
