@@ -9,7 +9,7 @@ import optax
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
@@ -30,14 +30,16 @@ def make_supervised_step(
   stop tokens included. `shardings`: as for `step.make_train_step`.
 
   Returns:
-    step(state, trajectory, learnt bool [B, K]) -> (state, metrics as (sum,
-    count) pairs). The state's buffers are donated.
+    step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
+    as (sum, count) pairs). The state's buffers are donated. Where its params
+    are adapters, `frozen` has the weights that they belong to.
   """
 
-  def loss_fn(params, trajectory, learnt):
+  def loss_fn(params, trajectory, learnt, frozen):
+    policy = lora.complete(params, frozen)
     hidden, _ = transformer.forward(
       config,
-      params,
+      policy,
       trajectory.tokens,
       step_lib.row_positions(trajectory),
       dtype=dtype,
@@ -45,7 +47,7 @@ def make_supervised_step(
       remat=remat,
     )
     logprobs = token_logprobs.token_statistics(
-      config, params['embedding'], hidden, trajectory.tokens, chunk=chunk
+      config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
     ).logprob
     mask = jnp.zeros(trajectory.turn.shape, bool)
     for k in range(learnt.shape[1]):
@@ -54,9 +56,9 @@ def make_supervised_step(
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(count, 1), (total, count)
 
-  def supervised_step(state, trajectory, learnt):
+  def supervised_step(state, trajectory, learnt, frozen=None):
     (loss, pair), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params, trajectory, learnt
+      state.params, trajectory, learnt, frozen
     )
     state, norm = optimizer_lib.apply_if_finite(
       optimizer, loss, gradients, state
