@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  console.print(outcome.make_table(results))
+  console.print(outcome.make_table(run.read_settings(), results))
   if options.temperature == 0:
     _compare(results, outcome.read_results(run), console)
   if options.output:
@@ -96,7 +96,7 @@ def _evaluate(
 ):
   evaluation = outcome.evaluate_policy(
     settings,
-    parts,
+    policies.parts_for(settings, parts, name),
     policies.stage_policy(settings, parts, run, name),
     grader,
     samples_per_problem=options.samples,

@@ -57,6 +57,11 @@ class StageDirectory:
     return self.path / 'samples.jsonl'
 
   @property
+  def collected(self) -> pathlib.Path:
+    """Of a supervised phase: the judged episodes that it learns from."""
+    return self.path / 'collected'
+
+  @property
   def tensorboard(self) -> pathlib.Path:
     """Event files."""
     return self.path / 'tensorboard'
@@ -71,6 +76,7 @@ class StageDirectory:
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made, after the last checkpoint."""
+    self.path.mkdir(parents=True, exist_ok=True)
     files.write_json(self._marker, {'steps': steps})
 
   def rewind(self, step: int) -> None:
@@ -217,7 +223,9 @@ class RunDirectory:
   ) -> None:
     there = self._read_config()
     free = set(settings_lib.FREE)
-    if not self.stage('stage2').has_begun():
+    if settings.method in settings_lib.DIVIDED:
+      free.discard('steps_stage2')
+    elif not self.stage('stage2').has_begun():
       # Stage I may still be made longer: nothing was built on its policy.
       free.add('steps_stage1')
     differences = _differences(
