@@ -42,7 +42,7 @@ def collect(
   """
   paths = _paths(directory, phase)
   directory.collected.mkdir(parents=True, exist_ok=True)
-  view = engine.rollout_view(policy)
+  view = engine.rollout_view(policy, parts.sampler.dtype)
   done = sum(path.exists() for path in paths.values())
   with progress.stage(
     console, f'{directory.name} samples', len(paths), done=done, every=10

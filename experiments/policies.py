@@ -11,6 +11,7 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  base_model,
   interrupts,
   methods,
   pretraining,
@@ -82,8 +83,11 @@ def base_policy(
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> Any:
-  """Parameters of the base policy: the run's, else pre-trained now."""
+  """Parameters of the base policy: a checkpoint's, the run's, or made now."""
   directory = run.stage('base')
+  if settings.init_from is not None:
+    base_model.note_source(settings, directory)
+    return base_model.import_weights(settings, parts.config)
   if directory.is_finished(settings.pretrain.steps):
     return restore(parts, directory, 'latest')
   return pretraining.pretrain(settings, parts, directory, console, stop)
@@ -128,6 +132,8 @@ def stage_policy(
   if isinstance(phase, methods.Prompted):
     return stage_policy(settings, parts, run, phase.start)
   which = 'latest'
+  if name == 'base' and settings.init_from is not None:
+    return base_model.import_weights(settings, parts.config)
   if name != 'base' and settings.checkpoint_selection == 'best':
     which = 'best'
   return restore(parts, run.stage(name), which)
@@ -137,10 +143,13 @@ def finished_policies(
   settings: settings_lib.Settings, run: run_directory.RunDirectory
 ) -> list[str]:
   """Names of the policies that the run has finished, in their order."""
-  steps = {methods.BASE: settings.pretrain.steps} | {
-    name: phase.steps for name, phase in methods.phases(settings).items()
-  }
-  return [n for n, count in steps.items() if run.stage(n).is_finished(count)]
+  base = run.stage(methods.BASE)
+  has_base = base.source.exists() or base.is_finished(settings.pretrain.steps)
+  return [methods.BASE] * has_base + [
+    name
+    for name, phase in methods.phases(settings).items()
+    if run.stage(name).is_finished(phase.steps)
+  ]
 
 
 def choose_finished(
@@ -195,7 +204,7 @@ def given_first_attempts(
   if not count:
     return None
   drawn = sampler.sample(
-    engine.rollout_view(reference),
+    engine.rollout_view(reference, sampler.dtype),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,

@@ -3,7 +3,8 @@
 config.json has the resolved settings, versions and data digests; base/, stage1/
 and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
 metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
-curves.png say what came of it.
+curves.png say what came of it. A run that starts from a published checkpoint
+has its small files in pretrained/, and in base/ only which one it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import logging
 import os
 import pathlib
 import platform
+import shutil
 import socket
 from typing import Any
 
@@ -45,6 +47,11 @@ class StageDirectory:
   def checkpoints(self) -> pathlib.Path:
     """For score_jax.training.checkpoints."""
     return self.path / 'checkpoints'
+
+  @property
+  def source(self) -> pathlib.Path:
+    """Of `base`: which checkpoint it is, where the run did not make it."""
+    return self.path / 'source.json'
 
   @property
   def metrics(self) -> pathlib.Path:
@@ -102,6 +109,7 @@ class RunDirectory:
     self.path = pathlib.Path(path)
     self.config = self.path / 'config.json'
     self.tokenizer = self.path / 'tokenizer.model'
+    self.pretrained = self.path / 'pretrained'
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
@@ -168,13 +176,15 @@ class RunDirectory:
     elif self.config.exists():
       # A run that was refused before it made anything: begin anew.
       self.tokenizer.unlink(missing_ok=True)
+      shutil.rmtree(self.pretrained, ignore_errors=True)
     else:
       self._check_unused()
     files.write_json(self.config, config)
     return is_continued
 
   def _has_begun(self) -> bool:
-    return any(self.path.glob('*/checkpoints/*'))
+    made = ('*/checkpoints/*', 'base/source.json')
+    return any(any(self.path.glob(pattern)) for pattern in made)
 
   def read_settings(self) -> settings_lib.Settings:
     """The settings of the run that is there.
@@ -223,6 +233,9 @@ class RunDirectory:
   ) -> None:
     there = self._read_config()
     free = set(settings_lib.FREE)
+    if (settings.init_from is None) != (self.read_settings().init_from is None):
+      # The same checkpoint may have moved; another base policy is another run.
+      free.discard('init_from')
     if settings.method in settings_lib.DIVIDED:
       free.discard('steps_stage2')
     elif not self.stage('stage2').has_begun():

@@ -15,8 +15,11 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The transformer that a run makes from scratch."""
+  """The transformer: a published one, or one that a run makes from scratch."""
 
+  name: str | None = None
+  """A published Gemma, such as gemma-2-2b, whose weights --init-from brings;
+  None: what --init-from describes, or, without it, the sizes below."""
   layers: int = 2
   """Number of transformer layers."""
   width: int = 64
@@ -31,6 +34,31 @@ class Model:
   """Hidden size of the feed-forward block."""
   rope_base: float = 100.0
   """Base of the rotary embeddings' wavelengths."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+  """Low-rank adapters: only they are trained, and saved."""
+
+  rank: int = 0
+  """Rank of each adapter; 0: no adapters, all weights are trained."""
+  alpha: float = 16.0
+  """An adapter's product is multiplied by alpha / rank."""
+  targets: tuple[str, ...] = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
+  """Projections that get one: q k v o of attention, gate up down of the MLP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+  """How the devices are laid out; the product is their number."""
+
+  data: int = 1
+  """Copies of the model, each with rows of its own."""
+  fsdp: int = -1
+  """Devices that share a copy's weights and optimizer state, each with rows of
+  its own; -1: as many as are left."""
+  tensor: int = 1
+  """Devices that share every layer's heads and hidden units."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +95,7 @@ class SFT:
   often they see a pair, since all methods have the same; the paper makes 1 for
   Pair-SFT, whose data it calls large."""
   learn: Literal['second', 'right', 'both'] = 'second'
-  """Attempts whose tokens carry loss: second: the repaired ones alone, because a
+  """Attempts whose tokens carry loss: second: the repaired ones alone, since a
   wrong first one is nothing to imitate; right: right first ones, too; both."""
   most_per_problem: int | None = 10
   """Most repairs of a problem, and most pairs of two right attempts: ReST^EM's
@@ -135,6 +163,15 @@ class Settings:
   dry_run: bool = False
   """Print the settings beside the paper's, and stop."""
 
+  init_from: str | None = None
+  """Checkpoint that the base policy is read from: a Hugging Face directory, or
+  Google's Orbax (Kaggle) one. None: pre-trained here, from nothing."""
+  tokenizer: str | None = None
+  """The checkpoint's tokenizer.model; None: the one beside it."""
+  chat_style: Literal['auto', 'plain', 'gemma'] = 'auto'
+  """How messages are set apart: gemma for instruction-tuned checkpoints, plain
+  for base models; auto: gemma where the checkpoint has a chat template."""
+
   task: Literal[
     'arithmetic', 'gsm8k', 'math', 'mbpp', 'humaneval', 'repair', 'records'
   ] = 'arithmetic'
@@ -169,6 +206,16 @@ class Settings:
   """Adam's step size, constant."""
   max_grad_norm: float = 1.0
   """Global norm that gradients are clipped to."""
+
+  dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  """Of activations and key-value cache; auto: bfloat16 on accelerators. Trained
+  weights and the optimizer are float32 either way."""
+  remat: bool = False
+  """Compute activations again in the backward pass: less memory, more time."""
+  reference_dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  """Of the reference policy's weights; auto: as --dtype."""
+  offload_reference: bool = False
+  """Keep the reference policy in host memory between its uses."""
 
   alpha: float = 10.0
   """Stage II's bonus: alpha x (score of attempt 2 - score of attempt 1)."""
@@ -217,6 +264,8 @@ class Settings:
 
   data: Data = Data()
   model: Model = Model()
+  lora: LoRA = LoRA()
+  mesh: Mesh = Mesh()
   sft: SFT = SFT()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
@@ -233,8 +282,9 @@ class Settings:
 
 
 # What a run may be continued with another value of, because no update depends
-# on it. `micro_batch` changes rounding, `steps_stage2` only where the run ends
-# (the learning rate is constant), `eval_problems` only what is measured.
+# on it. `micro_batch`, `mesh` and `remat` change rounding, `steps_stage2` only
+# where the run ends (the learning rate is constant), `eval_problems` only what
+# is measured; that `init_from` holds the same checkpoint is seen to elsewhere.
 FREE = frozenset(
   {
     'checkpoint_every',
@@ -246,11 +296,18 @@ FREE = frozenset(
     'eval_every',
     'eval_problems',
     'log_samples_every',
+    'init_from',
+    'mesh.data',
+    'mesh.fsdp',
+    'mesh.tensor',
     'micro_batch',
+    'offload_reference',
     'preset',
+    'remat',
     'run_dir',
     'stage',
     'steps_stage2',
+    'tokenizer',
   }
 )
 # Methods that divide their updates among several phases: more steps would

@@ -5,13 +5,11 @@ repairs. The rows are what reinforcement learning has, and so is all that a
 phase leaves on disk; what differs is where the attempts come from.
 """
 
-from collections.abc import Callable
 import functools
 import math
 from typing import Any
 
 import numpy as np
-import optax
 from rich import console as rich_console
 
 from experiments import (
@@ -28,11 +26,9 @@ from experiments import (
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import repair_pairs
-from score_jax.models import config as model_config
 from score_jax.rollout import engine
 from score_jax.tasks import batches
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import repair_rows, supervised
+from score_jax.training import repair_rows
 from score_jax.training import step as step_lib
 
 
@@ -60,7 +56,7 @@ def train_round(
   rows, learnt = make_rows(settings, parts, directory, phase, console)
 
   # Learn: the paired attempts, token by token.
-  optimizer, update = _make_update(settings, parts.config)
+  optimizer, update = assembly.make_supervised_update(settings, parts.config)
   state = step_lib.init_state(policy, optimizer)
   steps = _updates(settings, phase, len(learnt))
   evaluate = functools.partial(
@@ -153,28 +149,3 @@ def _updates(
   return min(
     phase.steps, math.ceil(settings.sft.epochs * pairs / settings.rows)
   )
-
-
-def _make_update(
-  settings: settings_lib.Settings, config: model_config.ModelConfig
-) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-  sft = settings.sft
-  return _compiled_update(
-    config,
-    learning_rate=sft.learning_rate or settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-  )
-
-
-@functools.cache
-def _compiled_update(config, *, learning_rate, max_grad_norm, micro_batches):
-  # Cached because jit compiles once for each function object: later rounds
-  # then run the program of the first.
-  optimizer = optimizer_lib.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  update = supervised.make_supervised_step(
-    config, optimizer, micro_batches=micro_batches
-  )
-  return optimizer, update

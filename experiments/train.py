@@ -17,6 +17,7 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  base_model,
   flags,
   interrupts,
   methods,
@@ -68,7 +69,7 @@ def train(
   stop: interrupts.StopRequest,
 ) -> None:
   """Base policy, then the stages, each from the one before; then the tables."""
-  task = assembly.load_task(settings)
+  task = assembly.load_task(base_model.resolve(settings, run))
   run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
@@ -170,7 +171,7 @@ def train_stage(
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(
-        engine.rollout_view(state.params),
+        engine.rollout_view(state.params, sampler.dtype),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,

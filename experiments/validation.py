@@ -16,6 +16,20 @@ _WITHOUT_STAGES = (
   'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
   'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'interleaved',
 )  # fmt: skip
+# Named again here, because this module imports no jax; a test compares.
+MODELS = (
+  'gemma-1-2b',
+  'gemma-1-7b',
+  'gemma-2-2b',
+  'gemma-2-9b',
+  'gemma-2-27b',
+  'gemma-3-270m',
+  'gemma-3-1b',
+  'gemma-3-4b',
+  'gemma-3-12b',
+  'gemma-3-27b',
+)
+LORA_TARGETS = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
 
 
 def find_mistakes(settings: settings_lib.Settings) -> list[str]:
@@ -61,6 +75,10 @@ _RANGES = {
   'model.head_dim': (2, _INF, False),
   'model.ffw': (1, _INF, False),
   'model.rope_base': (1, _INF, True),
+  'lora.rank': (0, _INF, False),
+  'lora.alpha': (0, _INF, True),
+  'mesh.data': (1, _INF, False),
+  'mesh.tensor': (1, _INF, False),
   'pretrain.steps': (0, _INF, False),
   'pretrain.rows': (1, _INF, False),
   'pretrain.learning_rate': (0, _INF, True),
@@ -103,6 +121,19 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield 'model.kv_heads', f'must divide --model.heads={model.heads}'
   if model.head_dim % 2:
     yield 'model.head_dim', 'must be even'
+  if model.name is not None and model.name not in MODELS:
+    yield 'model.name', f'there are {", ".join(MODELS)}'
+  unknown = sorted(set(settings.lora.targets) - set(LORA_TARGETS))
+  if unknown or not settings.lora.targets:
+    yield 'lora.targets', f'must be some of {" ".join(LORA_TARGETS)}'
+  if settings.mesh.fsdp < 1 and settings.mesh.fsdp != -1:
+    yield 'mesh.fsdp', 'must be at least 1, or -1 for what is left'
+  if settings.tokenizer and settings.init_from is None:
+    yield 'tokenizer', 'belongs to a checkpoint; add --init-from=PATH'
+  if settings.tokenizer and not pathlib.Path(settings.tokenizer).is_file():
+    yield 'tokenizer', 'there is no such file'
+  if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
+    yield 'init_from', 'there is no such directory'
   if settings.given_attempts_share == 1:
     yield (
       'given_attempts_share',
