@@ -234,7 +234,7 @@ def _rounds(
       repair_pairs.star,
       both_right,
       share,
-      start=start if settings.sft.restart else source,
+      start=source if settings.sft.from_newest else start,
       source=source,
       first_batch=first,
     )

@@ -87,9 +87,9 @@ class SFT:
   rounds: int = 3
   """STaR's rounds of sampling and fine-tuning, as in the paper; they share the
   budget evenly."""
-  restart: bool = True
-  """Fine-tune the policy before the first round in every round, on samples of
-  the newest (ReST^EM does so); otherwise go on with the newest."""
+  from_newest: bool = False
+  """Fine-tune the newest policy in each round. By default every round starts
+  from the policy before the first one, as in ReST^EM; the newest is sampled."""
   epochs: float | None = None
   """Most passes over a round's pairs. None: the updates of the budget, however
   often they see a pair, since all methods have the same; the paper makes 1 for
