@@ -17,7 +17,7 @@ from experiments import (
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.evaluation import evaluate
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
 
@@ -42,7 +42,7 @@ def collect(
   """
   paths = _paths(directory, phase)
   directory.collected.mkdir(parents=True, exist_ok=True)
-  view = engine.rollout_view(policy, parts.sampler.dtype)
+  view = parts.layout.view(policy)
   done = sum(path.exists() for path in paths.values())
   with progress.stage(
     console, f'{directory.name} samples', len(paths), done=done, every=10

@@ -37,7 +37,7 @@ def evaluate_policy(
   """Attempts at the held-out problems, judged; greedy at temperature 0."""
   return evaluate.evaluate(
     parts.sampler,
-    policy,
+    parts.layout.view(policy),
     parts.task.test[: settings.eval_problems],
     grader,
     randomness.stream(settings.seed, 'evaluate', 'test', 0),

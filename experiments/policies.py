@@ -21,7 +21,7 @@ from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import adaptive, stages
 from score_jax.models import transformer
-from score_jax.rollout import engine, episodes, randomness
+from score_jax.rollout import engine, randomness
 from score_jax.tasks import self_refine
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import manifest
@@ -87,7 +87,9 @@ def base_policy(
   directory = run.stage('base')
   if settings.init_from is not None:
     base_model.note_source(settings, directory)
-    return base_model.import_weights(settings, parts.config)
+    return base_model.import_weights(
+      settings, parts.config, shardings=parts.layout.update.params
+    )
   if directory.is_finished(settings.pretrain.steps):
     return restore(parts, directory, 'latest')
   return pretraining.pretrain(settings, parts, directory, console, stop)
@@ -103,8 +105,13 @@ def restore(
   Raises:
     RunError: there is none.
   """
-  target = jax.eval_shape(
+  shapes = jax.eval_shape(
     lambda: transformer.init_params(parts.config, jax.random.key(0))
+  )
+  target = jax.tree.map(
+    lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
+    shapes,
+    parts.layout.update.params,
   )
   with checkpoints_lib.Checkpoints(
     directory.checkpoints, read_only=True
@@ -133,7 +140,9 @@ def stage_policy(
     return stage_policy(settings, parts, run, phase.start)
   which = 'latest'
   if name == 'base' and settings.init_from is not None:
-    return base_model.import_weights(settings, parts.config)
+    return base_model.import_weights(
+      settings, parts.config, shardings=parts.layout.update.params
+    )
   if name != 'base' and settings.checkpoint_selection == 'best':
     which = 'best'
   return restore(parts, run.stage(name), which)
@@ -189,7 +198,7 @@ def parts_for(
 
 def given_first_attempts(
   settings: settings_lib.Settings,
-  sampler: episodes.EpisodeSampler,
+  parts: assembly.Parts,
   reference: Any,
   problems: Sequence[types.Problem],
   phase: methods.Reinforced,
@@ -203,8 +212,9 @@ def given_first_attempts(
   count = round(phase.given_share * samples)
   if not count:
     return None
+  sampler = parts.sampler
   drawn = sampler.sample(
-    engine.rollout_view(reference, sampler.dtype),
+    parts.layout.view(reference),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,

@@ -56,7 +56,7 @@ def train_round(
   rows, learnt = make_rows(settings, parts, directory, phase, console)
 
   # Learn: the paired attempts, token by token.
-  optimizer, update = assembly.make_supervised_update(settings, parts.config)
+  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
   state = step_lib.init_state(policy, optimizer)
   steps = _updates(settings, phase, len(learnt))
   evaluate = functools.partial(
@@ -71,8 +71,10 @@ def train_round(
       index = batches.batch_indices(
         len(learnt), settings.rows, seed=settings.seed, step=step
       )
-      batch = repair_rows.take(rows, index)
-      state, metrics = update(state, batch, learnt[index])
+      batch, learnt_now = parts.layout.put_rows(
+        (repair_rows.take(rows, index), learnt[index])
+      )
+      state, metrics = update(state, batch, learnt_now)
       recorder.end_supervised_step(state, metrics, batch)
       if stop.is_requested:
         recorder.save(state)

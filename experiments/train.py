@@ -33,7 +33,7 @@ from score_jax import arrays, types
 from score_jax.algorithm import rewards as rewards_lib
 from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import manifest
 from score_jax.training import step as step_lib
@@ -152,7 +152,7 @@ def train_stage(
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
-  update = assembly.make_update(settings, parts.config)
+  update = assembly.make_update(settings, parts.layout)
   sampler, train = parts.sampler, parts.task.train
   evaluate_held_out = functools.partial(
     outcome.held_out_metrics, settings, parts, grader
@@ -171,14 +171,14 @@ def train_stage(
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(
-        engine.rollout_view(state.params, sampler.dtype),
+        parts.layout.view(state.params),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
         turns=stage.turns,
         temperature=settings.temperature,
         given=policies.given_first_attempts(
-          settings, sampler, reference, problems, phase
+          settings, parts, reference, problems, phase
         ),
       )
       attempts = sampler.attempts(trajectory)
@@ -198,7 +198,7 @@ def train_stage(
       advantages = phase.advantages(
         rewards, valid & trajectory.sampled, samples
       )
-      batch = arrays.TrainBatch(trajectory, advantages)
+      batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
       state, metrics = update.train_step(
         state, reference, batch, trajectory.sampled & graded, objective
       )

@@ -18,6 +18,7 @@ def make_supervised_step(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   *,
+  shardings: arrays.TrainState | None = None,
   dtype=jnp.float32,
   unroll: bool = True,
   remat: bool = False,
@@ -29,6 +30,7 @@ def make_supervised_step(
   Loss: mean of -log pi over the tokens of the attempts that are learnt, their
   stop tokens included. `micro_batches` divides the rows; memory falls by it,
   and the mean stays that over the tokens of all rows.
+  `shardings`: as for `step.make_train_step`.
 
   Returns:
     step(state, trajectory, learnt bool [B, K]) -> (state, metrics as (sum,
@@ -70,7 +72,8 @@ def make_supervised_step(
     )
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
-  return jax.jit(supervised_step, donate_argnums=0)
+  out = {} if shardings is None else {'out_shardings': (shardings, None)}
+  return jax.jit(supervised_step, donate_argnums=0, **out)
 
 
 def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:

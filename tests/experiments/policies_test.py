@@ -107,7 +107,7 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
     indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
     problems = [parts.task.train[i] for i in indices]
     attempts = policies.given_first_attempts(
-      changed, parts.sampler, base, problems, phase
+      changed, parts, base, problems, phase
     )
     return [p.id for p in problems], attempts
 

@@ -19,8 +19,10 @@ from experiments import (
   run_directory,
   supervised_stage,
 )
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import randomness
 from score_jax.tasks import batches
+from score_jax.training import repair_rows
+from score_jax.training import step as step_lib
 from tests.experiments import small_run
 
 # Three rounds of two batches and at most two updates each.
@@ -81,7 +83,7 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
   # The second batch again, by hand.
   index = batches.batch_indices(len(train), 4, seed=0, step=1)
   again = parts.sampler.sample(
-    engine.rollout_view(base),
+    parts.layout.view(base),
     [train[i] for i in index],
     randomness.stream(0, 'collect', 'base', 1),
     samples_per_problem=4,
@@ -98,7 +100,7 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
   assert later.problem_index[:16].tolist() == np.repeat(index, 4).tolist()
   newest = policies.stage_policy(settings, parts, run, 'round1')
   again = parts.sampler.sample(
-    engine.rollout_view(newest),
+    parts.layout.view(newest),
     [train[i] for i in index],
     randomness.stream(0, 'collect', 'round1', 2),
     samples_per_problem=4,
@@ -136,10 +138,7 @@ def test_a_round_starts_from_the_base_again(star):
   rows, learnt = supervised_stage.make_rows(
     settings, parts, run.stage('round2'), phase, _Silent()
   )
-  from score_jax.training import repair_rows
-  from score_jax.training import step as step_lib
-
-  optimizer, update = assembly.make_supervised_update(settings, parts.config)
+  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
   base = policies.stage_policy(settings, parts, run, 'base')
   state = step_lib.init_state(base, optimizer)
   for step in range(2):
