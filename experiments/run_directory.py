@@ -198,13 +198,21 @@ class RunDirectory:
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
 
+  def read_data(self) -> dict[str, str]:
+    """Digests of the data that the run was started with, by name.
+
+    Raises:
+      RunError: there is no run.
+    """
+    return self._read_config()['data']
+
   def check_data(self, data: Mapping[str, str]) -> None:
     """Compares digests with those that the run was started with.
 
     Raises:
       RunError: one differs.
     """
-    there = self._read_config()['data']
+    there = self.read_data()
     for name in sorted(there.keys() | data.keys()):
       if there.get(name) != data.get(name):
         raise RunError(

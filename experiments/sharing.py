@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import files, methods, outcome, run_directory
+from experiments import files, methods, outcome, policies, run_directory
 from experiments import settings as settings_lib
 
 # No policy depends on these ...
-_OF_NO_POLICY = settings_lib.FREE - {'checkpoint_every', 'micro_batch'}
+_OF_NO_POLICY = settings_lib.FREE - {
+  'checkpoint_every', 'init_from', 'micro_batch'
+}  # fmt: skip
 # ... the phases say these themselves, method by method ...
 _IN_PHASES = frozenset(
   {
@@ -110,7 +112,7 @@ def adopt(
         continue
       if run.stage(name).path.exists():
         continue
-      if not run.config.exists():
+      if not run.tokenizer.exists():
         _begin(settings, run, other)
       _copy_results(run, other, name)
       _link_tree(other.stage(name).path, run.stage(name).path)
@@ -162,23 +164,16 @@ def _digest(record: Mapping[str, Any]) -> str:
 def _finished(settings, run) -> set[str]:
   """Policies that a run has finished and evaluated."""
   evaluated = set(outcome.read_results(run))
-  return evaluated & set(policies_finished(settings, run))
-
-
-def policies_finished(
-  settings: settings_lib.Settings, run: run_directory.RunDirectory
-) -> list[str]:
-  """Names of the policies that a run has made, in their order."""
-  steps = {methods.BASE: settings.pretrain.steps} | {
-    name: phase.steps for name, phase in methods.phases(settings).items()
-  }
-  return [n for n, count in steps.items() if run.stage(n).is_finished(count)]
+  return evaluated & set(policies.finished_policies(settings, run))
 
 
 def _begin(settings, run, other) -> None:
   """Makes a run of the same task as another one, tokenizer included."""
   run.path.mkdir(parents=True, exist_ok=True)
   run.begin(settings, other.read_data())
+  if other.pretrained.exists():
+    shutil.copytree(other.pretrained, run.pretrained, dirs_exist_ok=True)
+  # Last: a run that has its tokenizer has everything.
   shutil.copy2(other.tokenizer, run.tokenizer)
 
 
@@ -190,7 +185,7 @@ def _copy_results(run, other, name: str) -> None:
 
 def _adopt_batches(settings, run, there, other) -> None:
   """Links batches of episodes that both runs would sample alike."""
-  if not run.config.exists():
+  if not run.tokenizer.exists():
     return
   theirs = collections(there)
   for name, recipe in collections(settings).items():

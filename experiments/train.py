@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       train(settings, run, console, stop)
       if stop.is_requested:
         console.print(f'Stopped; the same command goes on with {run.path}.')
+      else:
+        outcome.report(settings, run, console)
       return stop.exit_code
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -68,7 +70,7 @@ def train(
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> None:
-  """Base policy, then the stages, each from the one before; then the tables."""
+  """Base policy, then the method's phases, each from the ones before."""
   task = assembly.load_task(base_model.resolve(settings, run))
   run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
@@ -78,8 +80,6 @@ def train(
   else:
     with contextlib.closing(assembly.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
-  if not stop.is_requested:
-    outcome.report(settings, run, console)
 
 
 def make_policies(
@@ -92,11 +92,13 @@ def make_policies(
   stop: interrupts.StopRequest,
 ) -> None:
   """Makes and evaluates each policy of the plan, the base first."""
-  base = policies.base_policy(settings, parts, run, console, stop)
+  policy = policies.base_policy(settings, parts, run, console, stop)
   if stop.is_requested:
     return
-  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
-  made = {methods.BASE: base}
+  outcome.evaluate_once(
+    settings, parts, run, methods.BASE, policy, grader, console
+  )
+  made = {methods.BASE: policy}
   for name, phase in plan.items():
     if not run.stage(name).is_finished(phase.steps):
       outcome.forget(run, name)
