@@ -34,6 +34,7 @@ from experiments import (
   policies,
   run_directory,
 )
+from experiments import settings as settings_lib
 from score_jax.evaluation import evaluate as evaluate_lib
 from score_jax.evaluation import measure_tables, tables
 from score_jax.tasks import answer_keys
