@@ -18,7 +18,7 @@ from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
 from score_jax.tasks.sandbox import probe
 from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding
+from score_jax.training import sharding, supervised
 from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
@@ -185,6 +185,38 @@ def _make_update(
   forward = {name: options[name] for name in ('temperature', 'dtype', 'unroll')}
   reference_logprobs = step_lib.make_reference_logprobs(config, **forward)
   return Update(optimizer, train_step, reference_logprobs)
+
+
+def make_supervised_update(
+  settings: settings_lib.Settings, places: layout.Layout
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of the supervised baselines; always the same ones."""
+  return _make_supervised_update(
+    places.config,
+    mesh=places.mesh,
+    learning_rate=settings.sft.learning_rate or settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
+    remat=settings.remat,
+  )
+
+
+@functools.cache
+def _make_supervised_update(
+  config, *, mesh, learning_rate, max_grad_norm, **options
+):
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
+  update = supervised.make_supervised_step(
+    config, optimizer, shardings=shardings, **options
+  )
+  return optimizer, update
 
 
 def reopen(

@@ -115,6 +115,20 @@ def unstack(params):
   }
 
 
+def cast(params, dtype):
+  """The parameters with matrices in a dtype; norm scales stay in float32.
+
+  With activations of that dtype nothing is lost: `forward` casts matrices to
+  it where it uses them, and norms work in float32.
+  """
+
+  def matrix(path, leaf):
+    is_scale = getattr(path[-1], 'key', None) == 'scale'
+    return leaf if is_scale else leaf.astype(dtype)
+
+  return jax.tree.map_with_path(matrix, params)
+
+
 def layer_params(config: model_config.ModelConfig, params, layer: int):
   """Parameters of one layer, out of the stacks or of `unstack`'s tree."""
   if 'layers' in params:

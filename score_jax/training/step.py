@@ -18,7 +18,7 @@ import optax
 from score_jax import arrays
 from score_jax.algorithm import losses, stages
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import sharding
 
@@ -124,7 +124,8 @@ def make_train_step(
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
-    loss. The state's buffers are donated.
+    loss. The state's buffers are donated. Where its params are adapters, the
+    policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
   rows = None
@@ -166,6 +167,7 @@ def _loss(
   config, options, rows, params, reference, batch, in_loss, stage, num_rows
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  policy = lora.complete(params, reference)
   trajectory = batch.trajectory
   forward = functools.partial(
     transformer.forward,
@@ -177,7 +179,7 @@ def _loss(
     transposed=options.transposed,
     rows=rows,
   )
-  hidden, _ = forward(params, remat=options.remat)
+  hidden, _ = forward(policy, remat=options.remat)
   reference_hidden, _ = forward(reference)
   index = token_logprobs.attempt_index(
     trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
@@ -188,7 +190,7 @@ def _loss(
   )  # [B, A]: attempts only
   statistics = token_logprobs.target_statistics(
     config,
-    params['embedding'],
+    policy['embedding'],
     token_logprobs.states_before(hidden, index),
     tokens,
     temperature=options.temperature,
