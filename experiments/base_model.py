@@ -93,7 +93,7 @@ def import_weights(
     RunError: it is not there, damaged, or of another model.
   """
   try:
-    return checkpoint_formats.load_hugging_face(
+    return checkpoint_formats.load(
       _source(settings), config, dtype=dtype, shardings=shardings
     )
   except (OSError, ValueError) as error:

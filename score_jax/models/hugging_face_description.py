@@ -35,7 +35,7 @@ _GEMMA_TEMPLATE = (
   "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 # A line for each message; an attempt ends with EOS.
-_PLAIN_TEMPLATE = (
+PLAIN_TEMPLATE = (
   '{{ bos_token }}'
   '{% for message in messages %}'
   "{% if message['role'] == 'user' %}"
@@ -43,7 +43,6 @@ _PLAIN_TEMPLATE = (
   "{% else %}{{ message['content'] + eos_token }}{% endif %}"
   '{% endfor %}'
 )
-_TEMPLATES = {'gemma': _GEMMA_TEMPLATE, 'plain': _PLAIN_TEMPLATE}
 
 
 def family(config: model_config.ModelConfig) -> str:
@@ -168,7 +167,8 @@ def describe_tokenizer(
   """The `tokenizer_config.json` beside a `tokenizer.model`.
 
   Args:
-    chat_format: of the model; its template is written out.
+    chat_format: of the model. That a file has a template says that the model
+      was tuned for conversations, so only Gemma's is written.
     positions: how many tokens the model takes.
   """
   tokenizer = chat_format.tokenizer
@@ -179,6 +179,7 @@ def describe_tokenizer(
     'pad_token': tokenizer.pad_id,
     'unk_token': tokenizer.unk_id,
   }
+  template = {'chat_template': _GEMMA_TEMPLATE}
   return {
     'tokenizer_class': 'GemmaTokenizer',
     'add_bos_token': True,
@@ -201,5 +202,5 @@ def describe_tokenizer(
     'sp_model_kwargs': {},
     'use_default_system_prompt': False,
     'model_max_length': positions,
-    'chat_template': _TEMPLATES[chat_format.style],
+    **(template if chat_format.style == 'gemma' else {}),
   }

@@ -21,6 +21,7 @@ The three are read alike: names are joined by '/'.
 """
 
 from collections.abc import Iterator, Mapping
+import math
 import pathlib
 from typing import Any
 
@@ -251,7 +252,7 @@ def _by_head(tensor: np.ndarray) -> np.ndarray:
 
 
 def _write(builder, layer, leaf, values) -> None:
-  row_bytes = values.itemsize * int(np.prod(values.shape[1:]))
+  row_bytes = values.itemsize * math.prod(values.shape[1:])
   for start, stop in safetensors_files.row_blocks(len(values), row_bytes):
     index = (start,) + (0,) * (values.ndim - 1)
     builder.write(layer, leaf, index, values[start:stop])
