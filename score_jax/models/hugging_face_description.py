@@ -53,17 +53,12 @@ def family(config: model_config.ModelConfig) -> str:
 
 
 def describe_model(
-  config: model_config.ModelConfig,
-  chat_format: chat.ChatFormat,
-  *,
-  rows: int,
-  dtype: Any,
+  config: model_config.ModelConfig, *, rows: int, dtype: Any
 ) -> dict[str, Any]:
-  """The `config.json` of a model.
+  """The `config.json` of a model, without special ids.
 
   Args:
     config: the model.
-    chat_format: says which ids end an answer.
     rows: of the embedding, padding included.
     dtype: of the weights.
   """
@@ -90,7 +85,6 @@ def describe_model(
     'dtype': name,
     'torch_dtype': name,
   }
-  file |= _ids(chat_format)
   if kind == 'gemma':
     return file | _one_rope(config)
   scale = config.query_scale or config.head_dim**-0.5
@@ -111,15 +105,6 @@ def _positions(config) -> int:
   if not config.qk_norm:
     return 8192
   return 131_072 if config.global_rope_scale > 1 else 32_768
-
-
-def _ids(chat_format: chat.ChatFormat) -> dict[str, Any]:
-  stops = sorted(chat_format.stop_ids)
-  return {
-    'bos_token_id': chat_format.tokenizer.bos_id,
-    'eos_token_id': stops if len(stops) > 1 else stops[0],
-    'pad_token_id': chat_format.tokenizer.pad_id,
-  }
 
 
 def _scaled(rope_scale: float) -> dict[str, Any]:
@@ -156,9 +141,17 @@ def _two_ropes(config) -> dict[str, Any]:
   return file
 
 
-def describe_generation(chat_format: chat.ChatFormat) -> dict[str, Any]:
-  """The `generation_config.json`: every id that ends an answer."""
-  return _ids(chat_format)
+def describe_ids(chat_format: chat.ChatFormat) -> dict[str, Any]:
+  """The `generation_config.json`, also part of `config.json`.
+
+  Every id that ends an answer is among the EOS.
+  """
+  stops = sorted(chat_format.stop_ids)
+  return {
+    'bos_token_id': chat_format.tokenizer.bos_id,
+    'eos_token_id': stops if len(stops) > 1 else stops[0],
+    'pad_token_id': chat_format.tokenizer.pad_id,
+  }
 
 
 def describe_tokenizer(

@@ -152,13 +152,12 @@ def write_descriptions(
     ValueError: no model of transformers is this one.
   """
   model = hugging_face_description.describe_model(
-    config, chat_format, rows=rows, dtype=dtype
+    config, rows=rows, dtype=dtype
   )
+  ids = hugging_face_description.describe_ids(chat_format)
   files = {
-    'config.json': model,
-    'generation_config.json': hugging_face_description.describe_generation(
-      chat_format
-    ),
+    'config.json': model | ids,
+    'generation_config.json': ids,
     'tokenizer_config.json': hugging_face_description.describe_tokenizer(
       chat_format, model['max_position_embeddings']
     ),

@@ -88,7 +88,7 @@ def load(
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     tensors = _read_metadata(checkpointer, path)
     is_transposed = _is_gating_transposed(tensors, config)
-    shapes = _shapes(config, is_transposed)
+    shapes = tensor_shapes(config, is_transposed)
     mismatches.refuse(path, _mistakes(tensors, shapes))
     for name in shapes:
       tensor = _read(checkpointer, path, name, tensors[name])
@@ -148,8 +148,15 @@ def _is_gating_transposed(tensors, config) -> bool:
   return tuple(tensors[name][1].shape[1:]) == (config.mlp_width, config.width)
 
 
-def _shapes(config, is_transposed) -> dict[str, tuple[int, ...]]:
-  """Shape of every tensor that the model needs, by name."""
+def tensor_shapes(
+  config: model_config.ModelConfig, is_transposed: bool = False
+) -> dict[str, tuple[int, ...]]:
+  """Shape of every tensor of a checkpoint by its name in the nested style.
+
+  Args:
+    config: the model.
+    is_transposed: gating_einsum is [2, F, D].
+  """
   n, k, h = config.num_heads, config.num_kv_heads, config.head_dim
   d, f = config.width, config.mlp_width
   of_layer = {}
