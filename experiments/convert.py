@@ -33,6 +33,7 @@ from score_jax.models import (
   checkpoint_formats,
   hugging_face_config,
   hugging_face_export,
+  lora,
   param_builder,
 )
 from score_jax.models import config as model_config
@@ -121,8 +122,11 @@ def convert(options: Options, console: rich_console.Console) -> int:
     )
   with console.status(f'Reading {options.source}'):
     source = read(options)
-  console.print(f'read     {source.title}', markup=False)
-  console.print(f'         {_describe(source.config)}', markup=False)
+  console.print(
+    f'read     {source.title}\n         {_describe(source.config)}',
+    markup=False,
+    soft_wrap=True,
+  )
   dtype = jnp.dtype(options.dtype)
   _check_space(target, source.config, dtype)
   with console.status(f'Writing {target}'):
@@ -143,7 +147,7 @@ def convert(options: Options, console: rich_console.Console) -> int:
         target, source.config, source.params, source.chat_format, dtype
       )
     for finding in findings:
-      console.print(f'checked  {finding.text}', markup=False)
+      console.print(f'checked  {finding.text}', markup=False, soft_wrap=True)
     if not all(finding.is_right for finding in findings):
       print(f'error: {target} is not what was read', file=sys.stderr)
       return 1
@@ -226,17 +230,17 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   return Source(
     f'policy {name} of run {path}',
     config,
-    policies.stage_policy(settings, parts, run, name),
+    lora.merge(policies.stage_policy(settings, parts, run, name)),
     chat_format,
     hugging_face_config.embedding_rows(run.pretrained) if has_config else None,
   )
 
 
 def _describe(config: model_config.ModelConfig) -> str:
-  count = _parameters(config)
+  layers = f'{config.num_layers} layer{"s" * (config.num_layers > 1)}'
   return (
-    f'{config.num_layers} layers of width {config.width}, vocabulary of '
-    f'{config.vocab_size:,}, {count:,} parameters'
+    f'{layers} of width {config.width}, vocabulary of {config.vocab_size:,}, '
+    f'{_parameters(config):,} parameters'
   )
 
 
@@ -261,22 +265,31 @@ def _check_space(target, config, dtype) -> None:
 
 
 def _report(console, target, source, dtype) -> None:
-  files = sorted(target.glob('*.safetensors'))
-  size = sum(file.stat().st_size for file in files)
+  parts = sorted(target.glob('*.safetensors'))
+  size = sum(part.stat().st_size for part in parts)
   rows = source.padded_vocab or source.config.vocab_size
   padding = rows - source.config.vocab_size
   console.print(
-    f'written  {target}: {size / 1e9:.2f} GB of {dtype} in '
-    f'{len(files)} {"file" if len(files) == 1 else "files"}; '
-    f'{rows:,} embedding rows'
+    f'written  {target}: {_size(size)} of {dtype} in {len(parts)} '
+    f'{"file" if len(parts) == 1 else "files"}; {rows:,} embedding rows'
     + (f', the last {padding:,} of them padding' if padding else ''),
     markup=False,
+    soft_wrap=True,
   )
   for file in sorted(target.iterdir()):
     console.print(
-      f'         {file.name:44} {file.stat().st_size / 1e6:10,.2f} MB',
+      f'         {file.name:34} {_size(file.stat().st_size):>10}',
       markup=False,
+      soft_wrap=True,
     )
+
+
+def _size(count: int) -> str:
+  """A number of bytes for people, in powers of ten as disks are sold."""
+  for unit, divisor in (('GB', 1e9), ('MB', 1e6)):
+    if count >= divisor:
+      return f'{count / divisor:.2f} {unit}'
+  return f'{count / 1e3:.1f} kB'
 
 
 def _say_how_to_use(console, target, style) -> None:
