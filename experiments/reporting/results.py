@@ -1,0 +1,173 @@
+"""The page's first part: the numbers, the paper's beside them, the curves."""
+
+from collections.abc import Sequence
+
+from experiments.reporting import markup, numbers, output, paper_results, runs
+from score_jax.evaluation import plots
+
+_MOST_CURVES = 12
+
+
+def tiles(groups: Sequence[runs.Group]) -> markup.Html:
+  """What came out, in a few large numbers: the last policy of the first group.
+
+  Comparisons name every group; these are for who reads nothing else.
+  """
+  group = groups[0]
+  last = group.runs[0].last_policy
+  base = group.summaries('base')
+  summaries = group.summaries(last)
+  shown = [
+    ('acc_t1', 'right at the first attempt'),
+    ('acc_t2', 'right at the second'),
+    ('delta', 'gained by looking again'),
+    ('i_to_c', 'corrected'),
+    ('c_to_i', 'spoilt'),
+  ]
+  return markup.element(
+    'div',
+    *[
+      markup.element(
+        'div',
+        markup.element('b', _percent(name, summaries)),
+        markup.element('span', label, _before(name, base, last)),
+        class_='tile',
+      )
+      for name, label in shown
+      if name in summaries[0]
+    ],
+    class_='tiles',
+  )
+
+
+def _percent(name, summaries) -> str:
+  mean = sum(summary[name] for summary in summaries) / len(summaries)
+  sign = '+' if name == 'delta' else ''
+  return f'{100 * mean:{sign}.1f} %'
+
+
+def _before(name, base, last) -> str:
+  if not base or last == 'base' or name not in base[0]:
+    return ''
+  return f' (base: {_percent(name, base)})'
+
+
+def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
+  """The paper's table of all policies, and the paper's own."""
+  rows = _rows(groups)
+  names = numbers.metrics([s for _, held in rows for s in held])
+  problems = sorted({s['problems'] for _, held in rows for s in held})
+  counts = ' or '.join(f'{count:,}' for count in problems)
+  spread = 'mean ± standard deviation over seeds' if any(
+    len(held) > 1 for _, held in rows
+  ) else '95 % bootstrap intervals beneath'  # fmt: skip
+  table = markup.table(
+    ['Policy', *numbers.headings(names)],
+    [
+      [label, *[numbers.cell(name, held) for name in names]]
+      for label, held in rows
+    ],
+    caption=f'Percent of {counts} held-out problems, greedy; {spread}.',
+  )
+  out.table(
+    'results',
+    ['group', 'run', 'seed', 'policy', 'metric', 'value', 'low', 'high'],
+    _lines(groups),
+  )
+  return markup.section(
+    'Results',
+    table,
+    *_papers_own(groups[0].runs[0].settings.task),
+    note='Δ i→c: wrong, then right; Δ c→i: right, then wrong; both of all '
+    'problems, so that Δ(t1,t2) is their difference.',
+  )
+
+
+def _rows(groups):
+  """Label and summaries of each policy; the same base policy comes once."""
+  rows, seen = [], set()
+  for group in groups:
+    for policy in group.runs[0].results:
+      held = group.summaries(policy)
+      fingerprint = repr(held)
+      if policy == 'base' and fingerprint in seen:
+        continue
+      seen.add(fingerprint)
+      is_shared = policy == 'base' and len(groups) > 1
+      name = runs.policy_name(policy) if is_shared else group.name(policy)
+      rows.append((name, held))
+  return rows
+
+
+def _lines(groups):
+  for group in groups:
+    for run in group.runs:
+      for policy, summary in run.results.items():
+        for name, value in summary.items():
+          if name.endswith('_ci95'):
+            continue
+          bounds = summary.get(f'{name}_ci95', ('', ''))
+          path = str(run.directory.path)
+          seed = run.settings.seed
+          yield group.label, path, seed, policy, name, value, *bounds
+
+
+def _papers_own(task: str) -> list[markup.Html]:
+  found = []
+  for table in paper_results.tables_for(task):
+    rows = [
+      [name, *['–' if v is None else f'{v:.1f}' for v in values]]
+      for name, values in table.rows.items()
+    ]
+    found += [
+      markup.element('h3', f'The paper: {table.title}'),
+      markup.table(
+        ['Method', *table.headings],
+        rows,
+        caption=f'Kumar et al., ICLR 2025, {table.source}; percent.',
+      ),
+    ]
+  return found
+
+
+def curves(
+  groups: Sequence[runs.Group], out: output.Output
+) -> markup.Html | None:
+  """Accuracy of each turn over training; one picture a run."""
+  found = [(group, run) for group in groups for run in group.runs]
+  drawn = [(group, run) for group, run in found if run.records]
+  if not drawn:
+    return None
+  pictures = []
+  for i, (group, run) in enumerate(drawn[:_MOST_CURVES], start=1):
+    label = ', '.join(
+      part
+      for part in (group.label, f'seed {run.settings.seed}')
+      if part and len(found) > 1
+    )
+    picture = plots.draw_learning_curves(
+      run.records, evaluations=run.points, evaluation_label='held-out, greedy'
+    )
+    pictures.append(
+      out.picture(
+        f'curves-{i}',
+        picture,
+        f'{label + ": " if label else ""}thin lines are single updates at '
+        'temperature 1, heavy ones their moving average, points greedy '
+        'evaluations on held-out problems with 95 % intervals.',
+        is_wide=len(drawn) == 1,
+      )
+    )
+  out.table(
+    'curves',
+    ['run', 'stage', 'step', 'metric', 'value'],
+    (
+      (run.directory.path, r['stage'], r['step'], name, value)
+      for _, run in drawn
+      for r in run.records
+      for name, value in r.items()
+      if name.startswith(('score/', 'kl/', 'reward/'))
+    ),
+  )
+  gallery = pictures if len(pictures) == 1 else [markup.gallery(*pictures)]
+  return markup.section('Learning curves', *gallery)
