@@ -7,12 +7,10 @@ import hashlib
 import logging
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import base_model, run_directory
+from experiments import base_model, layout, run_directory
 from experiments import settings as settings_lib
 from score_jax import types
 from score_jax.models import config as model_config
@@ -20,6 +18,7 @@ from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
 from score_jax.tasks.sandbox import probe
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding, supervised
 from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
@@ -36,11 +35,13 @@ class Parts:
     task: its problems all fit into the model's prompts.
     sampler: makes episodes.
     config: the model.
+    layout: where arrays lie.
   """
 
   task: types.Task
   sampler: episodes.EpisodeSampler
   config: model_config.ModelConfig
+  layout: layout.Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,7 @@ def assemble(
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
   config, chat_format = base_model.load(settings, task, run)
+  places = layout.make(settings, config)
   task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
   sampler = episodes.EpisodeSampler(
     config=config,
@@ -140,42 +142,81 @@ def assemble(
     task=task,
     limits=(settings.max_attempt_tokens,) * settings.turns,
     buckets=buckets.choose_buckets(lengths),
-    dtype=_dtype(settings.dtype),
+    dtype=places.dtype,
+    rows=places.rollout.rows,
   )
-  return Parts(task, sampler, config)
+  return Parts(task, sampler, config, places)
 
 
 def make_update(
-  settings: settings_lib.Settings, config: model_config.ModelConfig
+  settings: settings_lib.Settings, places: layout.Layout
 ) -> Update:
   """The programs of these settings; asked again, the same ones."""
   return _make_update(
-    config,
+    places.config,
+    mesh=places.mesh,
     learning_rate=settings.learning_rate,
     max_grad_norm=settings.max_grad_norm,
     kl=settings.kl,
     micro_batches=settings.rows // (settings.micro_batch or settings.rows),
     temperature=settings.temperature,
     attempt_tokens=settings.turns * settings.max_attempt_tokens,
-    dtype=_dtype(settings.dtype),
-    unroll=config.num_layers <= _UNROLLED_LAYERS,
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
     remat=settings.remat,
   )
 
 
 @functools.cache
-def _make_update(config, *, learning_rate, max_grad_norm, remat, **options):
+def _make_update(
+  config, *, mesh, learning_rate, max_grad_norm, remat, **options
+):
   # Cached because jit compiles once for each function object: Stage II then
   # runs the program that Stage I compiled.
   optimizer = optimizer_lib.make_optimizer(
     learning_rate, max_grad_norm=max_grad_norm
   )
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
   train_step = step_lib.make_train_step(
-    config, optimizer, remat=remat, **options
+    config, optimizer, shardings=shardings, remat=remat, **options
   )
   forward = {name: options[name] for name in ('temperature', 'dtype', 'unroll')}
   reference_logprobs = step_lib.make_reference_logprobs(config, **forward)
   return Update(optimizer, train_step, reference_logprobs)
+
+
+def make_supervised_update(
+  settings: settings_lib.Settings, places: layout.Layout
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of the supervised baselines; always the same ones."""
+  return _make_supervised_update(
+    places.config,
+    mesh=places.mesh,
+    learning_rate=settings.sft.learning_rate or settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
+    remat=settings.remat,
+  )
+
+
+@functools.cache
+def _make_supervised_update(
+  config, *, mesh, learning_rate, max_grad_norm, **options
+):
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
+  update = supervised.make_supervised_step(
+    config, optimizer, shardings=shardings, **options
+  )
+  return optimizer, update
 
 
 def reopen(
@@ -195,13 +236,6 @@ def reopen(
   task = load_task(base_model.resolve(settings, run))
   run.check_data(digests(task))
   return settings, assemble(settings, task, run)
-
-
-def _dtype(name: str) -> Any:
-  """What a dtype setting means here; accelerators compute in bfloat16."""
-  if name == 'auto':
-    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-  return jnp.dtype(name)
 
 
 def _keep_fitting(task, chat_format, most_tokens):

@@ -34,6 +34,7 @@ from experiments import (
   policies,
   run_directory,
 )
+from experiments import settings as settings_lib
 from score_jax.evaluation import evaluate as evaluate_lib
 from score_jax.evaluation import measure_tables, tables
 from score_jax.tasks import answer_keys
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _print(measured, console)
+  _print(run.read_settings(), measured, console)
   name = evaluation_options.name_of(options)
   if name:
     path = evaluations.write(run, name, options, measured)
@@ -112,7 +113,7 @@ def _judge(
 ) -> evaluate_lib.Evaluation:
   return outcome.evaluate_policy(
     settings,
-    parts,
+    policies.parts_for(settings, parts, name),
     policies.stage_policy(settings, parts, run, name),
     grader,
     samples_per_problem=options.samples,
@@ -139,14 +140,18 @@ def _compare(options, run, judged, grader) -> dict[str, Any]:
   }
 
 
-def _print(measured: dict[str, Any], console: rich_console.Console) -> None:
+def _print(
+  settings: settings_lib.Settings,
+  measured: dict[str, Any],
+  console: rich_console.Console,
+) -> None:
   """Prints the paper's table and whatever else was measured."""
   results = measured['policies']
   turns = max(map(tables.number_of_turns, results.values()))
   if turns > _MOST_TURNS_IN_TABLE:
     console.print(measure_tables.attempts(results))
   else:
-    console.print(outcome.make_table(results))
+    console.print(outcome.make_table(settings, results))
   for table in measure_tables.others(results):
     console.print(table)
   if 'comparison' in measured:

@@ -118,7 +118,7 @@ def _given_attempts(
   settings, parts = reopen(plain, other)
   attempts = evaluate.sample_attempts(
     parts.sampler,
-    policies.stage_policy(settings, parts, other, name),
+    parts.layout.view(policies.stage_policy(settings, parts, other, name)),
     problems,
     randomness.stream(settings.seed, 'evaluate', 'test', 0),
   )

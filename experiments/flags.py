@@ -4,7 +4,7 @@ What is wrong is refused with exit code 2 and a suggestion, before jax is
 imported. `parse` does the same for the other programs of this floor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import importlib
@@ -58,10 +58,36 @@ def parse_settings(
     program=program,
     document=f'Preset {name!r}. {document}',
   )
-  mistakes = validation.find_mistakes(parsed)
+  refuse_mistakes(parsed)
+  return parsed
+
+
+def refuse_mistakes(settings: settings_lib.Settings) -> None:
+  """Exits with code 2 where settings are impossible, and says which."""
+  mistakes = validation.find_mistakes(settings)
   if mistakes:
     refuse('\n       '.join(mistakes))
-  return parsed
+
+
+def split(
+  arguments: Sequence[str], fields: Mapping[str, object]
+) -> tuple[list[str], list[str]]:
+  """The arguments that are flags of these fields, and all others.
+
+  For a program that hands on what it does not know itself; a value goes with
+  the flag before it, and --help with the first list.
+  """
+  known = {settings_lib.flag(name) for name in fields} | {'--help'}
+  known |= {'--no-' + name.removeprefix('--') for name in known}
+  own: list[str] = []
+  rest: list[str] = []
+  chosen = own
+  for argument in arguments:
+    if argument.startswith('--'):
+      name = argument.partition('=')[0].replace('_', '-')
+      chosen = own if name in known else rest
+    chosen.append(argument)
+  return own, rest
 
 
 def parse(

@@ -9,7 +9,7 @@ import numpy as np
 
 from score_jax import types
 from score_jax.evaluation import metrics
-from score_jax.rollout import engine, episodes
+from score_jax.rollout import episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def evaluate(
 
   Args:
     sampler: makes the episodes.
-    params: the policy.
+    params: the policy, from `engine.rollout_view`.
     problems: M of them, in the order of the result.
     grader: judges; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.
@@ -121,15 +121,16 @@ def sample_attempts(
   batch_size: int = 256,
 ) -> list[list[types.Attempt]]:
   """The K attempts of each of M * G rows; takes what `evaluate` takes."""
-  view = engine.rollout_view(params, sampler.dtype)
   attempts = []
-  batch_size = max(1, batch_size // samples_per_problem)
+  parts = sampler.row_parts
+  batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
+  batch_size = -(-batch_size // parts) * parts
   for start in range(0, len(problems), batch_size):
     batch = list(problems[start : start + batch_size])
     # The last batch is filled up, so that one program serves all.
-    filled = (batch * batch_size)[:batch_size] if start else batch
+    filled = (batch * batch_size)[:batch_size]
     trajectory = sampler.sample(
-      view,
+      params,
       filled,
       key,
       samples_per_problem=samples_per_problem,

@@ -129,11 +129,7 @@ def rollout_view(params, dtype=jnp.float32):
   for every token. Matrices are cast to decode's dtype; norm scales stay in
   float32.
   """
-
-  def cast(path, leaf):
-    return leaf if path[-1].key == 'scale' else leaf.astype(dtype)
-
-  return jax.tree.map_with_path(cast, transformer.unstack(params))
+  return transformer.cast(transformer.unstack(params), dtype)
 
 
 @functools.partial(
