@@ -67,8 +67,8 @@ def _other_task(options, settings, run):
     task=options.task,
     data=data,
     data_dir=options.data_dir or settings.data_dir,
-    first_prompt=None,
-    instruction=None,
+    first_prompt=options.first_prompt,
+    instruction=options.instruction,
     reward=(),
   )
   task = assembly.load_task(base_model.resolve(settings, run))

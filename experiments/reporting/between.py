@@ -75,24 +75,19 @@ def _few(found: dict[str, Any]) -> list[str]:
 
 
 def _summaries(groups: Sequence[runs.Group]) -> dict[str, dict[str, Any]]:
-  found, seen = {}, []
-  for group in groups:
+  found = {}
+  for label, group, policy, _ in runs.table_rows(groups):
     settings = group.runs[0].settings
     key = answer_keys.of_task(settings.task, settings.data.grader)
-    for policy in group.runs[0].results:
-      held = group.summaries(policy)
-      if policy == 'base' and held in seen:
-        continue
-      seen.append(held)
-      episodes = [
-        episode
-        for run in group.runs
-        if policy in run.results
-        for episode in run.episodes(policy)
-        if _is_whole(episode)
-      ]
-      if episodes:
-        found[group.name(policy)] = _summarize(episodes, key)
+    episodes = [
+      episode
+      for run in group.runs
+      if policy in run.results
+      for episode in run.episodes(policy)
+      if _is_whole(episode)
+    ]
+    if episodes:
+      found[label] = _summarize(episodes, key)
   return found
 
 

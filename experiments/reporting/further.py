@@ -54,8 +54,11 @@ def _conditions(evaluation: Mapping[str, Any], problems: int) -> str:
     for flag in ('task', 'given_attempts')
     if options.get(flag)
   ]
-  source = options['data']['file'] or f'{options["split"]} problems'
-  return ', '.join([f'{problems:,} of {source}', decoding, *others])
+  source = options['data']['file']
+  asked = f'{problems:,} {options["split"]} problems'
+  if source:
+    asked = f'{problems:,} problems of {source}'
+  return ', '.join([asked, decoding, *others])
 
 
 def _attempts(groups, out) -> markup.Html | None:
@@ -159,42 +162,39 @@ def _scaling(groups, out) -> markup.Html | None:
 
 
 def _several_samples(groups, out) -> markup.Html | None:
-  found = []
+  cells: dict[tuple[str, str], dict[str, Any]] = {}
+  caption = ''
   for measure, title in (
     ('pass_at', 'pass@{}'),
     ('majority_at', 'majority of {}'),
   ):
     for group, _, evaluation, policy, by_size in _find(groups, measure):
       problems = evaluation['policies'][policy]['problems']
-      found += [
-        (group.name(policy), title.format(k), held, evaluation, problems)
-        for k, held in by_size.items()
-      ]
-  if not found:
+      caption = caption or _conditions(evaluation, problems)
+      for size, held in by_size.items():
+        for turn in (name for name in held if not name.endswith('_ci95')):
+          row = cells.setdefault((group.name(policy), turn), {})
+          row[title.format(size)] = held
+  if not cells:
     return None
-  turns = sum(not name.endswith('_ci95') for name in found[0][2])
-  turns = [f't{k}' for k in range(1, turns + 1)]
-  rows = [
-    [markup.join([name, markup.element('small', f' {title}')])]
-    + [numbers.cell(turn, [held]) for turn in turns]
-    for name, title, held, *_ in found
-  ]
+  titles = list(dict.fromkeys(title for row in cells.values() for title in row))
   out.table(
     'several-samples',
-    ['policy', 'measure', 'turn', 'value', 'low', 'high'],
+    ['policy', 'turn', 'measure', 'value', 'low', 'high'],
     (
-      [name, title, turn, held[turn], *held[f'{turn}_ci95']]
-      for name, title, held, *_ in found
-      for turn in turns
+      [name, turn, title, held[turn], *held[f'{turn}_ci95']]
+      for (name, turn), row in cells.items()
+      for title, held in row.items()
     ),
   )
+  rows = [
+    [f'{name}, turn {turn.removeprefix("t")}']
+    + [numbers.cell(turn, [row.get(title, {})]) for title in titles]
+    for (name, turn), row in cells.items()
+  ]
   return markup.section(
     'Several samples',
-    markup.table(
-      ['Policy', *[f'turn {turn[1:]}' for turn in turns]],
-      rows,
-      caption=f'Percent; {_conditions(*found[0][3:])}.',
-    ),
+    markup.table(['Policy', *titles], rows, caption=f'Percent; {caption}.'),
     note='pass@k: at least one of k samples is right (unbiased estimate). '
     'Majority: the most frequent answer is right.',
   )

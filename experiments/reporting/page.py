@@ -62,10 +62,10 @@ def _lead(groups: Sequence[runs.Group]) -> str:
   count = sum(len(group.runs) for group in groups)
   settings = groups[0].runs[0].settings
   if count == 1:
-    which = f'{runs.policy_name(groups[0].runs[0].last_policy)} of one run'
     return (
-      f'{which} (preset {settings.preset}, seed {settings.seed}), on problems '
-      'that it was not trained on.'
+      f'{groups[0].name(groups[0].runs[0].last_policy)}: one run (preset '
+      f'{settings.preset}, seed {settings.seed}), measured on problems that it '
+      'was not trained on.'
     )
   kinds = f'{len(groups)} settings, ' if len(groups) > 1 else ''
   return (

@@ -54,7 +54,7 @@ def _before(name, base, last) -> str:
 
 def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
   """The paper's table of all policies, and the paper's own."""
-  rows = _rows(groups)
+  rows = [(label, held) for label, *_, held in runs.table_rows(groups)]
   names = numbers.metrics([s for _, held in rows for s in held])
   problems = sorted({s['problems'] for _, held in rows for s in held})
   counts = ' or '.join(f'{count:,}' for count in problems)
@@ -81,22 +81,6 @@ def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
     note='Δ i→c: wrong, then right; Δ c→i: right, then wrong; both of all '
     'problems, so that Δ(t1,t2) is their difference.',
   )
-
-
-def _rows(groups):
-  """Label and summaries of each policy; the same base policy comes once."""
-  rows, seen = [], set()
-  for group in groups:
-    for policy in group.runs[0].results:
-      held = group.summaries(policy)
-      fingerprint = repr(held)
-      if policy == 'base' and fingerprint in seen:
-        continue
-      seen.add(fingerprint)
-      is_shared = policy == 'base' and len(groups) > 1
-      name = runs.policy_name(policy) if is_shared else group.name(policy)
-      rows.append((name, held))
-  return rows
 
 
 def _lines(groups):
@@ -135,7 +119,7 @@ def curves(
 ) -> markup.Html | None:
   """Accuracy of each turn over training; one picture a run."""
   found = [(group, run) for group in groups for run in group.runs]
-  drawn = [(group, run) for group, run in found if run.records]
+  drawn = [(group, run) for group, run in found if run.learning_curve[0]]
   if not drawn:
     return None
   pictures = []
@@ -145,16 +129,18 @@ def curves(
       for part in (group.label, f'seed {run.settings.seed}')
       if part and len(found) > 1
     )
+    records, points = run.learning_curve
     picture = plots.draw_learning_curves(
-      run.records, evaluations=run.points, evaluation_label='held-out, greedy'
+      records, evaluations=points, evaluation_label='held-out, greedy'
     )
     pictures.append(
       out.picture(
         f'curves-{i}',
         picture,
-        f'{label + ": " if label else ""}thin lines are single updates at '
-        'temperature 1, heavy ones their moving average, points greedy '
-        'evaluations on held-out problems with 95 % intervals.',
+        f'{label}{": thin" if label else "Thin"} lines: updates, at '
+        f'temperature {run.settings.temperature:g}; heavy lines: their moving '
+        'average; points: held-out problems, greedy, with 95 % intervals where '
+        'a stage ends.',
         is_wide=len(drawn) == 1,
       )
     )
@@ -164,7 +150,7 @@ def curves(
     (
       (run.directory.path, r['stage'], r['step'], name, value)
       for _, run in drawn
-      for r in run.records
+      for r in run.learning_curve[0]
       for name, value in r.items()
       if name.startswith(('score/', 'kl/', 'reward/'))
     ),

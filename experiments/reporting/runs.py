@@ -1,7 +1,4 @@
-"""What runs left on disk, read back; and which of them belong together.
-
-Nothing here needs an accelerator, a checkpoint or jax.
-"""
+"""What runs left on disk, read back; and which of them belong together."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -9,20 +6,17 @@ import functools
 import json
 from typing import Any
 
-from experiments import evaluations, files, run_directory, transcripts
+from experiments import (
+  curves,
+  evaluations,
+  methods,
+  outcome,
+  run_directory,
+  transcripts,
+)
 from experiments import settings as settings_lib
 
-_HELD_OUT = 'eval/'
 _IGNORED = settings_lib.FREE | {'seed'}
-_NAMES = {
-  'base': 'Base',
-  'stage1': 'Stage I',
-  'stage1a': 'Stage I (a)',
-  'stage1b': 'Stage I (b)',
-  'stage2': 'Stage II',
-  'single_turn': 'Single-turn RL',
-  'multi_turn': 'Multi-turn RL',
-}
 # More differences make no label.
 _MOST_IN_LABEL = 3
 
@@ -51,37 +45,14 @@ class Run:
     return list(self.results)[-1]
 
   @functools.cached_property
-  def records(self) -> list[dict[str, Any]]:
-    """Metrics of all steps of the evaluated stages, in order."""
-    return [
-      record
-      for name in self.results
-      if name != 'base'
-      for record in files.read_lines(self.directory.stage(name).metrics)
-      if 'score/acc_t1' in record
-    ]
+  def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Records and held-out points, see `experiments.curves`."""
+    names = {policy: self.name(policy) for policy in self.results}
+    return curves.read(self.directory, self.results, names)
 
-  @functools.cached_property
-  def points(self) -> list[dict[str, Any]]:
-    """Held-out evaluations, as `plots.draw_learning_curves` takes them."""
-    last = {record['stage']: record['step'] for record in self.records}
-    found, before = [], None
-    for name, summary in self.results.items():
-      if name in last:
-        if before and not found:
-          found.append({'stage': name, 'step': 0, **before})
-        found.append({'stage': name, 'step': last[name], **summary})
-      before = summary
-    during = [
-      {
-        name.removeprefix(_HELD_OUT): value
-        for name, value in record.items()
-        if name in ('stage', 'step') or name.startswith(_HELD_OUT)
-      }
-      for record in self.records
-      if f'{_HELD_OUT}acc_t1' in record
-    ]
-    return found + during
+  def name(self, policy: str) -> str:
+    """What to call a policy."""
+    return outcome.label(self.settings, policy)
 
   def episodes(self, policy: str) -> list[transcripts.Episode]:
     """The judged attempts of a policy's evaluation in the run."""
@@ -107,14 +78,37 @@ class Group:
 
   def name(self, policy: str) -> str:
     """What to call a policy of this group on a page."""
-    return ' · '.join(
-      part for part in (self.label, policy_name(policy)) if part
-    )
+    name = self.runs[0].name(policy)
+    if not self.label:
+      return name
+    is_last = policy == self.runs[0].last_policy
+    return self.label if is_last else f'{self.label}: {name}'
 
 
-def policy_name(policy: str) -> str:
-  """`stage1` -> Stage I; names that are not known are taken as they are."""
-  return _NAMES.get(policy, policy.replace('_', ' '))
+def table_rows(
+  groups: Sequence[Group],
+) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
+  """The policies to show: label, group, policy, and its summary in each run.
+
+  All of one group; of several the policies that they ended with, and before
+  them each base policy once.
+  """
+  rows, bases = [], []
+  for group in groups:
+    for policy in group.runs[0].results:
+      held = group.summaries(policy)
+      is_last = policy == group.runs[0].last_policy
+      if policy == 'base':
+        if held in bases:
+          continue
+        bases.append(held)
+      elif len(groups) > 1 and not is_last:
+        continue
+      label = group.name(policy)
+      if policy == 'base' and len(bases) == 1:
+        label = group.runs[0].name(policy)
+      rows.append((label, group, policy, held))
+  return rows
 
 
 def read(path: str) -> Run:
@@ -125,9 +119,7 @@ def read(path: str) -> Run:
   """
   directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
-  results = {}
-  if directory.results.exists():
-    results = json.loads(directory.results.read_text())
+  results = outcome.read_results(directory)
   if not results:
     raise run_directory.RunError(
       f'{path} has no results yet; go on with it: python -m '
@@ -179,7 +171,7 @@ def _label(
   if len(differing) > _MOST_IN_LABEL:
     return run.directory.path.name
   return ', '.join(
-    str(settings[name]).replace('_', ' ')
+    methods.METHODS[settings[name]].title
     if name == 'method'
     else f'{name}={settings[name]}'
     for name in differing

@@ -55,7 +55,7 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p { margin: .4rem 0 1rem; max-width: 62ch; }
 a { color: var(--link); }
 .note, figcaption, footer, .lead { color: var(--muted); }
-.lead { font-size: 1.05rem; margin-top: .6rem; }
+.lead { font-size: 1.05rem; margin-top: .6rem; max-width: none; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 1.2rem 0 0;
   font-size: .92rem; }
 nav a { text-decoration: none; }
@@ -75,15 +75,15 @@ caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
 th, td { padding: .4rem .8rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th { font-weight: 600; }
-thead th { color: var(--muted); font-weight: 500; vertical-align: bottom; }
+thead th { color: var(--muted); font-weight: 500; vertical-align: bottom;
+  white-space: normal; max-width: 9rem; }
 th:first-child, td.text { text-align: left; }
 tbody th { position: sticky; left: 0; background: var(--page);
   white-space: normal; min-width: 8rem; font-weight: 500; }
-td small { display: block; color: var(--muted); font-size: .8em; }
-tr.differs th, tr.differs td:nth-child(2) { color: var(--c2); }
+td small, th small { display: block; color: var(--muted); font-size: .8em; }
 .gallery { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
-figure { margin: 0 0 1.2rem; }
+figure { margin: 0 0 1.2rem; max-width: 40rem; }
 figure.wide { max-width: 56rem; }
 figure svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; }
