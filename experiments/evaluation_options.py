@@ -71,6 +71,10 @@ class Options:
   """Attempts at each problem, at most 50, with the instruction before each but
   the first; None: as in the run. No retraining is needed for more."""
 
+  history: Literal['all', 'last'] = 'all'
+  """What an attempt after the second one sees: all attempts before it, as the
+  paper writes it, or the last one alone, as if it were the first of two."""
+
   pass_at: str = ''
   """Numbers k of samples for pass@k of each turn, such as 1,8,32."""
   majority_at: str = ''
@@ -175,6 +179,7 @@ def name_of(options: Options) -> str:
     'train' if options.split == 'train' else '',
     _word('given', options.given_attempts and _last(options.given_attempts)),
     _word('attempts', options.attempts),
+    'history-last' if options.history == 'last' else '',
     f'scaling-{options.vote}' if options.scaling else '',
     _word('pass', '-'.join(_parts(options.pass_at))),
     _word('majority', '-'.join(_parts(options.majority_at))),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+import jax
 from rich import console as rich_console
 from rich import table as rich_table
 
@@ -40,11 +41,16 @@ def evaluate_policy(
     parts.layout.view(policy),
     parts.task.test[: settings.eval_problems],
     grader,
-    randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    evaluation_key(settings),
     samples_per_problem=samples_per_problem,
     greedy=temperature == 0,
     temperature=temperature or 1.0,
   )
+
+
+def evaluation_key(settings: settings_lib.Settings) -> jax.Array:
+  """The random numbers of an evaluation that samples."""
+  return randomness.stream(settings.seed, 'evaluate', 'test', 0)
 
 
 def held_out_metrics(

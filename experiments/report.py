@@ -1,10 +1,10 @@
 """One page on what came of runs: `python -m experiments.report RUN [RUN ...]`.
 
 Writes report.html, which needs nothing else to be looked at, and beside it in
-report/ every picture as PNG and every table as CSV. Of one run into its
-directory; of several into --output. Runs whose settings differ in the seed
-alone are one line, with mean and spread. What experiments.evaluate has kept in
-a run (--attempts=10, --scaling, --by=level, ...) is on the page, too.
+report/ every picture as PNG and every table as CSV. Runs whose settings differ
+in the seed alone are one line, with mean and spread. What experiments.evaluate
+has kept in a run (--attempts=10, --scaling, --by=level, ...) is on the page,
+too.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class Options:
   """Which runs, and where to."""
 
   runs: tyro.conf.Positional[tuple[str, ...]] = ()
-  """Run directories."""
+  """Run directories, or directories of runs, such as experiments.compare's."""
   output: str | None = None
-  """Directory of the report; None: the run's own, of several ./report."""
+  """Directory of the report; None: the one given, of several ./report."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,8 @@ def write(options: Options) -> output.Output:
   Raises:
     RunError: one of them is no run, or has no results.
   """
-  groups = runs.make_groups([runs.read(path) for path in options.runs])
+  paths = [path for given in options.runs for path in runs.find(given)]
+  groups = runs.make_groups([runs.read(path) for path in paths])
   default = options.runs[0] if len(options.runs) == 1 else 'report'
   out = output.Output(pathlib.Path(options.output or default))
   files.write_text(out.page, page.render(groups, out))

@@ -32,16 +32,16 @@ def between_attempts(
     out.picture(
       'transitions',
       charts.draw_transitions(transitions),
-      'What became of the first attempt at the second.',
+      caption='What became of the first attempt at the second.',
     ),
     out.picture(
       'edit-ratios',
       charts.draw_edit_ratios(
         {name: found[name]['edit_ratio_histogram'] for name in chosen}
       ),
-      'How much the second attempt rewrites the first: 0 repeats it, 1 has '
-      'nothing in common with it. Insertions and deletions of characters over '
-      'the length of both.',
+      caption='How much the second attempt rewrites the first: 0 repeats it, '
+      '1 has nothing in common with it. Insertions and deletions of characters '
+      'over the length of both.',
     ),
   )
   rows = [

@@ -10,6 +10,8 @@ from typing import Any
 from experiments.reporting import markup, numbers, output, paper_results, runs
 from score_jax.evaluation import charts, tables
 
+_SEEN = {'all': '', 'last': ', each attempt sees the last one only'}
+
 Found = tuple[runs.Group, runs.Run, Mapping[str, Any], str, Mapping[str, Any]]
 
 
@@ -63,52 +65,68 @@ def _conditions(evaluation: Mapping[str, Any], problems: int) -> str:
 
 def _attempts(groups, out) -> markup.Html | None:
   """Accuracy over more attempts than were trained (the paper's Figure 8)."""
-  found: dict[str, list] = {}
-  conditions = ''
+  found: dict[str, dict[str, list]] = {}
+  conditions: dict[str, str] = {}
   for group, _, evaluation, policy, _ in _find(groups, 'acc_t4'):
     summary = evaluation['policies'][policy]
-    found.setdefault(group.name(policy), []).append(summary)
-    conditions = conditions or _conditions(evaluation, summary['problems'])
+    held = found.setdefault(evaluation['name'], {})
+    held.setdefault(group.name(policy), []).append(summary)
+    conditions[evaluation['name']] = (
+      _conditions(evaluation, summary['problems'])
+      + _SEEN[evaluation['options']['history']]
+    )
   if not found:
     return None
-  turns = max(
-    tables.number_of_turns(s) for held in found.values() for s in held
-  )
-  names = [f'acc_t{k}' for k in range(1, turns + 1)]
-  rows = [
-    [name, *[numbers.cell(metric, held) for metric in names]]
-    for name, held in found.items()
+  pictures = [
+    out.picture(
+      f'attempts-{i}',
+      charts.draw_attempts(held),
+      caption=f'Accuracy of each attempt: {conditions[name]}.',
+    )
+    for i, (name, held) in enumerate(found.items(), start=1)
   ]
   out.table(
     'attempts',
-    ['policy', 'attempt', 'accuracy', 'low', 'high'],
+    ['evaluation', 'policy', 'attempt', 'accuracy', 'low', 'high'],
     (
-      [name, k, s[f'acc_t{k}'], *s[f'acc_t{k}_ci95']]
+      [name, policy, k, s[f'acc_t{k}'], *s[f'acc_t{k}_ci95']]
       for name, held in found.items()
-      for s in held
+      for policy, summaries in held.items()
+      for s in summaries
       for k in range(1, tables.number_of_turns(s) + 1)
     ),
   )
-  papers = None
-  if _is_math(groups):
-    papers = markup.table(
-      ['The paper (figure 8)', *range(1, 11)],
-      [
-        [name, *[f'{value:.1f}' for value in values]]
-        for name, values in paper_results.ATTEMPTS.items()
-      ],
-      caption='Percent, read off a chart, so approximate.',
-    )
-  picture = charts.draw_attempts(found)
   return markup.section(
     'More attempts',
-    out.picture(
-      'attempts', picture, f'Accuracy of each attempt: {conditions}.'
-    ),
-    markup.table(['Policy', *range(1, turns + 1)], rows),
-    papers,
+    markup.gallery(*pictures),
+    *[_attempts_table(conditions[name], held) for name, held in found.items()],
+    _papers('figure 8', range(1, 11), paper_results.ATTEMPTS, groups),
     note='The same policies, told to look again more often than they were '
     'trained to.',
+  )
+
+
+def _attempts_table(conditions, held) -> markup.Html:
+  turns = max(tables.number_of_turns(s) for each in held.values() for s in each)
+  rows = [
+    [policy, *[numbers.cell(f'acc_t{k}', each) for k in range(1, turns + 1)]]
+    for policy, each in held.items()
+  ]
+  caption = f'Percent, by attempt; {conditions}.'
+  return markup.table(['Policy', *range(1, turns + 1)], rows, caption=caption)
+
+
+def _papers(figure, headings, curves, groups) -> markup.Html | None:
+  """The paper's curves as a table, for the task that they are of."""
+  if groups[0].runs[0].settings.task != 'math':
+    return None
+  return markup.table(
+    [f'The paper ({figure})', *headings],
+    [
+      [name, *[f'{value:.1f}' for value in values]]
+      for name, values in curves.items()
+    ],
+    caption='Percent, read off a chart by machine, so approximate.',
   )
 
 
@@ -123,8 +141,8 @@ def _scaling(groups, out) -> markup.Html | None:
       out.picture(
         f'scaling-{len(pictures) + 1}',
         charts.draw_scaling(scaling),
-        f'{name}: {_conditions(evaluation, problems)}; in corrected episodes '
-        f'{voters[scaling["vote"]]}.',
+        caption=f'{name}: {_conditions(evaluation, problems)}; in corrected '
+        f'episodes {voters[scaling["vote"]]}.',
       )
     )
     for curve in ('parallel', 'corrected', 'gain'):
@@ -141,20 +159,15 @@ def _scaling(groups, out) -> markup.Html | None:
     ['policy', 'seed', 'vote', 'curve', 'budget', 'accuracy', 'low', 'high'],
     ([*line[:-1], *line[-1]] for line in lines),
   )
-  papers = None
-  if _is_math(groups):
-    papers = markup.table(
-      ['The paper (figure 1)', *paper_results.SCALING_BUDGETS],
-      [
-        [name, *[f'{value:.0f}' for value in values]]
-        for name, values in paper_results.SCALING.items()
-      ],
-      caption='Percent, read off a chart, so approximate.',
-    )
   return markup.section(
     'Inference scaling',
     markup.gallery(*pictures),
-    papers,
+    _papers(
+      'figure 1',
+      paper_results.SCALING_BUDGETS,
+      paper_results.SCALING,
+      groups,
+    ),
     note='The same number of attempts spent on a problem in two ways: all in '
     'parallel, or half in parallel and then each corrected once. The most '
     'frequent answer counts.',
@@ -209,7 +222,7 @@ def _difficulty(groups, out) -> markup.Html | None:
       out.picture(
         f'difficulty-{len(pictures) + 1}',
         charts.draw_groups(by['groups'], by['column']),
-        f'{name}: {_conditions(evaluation, problems)}.',
+        caption=f'{name}: {_conditions(evaluation, problems)}.',
       )
     )
     for label, held in by['groups'].items():
@@ -316,7 +329,3 @@ def _difference(test: Mapping[str, Any] | None) -> markup.Html:
       markup.element('small', f'p = {test["p_value"]:.2g}'),
     ]
   )
-
-
-def _is_math(groups: Sequence[runs.Group]) -> bool:
-  return groups[0].runs[0].settings.task == 'math'

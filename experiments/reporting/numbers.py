@@ -20,7 +20,7 @@ def cell(name: str, summaries: Sequence[Mapping[str, Any]]) -> markup.Html:
     return markup.Html('–')
   values = np.array([summary[name] for summary in held])
   if len(held) > 1:
-    beneath = f'± {100 * values.std(ddof=1):.1f} ({len(held)} seeds)'
+    beneath = f'± {100 * values.std(ddof=1):.1f}'
   else:
     bounds = held[0].get(f'{name}_ci95', ())
     beneath = ', '.join(tables.percent(name, bound) for bound in bounds)

@@ -27,15 +27,34 @@ class Output:
     self,
     name: str,
     picture: mpl_figure.Figure,
-    caption: Any,
+    narrow: mpl_figure.Figure | None = None,
     *,
-    is_wide: bool = False,
+    caption: Any,
   ) -> markup.Html:
-    """Writes NAME.png and returns the picture for the page."""
-    path = self._new(f'{name}.png')
-    plots.save_png(picture, path)
+    """Writes NAME.png and returns the picture for the page.
+
+    Args:
+      name: unique on the page.
+      picture: as the charts draw it.
+      narrow: the same, to be shown in narrow windows instead; with it,
+        `picture` may be wide.
+      caption: stands below it.
+    """
+    plots.save_png(picture, self._new(f'{name}.png'))
     inline = svg.inline(picture, name, str(caption))
-    return markup.figure(inline, caption, is_wide=is_wide)
+    if narrow is None:
+      return markup.figure(inline, caption)
+    both = markup.join(
+      [
+        markup.element('div', inline, class_='if-wide'),
+        markup.element(
+          'div',
+          svg.inline(narrow, f'{name}-narrow', str(caption)),
+          class_='if-narrow',
+        ),
+      ]
+    )
+    return markup.figure(both, caption, is_wide=True)
 
   def table(
     self, name: str, headings: Sequence[str], rows: Iterable[Sequence[Any]]

@@ -1,19 +1,18 @@
 """The page's first part: the numbers, the paper's beside them, the curves."""
 
 from collections.abc import Sequence
+import functools
 
 from experiments.reporting import markup, numbers, output, paper_results, runs
-from score_jax.evaluation import plots
+from score_jax.evaluation import charts, plots
 
-_MOST_CURVES = 12
+# Fewer policies are as easily read off the table.
+_FEWEST_DRAWN = 4
 
 
 def tiles(groups: Sequence[runs.Group]) -> markup.Html:
-  """What came out, in a few large numbers: the last policy of the first group.
-
-  Comparisons name every group; these are for who reads nothing else.
-  """
-  group = groups[0]
+  """What came out, in a few large numbers: SCoRe's, or the first group's."""
+  group = runs.headline(groups)
   last = group.runs[0].last_policy
   base = group.summaries('base')
   summaries = group.summaries(last)
@@ -58,9 +57,11 @@ def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
   names = numbers.metrics([s for _, held in rows for s in held])
   problems = sorted({s['problems'] for _, held in rows for s in held})
   counts = ' or '.join(f'{count:,}' for count in problems)
-  spread = 'mean ± standard deviation over seeds' if any(
-    len(held) > 1 for _, held in rows
-  ) else '95 % bootstrap intervals beneath'  # fmt: skip
+  seeds = sorted({len(held) for _, held in rows})
+  spread = '95 % bootstrap intervals beneath'
+  if seeds[-1] > 1:
+    counts_of = ' or '.join(map(str, seeds))
+    spread = f'mean ± standard deviation over {counts_of} seeds'
   table = markup.table(
     ['Policy', *numbers.headings(names)],
     [
@@ -74,9 +75,17 @@ def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
     ['group', 'run', 'seed', 'policy', 'metric', 'value', 'low', 'high'],
     _lines(groups),
   )
+  picture = None
+  if len(rows) >= _FEWEST_DRAWN and len(names) > 1:
+    picture = out.picture(
+      'turns',
+      charts.draw_turns(dict(rows)),
+      caption='Accuracy of the first and of the last attempt.',
+    )
   return markup.section(
     'Results',
     table,
+    picture,
     *_papers_own(groups[0].runs[0].settings.task),
     note='Δ i→c: wrong, then right; Δ c→i: right, then wrong; both of all '
     'problems, so that Δ(t1,t2) is their difference.',
@@ -117,43 +126,50 @@ def _papers_own(task: str) -> list[markup.Html]:
 def curves(
   groups: Sequence[runs.Group], out: output.Output
 ) -> markup.Html | None:
-  """Accuracy of each turn over training; one picture a run."""
-  found = [(group, run) for group in groups for run in group.runs]
-  drawn = [(group, run) for group, run in found if run.learning_curve[0]]
+  """Accuracy of each turn over training; one picture a group."""
+  firsts = [(group, group.runs[0]) for group in groups]
+  drawn = [(group, run) for group, run in firsts if run.learning_curve[0]]
   if not drawn:
     return None
   pictures = []
-  for i, (group, run) in enumerate(drawn[:_MOST_CURVES], start=1):
-    label = ', '.join(
-      part
-      for part in (group.label, f'seed {run.settings.seed}')
-      if part and len(found) > 1
-    )
+  for i, (group, run) in enumerate(drawn, start=1):
     records, points = run.learning_curve
-    picture = plots.draw_learning_curves(
-      records, evaluations=points, evaluation_label='held-out, greedy'
+    label = group.name(run.last_policy)
+    if len(group.runs) > 1:
+      label += f', seed {run.settings.seed}'
+    sizes = [(9.0, 4.8), (5.2, 3.9)] if len(drawn) == 1 else [(5.2, 3.6)]
+    draw = functools.partial(
+      plots.draw_learning_curves,
+      records,
+      evaluations=points,
+      evaluation_label='held-out, greedy',
     )
     pictures.append(
       out.picture(
-        f'curves-{i}',
-        picture,
-        f'{label}{": thin" if label else "Thin"} lines: updates, at '
-        f'temperature {run.settings.temperature:g}; heavy lines: their moving '
-        'average; points: held-out problems, greedy, with 95 % intervals where '
-        'a stage ends.',
-        is_wide=len(drawn) == 1,
+        f'curves-{i}', *[draw(size=size) for size in sizes], caption=label
       )
     )
+  _write_curves(groups, out)
+  temperature = groups[0].runs[0].settings.temperature
+  return markup.section(
+    'Learning curves',
+    pictures[0] if len(pictures) == 1 else markup.gallery(*pictures),
+    note=f'Thin lines: updates, at temperature {temperature:g}; heavy lines: '
+    'their moving average; points: held-out problems, greedy, with 95 % '
+    'intervals where a stage ends.',
+  )
+
+
+def _write_curves(groups, out) -> None:
   out.table(
     'curves',
     ['run', 'stage', 'step', 'metric', 'value'],
     (
-      (run.directory.path, r['stage'], r['step'], name, value)
-      for _, run in drawn
-      for r in run.learning_curve[0]
-      for name, value in r.items()
-      if name.startswith(('score/', 'kl/', 'reward/'))
+      (run.directory.path, record['stage'], record['step'], name, value)
+      for group in groups
+      for run in group.runs
+      for record in run.learning_curve[0]
+      for name, value in record.items()
+      if name.startswith(('score/', 'kl/', 'reward/', 'eval/'))
     ),
   )
-  gallery = pictures if len(pictures) == 1 else [markup.gallery(*pictures)]
-  return markup.section('Learning curves', *gallery)

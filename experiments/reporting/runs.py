@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import json
+import pathlib
 from typing import Any
 
 from experiments import (
@@ -111,6 +112,25 @@ def table_rows(
   return rows
 
 
+def headline(groups: Sequence[Group]) -> Group:
+  """The group whose numbers a page begins with: SCoRe's, or the first."""
+  return next(
+    (g for g in groups if g.runs[0].settings.method == 'score'), groups[0]
+  )
+
+
+def find(path: str) -> list[str]:
+  """The run at a path, or all runs in a directory of runs.
+
+  Where there are none it is the path itself, which `read` then refuses.
+  """
+  folder = pathlib.Path(path)
+  if (folder / 'config.json').exists():
+    return [path]
+  found = [*folder.glob('*/config.json'), *folder.glob('*/*/config.json')]
+  return sorted(str(config.parent) for config in found) or [path]
+
+
 def read(path: str) -> Run:
   """Reads a run.
 
@@ -135,9 +155,10 @@ def read(path: str) -> Run:
 
 
 def make_groups(runs: Sequence[Run]) -> list[Group]:
-  """Groups in the order in which their first runs are given."""
+  """Groups in the order of their methods, else of their first runs."""
+  order = list(methods.METHODS)
   members: dict[tuple, list[Run]] = {}
-  for run in runs:
+  for run in sorted(runs, key=lambda run: order.index(run.settings.method)):
     members.setdefault(tuple(_telling(run).items()), []).append(run)
   firsts = [_telling(held[0]) for held in members.values()]
   differing = [

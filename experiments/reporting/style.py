@@ -33,10 +33,10 @@ _DARK = {
   'c4': '#e39cc4',
   'c5': '#e9b64a',
   'c6': '#8ccdf2',
-  'right-right': '#7ba3bd',
+  'right-right': '#3f6480',
   'wrong-right': '#158f68',
   'right-wrong': '#d05a33',
-  'wrong-wrong': '#5a6675',
+  'wrong-wrong': '#3b4552',
   'gone': '#5a2a1c',
   'come': '#14513c',
 }
@@ -85,6 +85,7 @@ td small, th small { display: block; color: var(--muted); font-size: .8em; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
 figure { margin: 0 0 1.2rem; max-width: 40rem; }
 figure.wide { max-width: 56rem; }
+.if-narrow { display: none; }
 figure svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit; }
 figcaption { font-size: .9rem; margin-top: .3rem; max-width: 62ch; }
@@ -100,6 +101,10 @@ summary { cursor: pointer; color: var(--link); }
 .episode dd { margin: 0; min-width: 0; white-space: pre-wrap;
   overflow-wrap: anywhere; font-size: .93rem;
   font-family: ui-monospace, 'SF Mono', Menlo, Consolas, monospace; }
+@media (max-width: 44rem) {
+  .if-wide { display: none; }
+  .if-narrow { display: block; }
+}
 @media (max-width: 34rem) {
   .episode dl { grid-template-columns: 1fr; gap: 0; }
   .episode dd { margin-bottom: .6rem; }

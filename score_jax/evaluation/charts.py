@@ -5,9 +5,10 @@ from typing import Any
 
 from matplotlib import axes as mpl_axes
 from matplotlib import figure as mpl_figure
+from matplotlib import ticker
 import numpy as np
 
-from score_jax.evaluation import changes, plots
+from score_jax.evaluation import changes, plots, tables
 
 # Corrected and spoilt stand out from what stayed as it was.
 OUTCOME_COLOURS = dict(
@@ -21,6 +22,46 @@ OUTCOME_LABELS = dict(
 )
 _MARKERS = 'os^Dv'
 _SEED_ALPHA = 0.35
+
+
+def draw_turns(
+  policies: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> mpl_figure.Figure:
+  """From the first to the last turn's accuracy, a line a policy.
+
+  Args:
+    policies: by policy, the first one on top, its summaries in one or more
+      seeds; the mean is drawn, and each seed as a small dot.
+  """
+  axes = plots.new_axes(6.4, 1.1 + 0.36 * len(policies))
+  axes.grid(axis='y', visible=False)
+  axes.grid(axis='x', color=plots.GRID)
+  for y, summaries in enumerate(policies.values()):
+    turns = max(map(tables.number_of_turns, summaries))
+    ends = [
+      [100 * s[f'acc_t{k}'] for s in summaries if f'acc_t{k}' in s]
+      for k in (1, turns)
+    ]
+    first, last = map(np.mean, ends)
+    axes.plot([first, last], [y, y], color=plots.MUTED, linewidth=1.5, zorder=1)
+    for i, (mean, values) in enumerate(zip((first, last), ends)):
+      colour = plots.COLOURS[i]
+      if len(values) > 1:
+        axes.scatter(values, [y] * len(values), s=9, color=colour, alpha=0.5)
+      label = ('first attempt', 'last attempt')[i] if not y else None
+      axes.scatter(
+        [mean], [y], s=55, color=colour, marker=_MARKERS[i], zorder=3,
+        edgecolor=plots.PAPER, label=label,
+      )  # fmt: skip
+  axes.set_yticks(range(len(policies)), list(policies))
+  axes.set_ylim(len(policies) - 0.5, -0.5)
+  axes.tick_params(axis='y', length=0, labelcolor=plots.INK)
+  axes.spines['left'].set_visible(False)
+  axes.set_xlim(left=0)
+  axes.set_xlabel('accuracy', fontsize=11)
+  axes.xaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
+  plots.add_legend(axes, loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=2)
+  return axes.figure
 
 
 def draw_transitions(
@@ -94,7 +135,7 @@ def draw_attempts(
   """
   axes = plots.new_axes()
   for i, (name, summaries) in enumerate(accuracies.items()):
-    turns = sum(1 for k in range(1, 51) if f'acc_t{k}' in summaries[0])
+    turns = tables.number_of_turns(summaries[0])
     metrics = [f'acc_t{k}' for k in range(1, turns + 1)]
     _draw_line(axes, i, name, range(1, turns + 1), summaries, metrics)
   axes.set_xlabel('attempt', fontsize=11)
@@ -191,4 +232,4 @@ def _draw_interval(axes, index, places, values, bounds, label) -> None:
 def _on(outcome: str) -> str:
   """A colour to write with on an outcome's bar."""
   strong = outcome in ('wrong_right', 'right_wrong')
-  return '#ffffff' if strong else '#1c2531'
+  return '#ffffff' if strong else plots.INK

@@ -186,6 +186,7 @@ def draw_learning_curves(
   evaluation_label: str = 'held-out',
   window: int | None = None,
   title: str | None = None,
+  size: tuple[float, float] = (9, 5),
 ) -> mpl_figure.Figure:
   """The accuracy of every turn over all stages.
 
@@ -198,6 +199,7 @@ def draw_learning_curves(
     evaluation_label: what they are called, e.g. 'held-out, greedy'.
     window: steps that the heavy lines average over; a 15th of a stage if None.
     title: above the picture.
+    size: width and height in inches.
 
   Raises:
     ValueError: no record has an accuracy, or an evaluation is of a stage
@@ -214,7 +216,7 @@ def draw_learning_curves(
       f'evaluations of {sorted(unknown)}, but records only of {[*offsets]}: '
       'give the base policy as step 0 of the first stage'
     )
-  axes = new_axes(9, 5)
+  axes = new_axes(*size)
   for turn in range(1, turns + 1):
     _draw_training(axes, records, turn, offsets, window)
     _draw_evaluations(axes, evaluations, turn, offsets, evaluation_label)

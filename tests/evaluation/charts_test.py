@@ -38,6 +38,25 @@ def test_transitions_fill_a_hundred_percent():
   assert legend(axes) == ['right twice', 'corrected', 'spoilt', 'wrong twice']
 
 
+def test_turns_from_first_to_last():
+  policies = {
+    'Base': [summary(acc_t1=0.5, acc_t2=0.4)],
+    'Three turns': [
+      summary(acc_t1=0.5, acc_t2=0.6, acc_t3=0.7),
+      summary(acc_t1=0.6, acc_t2=0.6, acc_t3=0.9),
+    ],
+  }
+  (axes,) = charts.draw_turns(policies).axes
+  lines = [line.get_xydata().tolist() for line in axes.lines]
+  np.testing.assert_allclose(lines, [[[50, 0], [40, 0]], [[55, 1], [80, 1]]])
+  assert [t.get_text() for t in axes.get_yticklabels()] == list(policies)
+  assert legend(axes) == ['first attempt', 'last attempt']
+  # Two means each, and the two seeds of both ends of the second.
+  assert [len(dots.get_offsets()) for dots in axes.collections] == [
+    1, 1, 2, 1, 2, 1,
+  ]  # fmt: skip
+
+
 def test_densities_have_area_one():
   histogram = changes.ratio_histogram([0.0, 0.01, 0.5, 0.51, 1.0], bins=10)
   (axes,) = charts.draw_edit_ratios({'Base': histogram}).axes

@@ -187,7 +187,7 @@ def test_seeds_are_one_line_with_spread(run, tmp_path):
   other = altered(run, tmp_path / 'other', seed=1)
   results = small_run.results(other)
   for summary in results.values():
-    summary['acc_t1'] = 0.9
+    summary |= {'acc_t1': 0.9, 'acc_t1_ci95': [0.8, 1.0]}
   (other / 'results.json').write_text(json.dumps(results))
   out = tmp_path / 'out'
   assert report.main([str(run), str(other), f'--output={out}']) == 0
