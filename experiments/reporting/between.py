@@ -26,14 +26,9 @@ def between_attempts(
   found = _summaries(groups)
   if not found:
     return None
-  transitions = {name: held['transitions'] for name, held in found.items()}
   chosen = _few(found)
   pictures = markup.gallery(
-    out.picture(
-      'transitions',
-      charts.draw_transitions(transitions),
-      caption='What became of the first attempt at the second.',
-    ),
+    *_transitions(found, out),
     out.picture(
       'edit-ratios',
       charts.draw_edit_ratios(
@@ -64,6 +59,22 @@ def between_attempts(
   )
   _write(found, out)
   return markup.section('Between the attempts', pictures, table)
+
+
+def _transitions(found: dict[str, Any], out: output.Output):
+  """A picture of each step from one turn to the next."""
+  turns = max(len(held['steps']) for held in found.values())
+  for k in range(turns):
+    steps = {
+      name: held['steps'][k]
+      for name, held in found.items()
+      if k < len(held['steps'])
+    }
+    yield out.picture(
+      f'transitions-{k + 1}-{k + 2}',
+      charts.draw_transitions(steps),
+      caption=f'What became of attempt {k + 1} at attempt {k + 2}.',
+    )
 
 
 def _few(found: dict[str, Any]) -> list[str]:
@@ -100,24 +111,35 @@ def _is_whole(episode: transcripts.Episode) -> bool:
 def _summarize(
   episodes: Sequence[transcripts.Episode], key: answer_keys.AnswerKey
 ) -> dict[str, Any]:
-  return changes.summarize(
+  correct = np.array([[v.score >= 0.5 for v in e.verdicts] for e in episodes])
+  summary = changes.summarize(
     [(e.attempts[0].text, e.attempts[1].text) for e in episodes],
     [tuple(key(e.problem, a) for a in e.attempts[:2]) for e in episodes],
-    np.array([[v.score >= 0.5 for v in e.verdicts] for e in episodes]),
+    correct,
   )
+  steps = [
+    changes.transition_counts(correct, k, k + 1)
+    for k in range(1, correct.shape[1])
+  ]
+  return summary | {'steps': steps}
 
 
 def _write(found: dict[str, Any], out: output.Output) -> None:
   out.table(
     'transitions',
-    ['policy', *changes.OUTCOMES, *_SHARES, 'edit_distance_ratio'],
+    ['policy', 'from_turn', 'to_turn', *changes.OUTCOMES],
     (
-      [
-        name,
-        *[held['transitions'][outcome] for outcome in changes.OUTCOMES],
-        *[held.get(share, '') for share in _SHARES],
-        held['edit_distance_ratio'],
-      ]
+      [name, k, k + 1, *[step[outcome] for outcome in changes.OUTCOMES]]
+      for name, held in found.items()
+      for k, step in enumerate(held['steps'], start=1)
+    ),
+  )
+  out.table(
+    'changes',
+    ['policy', *_SHARES, 'edit_distance_ratio'],
+    (
+      [name]
+      + [held.get(share, '') for share in (*_SHARES, 'edit_distance_ratio')]
       for name, held in found.items()
     ),
   )

@@ -60,16 +60,13 @@ def table(
     )
     for row in rows
   ]
-  return element(
-    'div',
-    element(
-      'table',
-      element('caption', caption) if caption else None,
-      element('thead', head),
-      element('tbody', *body),
-    ),
-    class_='scroll',
-    tabindex=0,
+  grid = element('table', element('thead', head), element('tbody', *body))
+  # Outside of what scrolls, so that it can be read in a narrow window.
+  above = element('p', caption, class_='caption') if caption else None
+  return join(
+    part
+    for part in (above, element('div', grid, class_='scroll', tabindex=0))
+    if part
   )
 
 

@@ -68,9 +68,10 @@ def _lead(groups: Sequence[runs.Group]) -> str:
       'was not trained on.'
     )
   kinds = f'{len(groups)} settings, ' if len(groups) > 1 else ''
+  group = runs.headline(groups)
   return (
     f'{count} runs ({kinds}preset {settings.preset}); the large numbers are of '
-    f'{groups[0].name(groups[0].runs[0].last_policy)}.'
+    f'{group.name(group.runs[0].last_policy)}.'
   )
 
 

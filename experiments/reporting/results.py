@@ -134,7 +134,9 @@ def curves(
   pictures = []
   for i, (group, run) in enumerate(drawn, start=1):
     records, points = run.learning_curve
-    label = group.name(run.last_policy)
+    label = 'Accuracy of each turn, update by update.'
+    if len(drawn) > 1:
+      label = group.name(run.last_policy)
     if len(group.runs) > 1:
       label += f', seed {run.settings.seed}'
     sizes = [(9.0, 4.8), (5.2, 3.9)] if len(drawn) == 1 else [(5.2, 3.6)]

@@ -71,7 +71,7 @@ section { padding: 2rem 0 .6rem; border-top: 1px solid var(--grid);
 .scroll { overflow-x: auto; margin: 0 0 1.2rem; }
 table { border-collapse: collapse; font-size: .93rem; min-width: 60%;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
+.caption { color: var(--muted); font-size: .93rem; margin: 1rem 0 .3rem; }
 th, td { padding: .4rem .8rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th { font-weight: 600; }

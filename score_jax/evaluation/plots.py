@@ -16,6 +16,7 @@ import numpy as np
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 INK, MUTED, GRID, PAPER = '#1b2430', '#5d6774', '#e4e7ec', '#fefefe'
 _RAW_ALPHA = 0.25
+_WIDE = 7  # inches that four entries of a legend need side by side
 
 
 def new_axes(width: float = 5.2, height: float = 3.4) -> mpl_axes.Axes:
@@ -225,7 +226,13 @@ def draw_learning_curves(
   axes.set_xlim(-0.01 * total, 1.01 * total)
   axes.set_xlabel('update', fontsize=11)
   in_percent(axes)
-  add_legend(axes, loc='best')
+  # Below, because curves go everywhere.
+  add_legend(
+    axes,
+    loc='upper center',
+    bbox_to_anchor=(0.5, -0.14 * 5 / size[1]),
+    ncols=4 if size[0] > _WIDE else 2,
+  )
   if title:
     axes.set_title(title, fontsize=13, pad=22, color=INK)
   return axes.figure

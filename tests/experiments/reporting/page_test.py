@@ -159,7 +159,9 @@ def test_transition_counts_are_those_of_the_transcripts(run, out):
 
 def test_pictures_and_tables_are_files_too(out):
   pictures = sorted(path.name for path in (out / 'report').glob('*.png'))
-  assert {'curves-1.png', 'transitions.png', 'attempts.png'} <= set(pictures)
+  assert {'curves-1.png', 'transitions-1-2.png', 'attempts-1.png'} <= set(
+    pictures
+  )
   for path in (out / 'report').glob('*.png'):
     assert path.read_bytes().startswith(b'\x89PNG')
   for path in (out / 'report').glob('*.csv'):
@@ -196,7 +198,8 @@ def test_seeds_are_one_line_with_spread(run, tmp_path):
   # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
   mean, spread = 100 * (own + 0.9) / 2, 100 * abs(own - 0.9) / 2**0.5
   cell = page.tables[0][1][1]
-  assert cell.split() == f'{mean:.1f} ± {spread:.1f} (2 seeds)'.split()
+  assert cell.split() == f'{mean:.1f} ± {spread:.1f}'.split()
+  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
   assert len(page.tables[0]) == 4
 
 
@@ -214,6 +217,21 @@ def test_groups_are_told_apart_by_what_differs(run, tmp_path):
   assert 'alpha=10.0' in labels
   assert 'alpha=3.0' in labels
   assert labels[0] == 'Base'
+
+
+def test_a_directory_of_runs(run, tmp_path):
+  root = tmp_path / 'compared'
+  for seed in (0, 1):
+    (root / f'seed{seed}').mkdir(parents=True)
+    for method in ('score', 'multi_turn'):
+      path = root / f'seed{seed}' / method
+      altered(run, path, seed=seed, method=method)
+  assert report.main([str(root)]) == 0
+  page = Page((root / 'report.html').read_text())
+  labels = [row[0].strip() for row in page.tables[0][1:]]
+  # Base once, then what each method ended with, in the methods' order.
+  assert labels == ['Base', 'Multi-turn RL', 'SCoRe']
+  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
 
 
 def test_of_one_run_it_lies_in_the_run(run):
