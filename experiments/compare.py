@@ -148,7 +148,6 @@ def make_cells(
   """The runs, seed by seed: after the first seed there is a whole table."""
   return [
     comparison.Cell(
-      name,
       dataclasses.replace(
         settings,
         method=name,

@@ -45,12 +45,18 @@ class Cell:
   """One run.
 
   Attributes:
-    group: which row of the table, such as a method's name.
     settings: with method, seed and run directory.
+    value: of what is varied, in a study.
   """
 
-  group: str
   settings: settings_lib.Settings
+  value: float | None = None
+
+  @property
+  def group(self) -> str:
+    """Its row of the table, which has all seeds."""
+    at = '' if self.value is None else f' at {self.value:g}'
+    return self.settings.method + at
 
   @property
   def run(self) -> run_directory.RunDirectory:
@@ -180,16 +186,18 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   """Rows by group: each seed's numbers, their mean and standard deviation.
 
   `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
-  that its spread over seeds is not the base policies'.
+  that its spread over seeds is not that of the base policies.
   """
   rows: dict[str, Any] = {}
   for cell in cells:
     result = cell.result()
     if result is None:
       continue
-    row = rows.setdefault(cell.group, {'method': cell.settings.method})
+    row = rows.setdefault(
+      cell.group, {'method': cell.settings.method, 'value': cell.value}
+    )
     numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    score = _result_of('score', cell, cells)
+    score = _score_beside(cell, cells)
     if score:
       last = f'acc_t{cell.settings.turns}'
       numbers['gain'] = result[last] - score[last]
@@ -207,14 +215,12 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   return rows
 
 
-def _result_of(method: str, cell: Cell, cells: Sequence[Cell]):
-  """A method's result from the same base policy, if it is there."""
-  base = sharing.recipes(cell.settings)[methods.BASE]
+def _score_beside(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any] | None:
+  """SCoRe's result of the same seed and value, if it is there."""
+  key = (cell.settings.seed, cell.value)
   for other in cells:
-    settings = other.settings
-    if settings.method != method or settings.seed != cell.settings.seed:
-      continue
-    if sharing.recipes(settings)[methods.BASE] == base:
+    is_beside = (other.settings.seed, other.value) == key
+    if is_beside and other.settings.method == 'score':
       return other.result()
   return None
 
