@@ -25,13 +25,14 @@ class Layout:
 
   Attributes:
     config: the model.
-    mesh: of the update, axes data, fsdp, tensor; the rollout's has the same
-      devices.
+    mesh: of the update, axes data, fsdp, tensor.
+    rollout_mesh: the same devices for the rollout.
     dtype: of activations, of the rollout's weights and cache.
   """
 
   config: model_config.ModelConfig
   mesh: jax.sharding.Mesh
+  rollout_mesh: jax.sharding.Mesh
   dtype: Any
 
   @functools.cached_property
@@ -46,7 +47,7 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.mesh)
+    return sharding.rollout_shardings(self.config, self.rollout_mesh)
 
   @functools.cached_property
   def view(self) -> Callable[[Any], Any]:
@@ -70,7 +71,13 @@ def make(
     RunError: the devices or the rows of an update do not divide.
   """
   mesh = make_mesh(settings.mesh)
-  layout = Layout(config, mesh, resolve_dtype(settings.dtype))
+  rollout_mesh, tensor = mesh, settings.mesh.rollout_tensor
+  if tensor is not None:
+    try:
+      rollout_mesh = sharding.rollout_mesh(mesh, tensor)
+    except ValueError as error:
+      raise run_directory.RunError(f'--mesh.rollout-tensor: {error}') from error
+  layout = Layout(config, mesh, rollout_mesh, resolve_dtype(settings.dtype))
   parts = processes.row_parts(layout.rollout.rows)
   if settings.problems_per_step % parts:
     raise run_directory.RunError(

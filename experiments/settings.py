@@ -59,6 +59,9 @@ class Mesh:
   its own; -1: as many as are left."""
   tensor: int = 1
   """Devices that share every layer's heads and hidden units."""
+  rollout_tensor: int | None = None
+  """The same in the rollout, all other devices taking rows; None: the update's
+  layout, where decoding does not split weights over --mesh.fsdp."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,6 +302,7 @@ FREE = frozenset(
     'init_from',
     'mesh.data',
     'mesh.fsdp',
+    'mesh.rollout_tensor',
     'mesh.tensor',
     'micro_batch',
     'offload_reference',

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax.models import config as model_config
-from score_jax.models import kv_cache
+from score_jax.models import kv_cache, lora
 
 
 def rope_table(
@@ -52,11 +52,14 @@ def _kernel(module, name, shape, axes):
   return module.param(name, nn.with_logical_partitioning(init, axes), shape)
 
 
-def _matmul(x: jax.Array, w: jax.Array) -> jax.Array:
-  """X @ w in x's dtype, as one matrix product.
+def _matmul(x: jax.Array, w: jax.Array | lora.Adapted) -> jax.Array:
+  """X @ w in x's dtype, as one matrix product, and an adapter's two beside it.
 
   A CPU makes the gradients of a three-dimensional product twice as slowly.
   """
+  if isinstance(w, lora.Adapted):
+    low = _matmul(x, w.adapter.a) * w.adapter.scale
+    return _matmul(x, w.weight) + _matmul(low, w.adapter.b)
   flat = x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)
   return flat.reshape(*x.shape[:-1], w.shape[-1])
 

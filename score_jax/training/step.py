@@ -18,7 +18,7 @@ import optax
 from score_jax import arrays
 from score_jax.algorithm import losses, stages
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import sharding
 
@@ -124,10 +124,15 @@ def make_train_step(
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
-    loss. The state's buffers are donated.
+    loss. The state's buffers are donated. Where its params are adapters, the
+    policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  loss_fn = functools.partial(_loss, config, options)
+  rows = None
+  if shardings is not None:
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    rows = sharding.batch_sharding(mesh)
+  loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
     state: arrays.TrainState,
@@ -158,8 +163,11 @@ def make_train_step(
   return jax.jit(train_step, donate_argnums=0, **out)
 
 
-def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
+def _loss(
+  config, options, rows, params, reference, batch, in_loss, stage, num_rows
+):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  policy = lora.complete(params, reference)
   trajectory = batch.trajectory
   forward = functools.partial(
     transformer.forward,
@@ -169,8 +177,9 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
     dtype=options.dtype,
     unroll=options.unroll,
     transposed=options.transposed,
+    rows=rows,
   )
-  hidden, _ = forward(params, remat=options.remat)
+  hidden, _ = forward(policy, remat=options.remat)
   reference_hidden, _ = forward(reference)
   index = token_logprobs.attempt_index(
     trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
@@ -181,7 +190,7 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
   )  # [B, A]: attempts only
   statistics = token_logprobs.target_statistics(
     config,
-    params['embedding'],
+    policy['embedding'],
     token_logprobs.states_before(hidden, index),
     tokens,
     temperature=options.temperature,

@@ -9,7 +9,7 @@ import optax
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 
@@ -33,14 +33,16 @@ def make_supervised_step(
   `shardings`: as for `step.make_train_step`.
 
   Returns:
-    step(state, trajectory, learnt bool [B, K]) -> (state, metrics as (sum,
-    count) pairs). The state's buffers are donated.
+    step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
+    as (sum, count) pairs). The state's buffers are donated. Where its params
+    are adapters, `frozen` has the weights that they belong to.
   """
 
-  def loss_fn(params, trajectory, learnt, num_tokens):
+  def loss_fn(params, frozen, trajectory, learnt, num_tokens):
+    policy = lora.complete(params, frozen)
     hidden, _ = transformer.forward(
       config,
-      params,
+      policy,
       trajectory.tokens,
       step_lib.row_positions(trajectory),
       dtype=dtype,
@@ -48,18 +50,18 @@ def make_supervised_step(
       remat=remat,
     )
     logprobs = token_logprobs.token_statistics(
-      config, params['embedding'], hidden, trajectory.tokens, chunk=chunk
+      config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
     ).logprob
     mask = _learnt_tokens(trajectory.turn, learnt)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total
 
-  def supervised_step(state, trajectory, learnt):
+  def supervised_step(state, trajectory, learnt, frozen=None):
     count = _learnt_tokens(trajectory.turn, learnt).sum()
 
     def gradient_fn(part):
       return jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params, *part, count
+        state.params, frozen, *part, count
       )
 
     if micro_batches == 1:
