@@ -29,6 +29,8 @@ from experiments import settings as settings_lib
 # pre-training step of the tiny preset; sampling and imitating a batch.
 _PRETRAINING_STEP = 0.1
 _SUPERVISED_STEP = 0.75
+# Settings that a run may be continued with, and then has other results.
+_CHANGE_RESULTS = {'eval_problems', 'steps_stage2'}
 _SHOWN = {
   'acc_t1': 'Acc@t1',
   'acc_t2': 'Acc@t2',
@@ -73,6 +75,20 @@ class Cell:
     results = outcome.read_results(self.run)
     return results.get(self.last_policy)
 
+  def is_finished(self) -> bool:
+    """Whether its run has nothing left to do with these very settings."""
+    if self.result() is None:
+      return False
+    there, here = (
+      settings_lib.flatten(settings)
+      for settings in (self.run.read_settings(), self.settings)
+    )
+    return all(
+      there[name] == here[name]
+      for name in here
+      if name not in settings_lib.FREE - _CHANGE_RESULTS
+    )
+
 
 def run_cells(
   cells: Sequence[Cell],
@@ -95,7 +111,7 @@ def run_cells(
   pace = Pace()
   failed = []
   for number, cell in enumerate(cells):
-    if cell.result() is not None:
+    if cell.is_finished():
       continue
     left = pace.time_left(_work(cells[number:], cells[:number]))
     console.print(

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import statistics
 import sys
 from typing import Any, Literal
 
@@ -235,7 +236,13 @@ def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
     points = curves.setdefault(title, {})
     points[row['value']] = list(row['seeds'].values())
   study_plots.draw_study(
-    curves, root / 'study.png', label=SWEEPS[options.sweep].label
+    curves,
+    root / 'study.png',
+    label=f'{SWEEPS[options.sweep].label}; beneath: base i→c, sampled',
+    notes={
+      row['value']: f'{100 * statistics.fmean(row["ability"]):.1f} %'
+      for row in rows.values()
+    },
   )
 
 
@@ -243,7 +250,7 @@ def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
   """The table of the rows, with the base policy's ability in front."""
   titles = {
     group: f'{methods.METHODS[row["method"]].title}, {row["value"]:g} '
-    f'({100 * sum(row["ability"]) / len(row["ability"]):.1f} %)'
+    f'({100 * statistics.fmean(row["ability"]):.1f} %)'
     for group, row in rows.items()
   }
   table = comparison.make_table(rows, titles)

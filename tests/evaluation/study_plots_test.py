@@ -32,11 +32,15 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
     }
   }
   path = tmp_path / 'study.png'
-  study_plots.draw_study(curves, path, label='share of copies')
+  study_plots.draw_study(
+    curves, path, label='share of copies', notes={0.5: '2 %', 0.9: '0 %'}
+  )
   assert path.read_bytes().startswith(b'\x89PNG')
   (figure,) = figures
   first, second, delta = figure.axes
   assert first.get_xlabel() == 'share of copies'
+  ticks = [text.get_text() for text in first.get_xticklabels()]
+  assert ticks == ['0.5\n2 %', '0.9\n0 %']
   labels = [text.get_text() for text in first.get_legend().get_texts()]
   assert labels == ['SCoRe', 'Multi-turn RL']
   for axes, expected in ((first, 0.2), (second, 0.35), (delta, 0.15)):

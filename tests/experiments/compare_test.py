@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import statistics
 
@@ -118,6 +119,24 @@ def test_a_stopped_comparison_goes_on(compared, tmp_path, monkeypatch):
   assert {m: r['seeds']['0'] for m, r in rows.items()} == {
     m: r['seeds']['0'] for m, r in whole.items()
   }
+
+
+def test_other_settings_are_not_mistaken_for_these(compared, tmp_path, capsys):
+  path = tmp_path / 'all'
+  shutil.copytree(compared / 'seed0', path / 'seed0')
+  more = ('--seeds=1', '--methods=base,score')
+  # Fewer problems: evaluated again, not trained again.
+  # How long each step took would differ.
+  before = (path / 'seed0/score/stage2/metrics.jsonl').read_text()
+  assert main(path, *more, '--eval-problems=5') == 0
+  results = small_run.results(path / 'seed0' / 'score')
+  assert results['stage2']['problems'] == 5
+  after = (path / 'seed0/score/stage2/metrics.jsonl').read_text()
+  assert after == before
+  capsys.readouterr()
+  # Another step size would be another comparison.
+  assert main(path, *more, '--learning-rate=1e-3') == 2
+  assert 'was started with other settings' in capsys.readouterr().err
 
 
 def test_a_run_that_fails_does_not_end_the_others(
