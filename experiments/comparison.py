@@ -12,6 +12,7 @@ from typing import Any
 from rich import box
 from rich import console as rich_console
 from rich import table as rich_table
+from rich import text
 
 from experiments import (
   files,
@@ -242,21 +243,32 @@ def _score_beside(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any] | None:
 
 
 def write(
-  path: pathlib.Path, rows: Mapping[str, Any], about: Mapping[str, Any]
+  path: pathlib.Path,
+  rows: Mapping[str, Any],
+  titles: Mapping[str, str],
+  about: Mapping[str, Any],
 ) -> None:
-  """Writes rows as JSON, beside it as CSV: a line for each group and seed."""
+  """Writes rows as JSON; beside it a markdown table, and a CSV of all seeds.
+
+  Args:
+    path: of the JSON file.
+    rows: from `summarise`.
+    titles: what groups are called.
+    about: what else the JSON file says.
+  """
   files.write_json(path, {**about, 'rows': rows})
   seeds = [(g, r['method'], s, n) for g, r in rows.items()
            for s, n in r['seeds'].items()]  # fmt: skip
   metrics = list(dict.fromkeys(name for *_, n in seeds for name in n))
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
+  lines = io.StringIO()
+  writer = csv.writer(lines, lineterminator='\n')
   writer.writerow(['group', 'method', 'seed', *metrics])
   for group, method, seed, numbers in seeds:
     writer.writerow(
       [group, method, seed, *(numbers.get(name, '') for name in metrics)]
     )
-  files.write_text(path.with_suffix('.csv'), text.getvalue())
+  files.write_text(path.with_suffix('.csv'), lines.getvalue())
+  files.write_text(path.with_suffix('.md'), markdown_table(rows, titles))
 
 
 def make_table(
@@ -275,7 +287,7 @@ def make_table(
     caption = 'percent, one seed'
   caption += '; vs SCoRe: last accuracy less that from the same base policy'
   table = rich_table.Table(box=box.HORIZONTALS, caption=caption)
-  names = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
+  names = _columns(rows)
   table.add_column('Method')
   for name in names:
     table.add_column(_SHOWN[name], justify='right', no_wrap=True)
@@ -286,17 +298,39 @@ def make_table(
       table.add_section()
     missing = most - len(row['seeds'])
     note = f' ({len(row["seeds"])} seeds)' if missing else ''
-    table.add_row(
-      titles.get(group, group) + note, *(_cell(row, name) for name in names)
-    )
+    cells = [
+      text.Text.assemble((mean, 'bold'), '\n', (spread, 'dim'))
+      if spread
+      else mean
+      for mean, spread in (_cell(row, name) for name in names)
+    ]
+    table.add_row(titles.get(group, group) + note, *cells)
   return table
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+  """The same table as markdown, one line a method, ending with a line break."""
+  names = _columns(rows)
+  lines = [
+    ['Method', *(_SHOWN[name] for name in names), 'Seeds'],
+    ['---', *['---:'] * (len(names) + 1)],
+  ]
+  for group, row in rows.items():
+    cells = [' '.join(filter(None, _cell(row, name))) for name in names]
+    lines.append([titles.get(group, group), *cells, str(len(row['seeds']))])
+  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _columns(rows: Mapping[str, Any]) -> list[str]:
+  return [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
+
+
+def _cell(row: Mapping[str, Any], name: str) -> tuple[str, str]:
+  """A metric's mean and its spread as texts; the latter may be empty."""
   if name not in row['mean']:
-    return '-'
+    return '-', ''
   sign = '+' if name in ('delta', 'gain') else ''
-  text = f'{100 * row["mean"][name]:{sign}.1f}'
+  spread = ''
   if name in row['spread']:
-    text += f'\n[dim]±{100 * row["spread"][name]:.1f}[/dim]'
-  return text
+    spread = f'±{100 * row["spread"][name]:.1f}'
+  return f'{100 * row["mean"][name]:{sign}.1f}', spread
