@@ -9,10 +9,9 @@ import statistics
 import time
 from typing import Any
 
-from rich import box
+from rich import box, text
 from rich import console as rich_console
 from rich import table as rich_table
-from rich import text
 
 from experiments import (
   files,

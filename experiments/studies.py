@@ -3,7 +3,7 @@
 `python -m experiments.studies --sweep=copy_share` varies how often the base
 policy's second attempt copies its first, and so how well it corrects itself
 before any RL; `--sweep=stage1_steps` varies how much of the budget Stage I has.
-Both write study.json, study.csv and study.png. It goes on where it was stopped.
+Both write study.json, .csv, .md and .png. It goes on where it was stopped.
 Flags that it does not know are those of experiments.train.
 """
 
@@ -111,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   rows = write(options, root, cells)
   draw(options, root, rows)
   console.print(make_table(rows))
-  console.print(f'written to {root}/study.json, .csv and .png', markup=False)
+  console.print(
+    f'written to {root}/study.json, .csv, .md and .png', markup=False
+  )
   return 1 if failed else 0
 
 
@@ -207,7 +209,7 @@ def write(
     row['ability'] = [sampled(cell, methods.BASE)['i_to_c'] for cell in same]
   root.mkdir(parents=True, exist_ok=True)
   about = {'sweep': options.sweep, 'label': SWEEPS[options.sweep].label}
-  comparison.write(root / 'study.json', rows, about)
+  comparison.write(root / 'study.json', rows, titles(rows), about)
   return rows
 
 
@@ -246,14 +248,18 @@ def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   )
 
 
-def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
-  """The table of the rows, with the base policy's ability in front."""
-  titles = {
+def titles(rows: Mapping[str, Any]) -> dict[str, str]:
+  """What the table calls each row: with the base policy's ability."""
+  return {
     group: f'{methods.METHODS[row["method"]].title}, {row["value"]:g} '
     f'({100 * statistics.fmean(row["ability"]):.1f} %)'
     for group, row in rows.items()
   }
-  table = comparison.make_table(rows, titles)
+
+
+def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
+  """The table of the rows."""
+  table = comparison.make_table(rows, titles(rows))
   table.columns[0].header = 'Method, value (base i→c)'
   return table
 

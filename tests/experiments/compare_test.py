@@ -58,6 +58,7 @@ def test_files_and_numbers(compared):
     assert row['spread']['acc_t2'] == pytest.approx(
       abs(values[0] - values[1]) / np.sqrt(2)
     )
+  assert (compared / 'compare.md').read_text().count('\n') == 6
   text = (compared / 'compare.csv').read_text()
   lines = list(csv.DictReader(io.StringIO(text)))
   assert len(lines) == 8
@@ -179,6 +180,13 @@ def test_the_table_by_hand():
   assert 'base 15.0 -1.2 ±7.1' in said
   assert 'STaR (1 seeds) 30.0 -' in said
   assert 'mean of 2 seeds' in said
+  markdown = comparison.markdown_table(rows, {'star': 'STaR'}).splitlines()
+  assert markdown == [
+    '| Method | Acc@t1 | Δ(t1,t2) | Seeds |',
+    '| --- | ---: | ---: | ---: |',
+    '| base | 15.0 ±7.1 | -1.2 | 2 |',
+    '| STaR | 30.0 | - | 1 |',
+  ]
 
 
 def test_time_left():
