@@ -1,5 +1,8 @@
 """What a TPU chip can do, and the slices that it comes in."""
+
 import dataclasses
+
+
 @dataclasses.dataclass(frozen=True)
 class Chip:
   name: str
@@ -7,4 +10,6 @@ class Chip:
   memory: float
   bandwidth: float
   interconnect: float
-CHIPS={'v5e':Chip('v5e',197e12,16e9,819e9,9e10)}
+
+
+CHIPS = {'v5e': Chip('v5e', 197e12, 16e9, 819e9, 9e10)}

@@ -337,7 +337,7 @@ def _moved_by_copy(operands, instruction):
 
 def _group_size(attributes, module):
   """Devices that take part in one collective."""
-  mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes)
+  mesh = re.search(r'replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}', attributes)
   if mesh:
     sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh[1]))
     return math.prod(int(sizes[n]) for n in re.findall(r"'([^']+)'", mesh[2]))

@@ -88,9 +88,12 @@ class Instruction:
 
   def called(self, key: str) -> list[str]:
     """Names of computations that the attribute `key` refers to."""
-    found = [value for name, value in _CALLED.findall(self.attributes)
-             if name == key]
-    return [n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')]
+    found = [
+      value for name, value in _CALLED.findall(self.attributes) if name == key
+    ]
+    return [
+      n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')
+    ]
 
   def number(self, key: str) -> int | None:
     """An attribute that is a number, such as `index=3`."""
