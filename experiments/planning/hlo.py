@@ -88,9 +88,12 @@ class Instruction:
 
   def called(self, key: str) -> list[str]:
     """Names of computations that the attribute `key` refers to."""
-    found = [value for name, value in _CALLED.findall(self.attributes)
-             if name == key]
-    return [n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')]
+    found = [
+      value for name, value in _CALLED.findall(self.attributes) if name == key
+    ]
+    return [
+      n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')
+    ]
 
   def number(self, key: str) -> int | None:
     """An attribute that is a number, such as `index=3`."""
@@ -229,10 +232,11 @@ def _trace(computation, name):
       return 'constant', int(instruction.arguments)
     except ValueError:
       return None
-  if instruction.opcode == 'get-tuple-element':
-    if computation[instruction.operands[0]].opcode == 'parameter':
-      return 'part', instruction.number('index')
-  return None
+  if instruction.opcode != 'get-tuple-element':
+    return None
+  if computation[instruction.operands[0]].opcode != 'parameter':
+    return None
+  return 'part', instruction.number('index')
 
 
 def _at(origin, start):
