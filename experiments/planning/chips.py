@@ -40,9 +40,9 @@ def _axis(gigabits: float, ports: int) -> float:
 
 
 CHIPS = {
-  'v4': Chip('v4', 275e12, 31.75 * _GIB, 1228e9, _axis(2400, 6)),
+  'v4': Chip('v4', 275e12, 30.75 * _GIB, 1228e9, _axis(2400, 6)),
   'v5e': Chip('v5e', 197e12, 15.75 * _GIB, 819e9, _axis(1600, 4)),
-  'v5p': Chip('v5p', 459e12, 95.0 * _GIB, 2765e9, _axis(4800, 6)),
+  'v5p': Chip('v5p', 459e12, 95.74 * _GIB, 2765e9, _axis(4800, 6)),
   'v6e': Chip('v6e', 918e12, 31.25 * _GIB, 1600e9, _axis(3200, 4)),
 }
 
