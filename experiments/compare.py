@@ -87,9 +87,7 @@ def parse(
   options = flags.parse(
     Options, own, program='experiments.compare', document=__doc__
   )
-  for name in _OWN:
-    if any(argument.partition('=')[0] == name for argument in rest):
-      flags.refuse(f'{name} is set for each run: see --methods and --seeds')
+  refuse_own(rest)
   if options.seeds is not None and options.seeds < 1:
     flags.refuse(f'--seeds={options.seeds}: must be at least 1')
   first = [f'--preset={options.preset}']
@@ -101,6 +99,14 @@ def parse(
   for name in method_names(options.methods):
     flags.refuse_mistakes(dataclasses.replace(settings, method=name))
   return options, settings
+
+
+def refuse_own(arguments: Sequence[str]) -> None:
+  """Exits with code 2 where a flag is one that each run has its own of."""
+  for argument in arguments:
+    name = argument.partition('=')[0]
+    if name in _OWN:
+      flags.refuse(f'{name} is set for each run: see --methods and --seeds')
 
 
 def method_names(text: str) -> list[str]:

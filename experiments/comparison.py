@@ -30,13 +30,13 @@ from experiments import settings as settings_lib
 _PRETRAINING_STEP = 0.1
 _SUPERVISED_STEP = 0.75
 _SHOWN = {
-  'acc_t1': 'Accuracy@t1',
-  'acc_t2': 'Accuracy@t2',
-  'acc_t3': 'Accuracy@t3',
+  'acc_t1': 'Acc@t1',
+  'acc_t2': 'Acc@t2',
+  'acc_t3': 'Acc@t3',
   'delta': 'Δ(t1,t2)',
   'i_to_c': 'Δ i→c',
   'c_to_i': 'Δ c→i',
-  'gain': 't2 - SCoRe',
+  'gain': 'vs SCoRe',
 }
 
 
@@ -247,17 +247,22 @@ def make_table(
     titles: what groups are called; others by their own name.
   """
   counts = {len(row['seeds']) for row in rows.values()}
-  seeds = f'{max(counts, default=0)} seeds'
-  table = rich_table.Table(
-    box=box.HORIZONTALS,
-    caption=f'percent, mean of {seeds}; ± standard deviation over seeds',
-  )
+  most = max(counts, default=0)
+  caption = f'percent, mean of {most} seeds, ± their standard deviation'
+  if most == 1:
+    caption = 'percent, one seed'
+  caption += '; vs SCoRe: last accuracy less that from the same base policy'
+  table = rich_table.Table(box=box.HORIZONTALS, caption=caption)
   names = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
   table.add_column('Method')
   for name in names:
-    table.add_column(_SHOWN[name], justify='right')
+    table.add_column(_SHOWN[name], justify='right', no_wrap=True)
+  kind = None
   for group, row in rows.items():
-    missing = max(counts) - len(row['seeds'])
+    before, kind = kind, methods.METHODS[row['method']].kind
+    if before not in (None, kind):
+      table.add_section()
+    missing = most - len(row['seeds'])
     note = f' ({len(row["seeds"])} seeds)' if missing else ''
     table.add_row(
       titles.get(group, group) + note, *(_cell(row, name) for name in names)
@@ -271,5 +276,5 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
   sign = '+' if name in ('delta', 'gain') else ''
   text = f'{100 * row["mean"][name]:{sign}.1f}'
   if name in row['spread']:
-    text += f' ±{100 * row["spread"][name]:4.1f}'
+    text += f'\n[dim]±{100 * row["spread"][name]:.1f}[/dim]'
   return text

@@ -11,6 +11,7 @@ experiments.report:
   --given-attempts=FILE_OR_POLICY          corrections of given first attempts
   --compare=RUN/stage2                     paired tests against another policy
   --data.file=FILE                         your own problems
+  --init-from=PATH --task=math             a checkpoint's policy, as it is
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  checkpoint_run,
   evaluation_options,
   evaluation_problems,
   evaluations,
@@ -34,6 +36,7 @@ from experiments import (
   policies,
   run_directory,
 )
+from experiments import settings as settings_lib
 from score_jax.evaluation import evaluate as evaluate_lib
 from score_jax.evaluation import measure_tables, tables
 from score_jax.tasks import answer_keys
@@ -44,6 +47,14 @@ _MOST_TURNS_IN_TABLE = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Evaluates and prints the table; the exit code."""
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  if checkpoint_run.is_asked_for(arguments):
+    try:
+      arguments = checkpoint_run.begin(arguments)
+    except run_directory.RunError as error:
+      print(f'error: {error}', file=sys.stderr)
+      return 2
   options = flags.parse(
     evaluation_options.Options,
     arguments,
@@ -54,7 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
   mistakes = evaluation_options.find_mistakes(options)
   if mistakes:
     flags.refuse('\n       '.join(mistakes))
-  logging.basicConfig(format='%(levelname)s: %(message)s')
   console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
@@ -67,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if name:
     path = evaluations.write(run, name, options, measured)
     console.print(f'kept as {path}', markup=False, soft_wrap=True)
+  elif not run.results.exists():
+    files.write_json(run.results, measured['policies'])
   elif options.temperature == 0 and options.samples == 1:
     _check_same(measured['policies'], outcome.read_results(run), console)
   if options.output:

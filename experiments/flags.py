@@ -42,21 +42,32 @@ def load_preset(name: str) -> tuple[settings_lib.Settings, str]:
 
 
 def parse_settings(
-  arguments: Sequence[str] | None = None, *, program: str = 'experiments.train'
+  arguments: Sequence[str] | None = None,
+  *,
+  program: str = 'experiments.train',
+  default: settings_lib.Settings | None = None,
 ) -> settings_lib.Settings:
-  """Settings from the command line; exits with code 2 where it is wrong."""
+  """Settings from the command line; exits with code 2 where it is wrong.
+
+  `default` is what flags change where no --preset is named; None: the preset
+  that `Settings` names.
+  """
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  try:
-    name = _value_of('--preset', arguments) or settings_lib.Settings.preset
-    default, document = load_preset(name)
-  except ValueError as error:
-    refuse(str(error))
+  name = _value_of('--preset', arguments)
+  document = "No preset: the paper's settings."
+  if name or default is None:
+    name = name or settings_lib.Settings.preset
+    try:
+      default, document = load_preset(name)
+    except ValueError as error:
+      refuse(str(error))
+    document = f'Preset {name!r}. {document}'
   parsed = parse(
     settings_lib.Settings,
     arguments,
     default=default,
     program=program,
-    document=f'Preset {name!r}. {document}',
+    document=document,
   )
   refuse_mistakes(parsed)
   return parsed

@@ -9,8 +9,10 @@ loop. All methods have one budget of episodes and updates: SCoRe's.
 
 from collections.abc import Callable
 import dataclasses
+from typing import Literal
 
 import numpy as np
+from rich import box
 from rich import console as rich_console
 from rich import table as rich_table
 
@@ -88,11 +90,13 @@ class Method:
 
   Attributes:
     title: what tables call it.
+    kind: which methods it stands with.
     description: one line.
     phases: what it trains with given settings, by name, in order.
   """
 
   title: str
+  kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
   description: str
   phases: Callable[[settings_lib.Settings], Phases]
 
@@ -263,86 +267,106 @@ def _pair_sft(both_right: bool) -> Callable[[settings_lib.Settings], Phases]:
 
 
 METHODS: dict[str, Method] = {
-  'score': Method('SCoRe', 'Stage I, then Stage II with the bonus', _score),
-  'base': Method('Base', 'nothing is trained', lambda settings: {}),
+  'base': Method(
+    'Base', 'prompting', 'nothing is trained', lambda settings: {}
+  ),
   'self_refine': Method(
     'Self-Refine',
+    'prompting',
     'the base policy, asked for feedback and a better attempt',
     lambda settings: {'self_refine': Prompted()},
   ),
   'star': Method(
     'STaR, D',
+    'supervised',
     'fine-tuned on its own repairs within an episode, three rounds',
     _star(both_right=False),
   ),
   'star_plus': Method(
     'STaR, D+',
+    'supervised',
     'the same, and episodes with two right attempts',
     _star(both_right=True),
   ),
   'pair_sft': Method(
     'Pair-SFT, D',
+    'supervised',
     'fine-tuned on wrong attempts paired with right ones at the same problem',
     _pair_sft(both_right=False),
   ),
   'pair_sft_plus': Method(
     'Pair-SFT, D+',
+    'supervised',
     'the same, and right attempts paired with right ones',
     _pair_sft(both_right=True),
   ),
   'single_turn': Method(
     'Single-turn RL',
+    'reinforced',
     'w/o multi-turn training: RL on the first attempt alone',
     _reinforced(_single_turn),
   ),
   'multi_turn_fig5': Method(
-    'Multi-turn RL, turn 2',
+    'Multi-turn, turn 2',
+    'reinforced',
     'RL on the second attempt given the first, as in Figure 5',
     _reinforced(_last_turn),
   ),
   'multi_turn': Method(
     'Multi-turn RL',
+    'reinforced',
     'RL on both attempts, no stages, no bonus (Eq. 1)',
     _reinforced(_multi_turn),
   ),
   'grpo': Method(
     'Multi-turn GRPO',
+    'reinforced',
     'the same with group-normalised advantages, each turn with its own reward; '
     'every update is on-policy, where a clipped ratio is 1 and clips nothing',
     _reinforced(_multi_turn, advantages=advantages.group_normalized),
   ),
+  'score': Method(
+    'SCoRe', 'score', 'Stage I, then Stage II with the bonus', _score
+  ),
   'without_stage1': Method(
     'w/o Stage I',
+    'ablation',
     "Stage II from the base policy, with both stages' updates",
     _without_stage1,
   ),
   'without_bonus': Method(
     'w/o reward shaping',
+    'ablation',
     'alpha = 0, the same Stage I',
     _score_with(alpha=0.0),
   ),
   'star_stage2': Method(
     'STaR in Stage II',
+    'ablation',
     'rounds of STaR from the Stage I policy, instead of RL',
     _star_stage2,
   ),
   'offline_first_attempts': Method(
     'w/o online turn 1',
+    'ablation',
     'every first attempt of Stage II is given: the base policy wrote it',
     _score_with(given_attempts_share=1.0),
   ),
   'discount_08': Method(
     'Discount 0.8',
+    'ablation',
     'gamma = 0.8 and alpha = 1 (appendix A.2): turn 1 is paid for turn 2',
     _score_with(discount=0.8, alpha=1.0),
   ),
   'adaptive_beta2': Method(
     'Adaptive beta2',
+    'ablation',
     "Stage I's beta2 balances KL and objective",
     _score_with(adaptive_beta2=True),
   ),
   'interleaved': Method(
     'Interleaved',
+    'ablation',
     'Stage I, II, I, II, half as long each',
     _interleaved,
   ),
@@ -351,10 +375,14 @@ METHODS: dict[str, Method] = {
 
 def print_methods(console: rich_console.Console) -> None:
   """Prints name, title and description of each method."""
-  table = rich_table.Table(box=None, pad_edge=False)
+  table = rich_table.Table(box=box.HORIZONTALS)
   for heading in ('--method', 'in tables', 'what it is'):
     table.add_column(heading)
+  kind = None
   for name, method in METHODS.items():
+    if kind not in (None, method.kind):
+      table.add_section()
+    kind = method.kind
     table.add_row(name, method.title, method.description)
   console.print(table)
 

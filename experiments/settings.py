@@ -154,8 +154,8 @@ class Settings:
   """What to run; 2 starts from the run directory's Stage I policy. With
   --turns=3 Stage I has two parts, 1a and 1b."""
   method: Literal[
-    'score', 'base', 'self_refine', 'star', 'star_plus', 'pair_sft',
-    'pair_sft_plus', 'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo',
+    'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
+    'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'score',
     'without_stage1', 'without_bonus', 'star_stage2', 'offline_first_attempts',
     'discount_08', 'adaptive_beta2', 'interleaved',
   ] = 'score'  # fmt: skip

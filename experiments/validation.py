@@ -133,6 +133,12 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield 'tokenizer', 'belongs to a checkpoint; add --init-from=PATH'
   if settings.tokenizer and not pathlib.Path(settings.tokenizer).is_file():
     yield 'tokenizer', 'there is no such file'
+  if settings.init_from and settings.preset == 'tiny':
+    yield (
+      'init_from',
+      'the preset tiny is made for its own small model; choose another one '
+      'with --preset, or --preset=gemma2_2b_math to begin with',
+    )
   if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
     yield 'init_from', 'there is no such directory'
   if settings.given_attempts_share == 1:

@@ -10,6 +10,7 @@ is how policy and reference share one copy of the weights.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 import math
 from typing import Any
 import zlib
@@ -151,16 +152,7 @@ def merge(params: Any, dtype: Any = None) -> Any:
     params: attached; plain parameters come back as they are.
     dtype: of the merged weights; None: of each W.
   """
-
-  def merged(adapted):
-    weight, adapter = adapted.weight, adapted.adapter
-    product = jnp.matmul(
-      adapter.a.astype(jnp.float32), adapter.b.astype(jnp.float32)
-    )
-    whole = weight.astype(jnp.float32) + adapter.scale * product
-    return whole.astype(dtype or weight.dtype)
-
-  return _map_adapted(merged, params)
+  return _map_adapted(lambda adapted: _merged(adapted, dtype), params)
 
 
 def complete(params: Any, frozen: Any) -> Any:
@@ -205,6 +197,15 @@ def logical_axes(axes: Any, adapters: Any) -> Any:
     a, b = (*stack, axis_in, None), (*stack, None, axis_out)
     _put(named, path, adapter.replace(a=a, b=b))
   return named
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def _merged(adapted: Adapted, dtype: Any) -> jax.Array:
+  """Compiled, so that the product and the sum are no arrays of their own."""
+  weight, adapter = adapted.weight, adapted.adapter
+  product = adapter.a.astype(jnp.float32) @ adapter.b.astype(jnp.float32)
+  whole = weight.astype(jnp.float32) + adapter.scale * product
+  return whole.astype(dtype or weight.dtype)
 
 
 def _check(rank: int, alpha: float, targets: Sequence[str]) -> None:
