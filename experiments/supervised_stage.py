@@ -22,10 +22,12 @@ from experiments import (
   policies,
   run_directory,
   stage_recorder,
+  updates,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import repair_pairs
+from score_jax.models import lora
 from score_jax.rollout import engine
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
@@ -45,7 +47,7 @@ def train_round(
 ) -> Any:
   """Samples from `source`, fine-tunes `policy` on its repairs; the result."""
   if directory.is_finished(phase.steps):
-    return policies.restore(parts, directory, 'latest')
+    return policies.restore(parts, directory, 'latest', base=policy)
 
   # Act and judge: the whole budget of episodes, with one policy.
   collection.collect(
@@ -56,12 +58,17 @@ def train_round(
   rows, learnt = make_rows(settings, parts, directory, phase, console)
 
   # Learn: the paired attempts, token by token.
-  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
-  state = step_lib.init_state(policy, optimizer)
+  optimizer, update = updates.make_supervised_update(settings, parts.layout)
+  trained = policies.trained_part(settings, parts, policy)
+  state = step_lib.init_state(trained, optimizer)
+  # The whole policy, where only adapters of it are trained.
+  frozen = policy if settings.lora.rank else None
+  whole = functools.partial(lora.complete, frozen=policy)
   steps = _updates(settings, phase, len(learnt))
-  evaluate = functools.partial(
-    outcome.held_out_metrics, settings, parts, grader
-  )
+
+  def evaluate(params):
+    return outcome.held_out_metrics(settings, parts, grader, whole(params))
+
   with stage_recorder.StageRecorder(
     settings, directory, state, steps, console, evaluate
   ) as recorder:
@@ -74,15 +81,15 @@ def train_round(
       batch, learnt_now = parts.layout.put_rows(
         (repair_rows.take(rows, index), learnt[index])
       )
-      state, metrics = update(state, batch, learnt_now)
+      state, metrics = update(state, batch, learnt_now, frozen)
       recorder.end_supervised_step(state, metrics, batch)
       if stop.is_requested:
         recorder.save(state)
-        return state.params
-    policy = recorder.chosen_policy()
+        return whole(state.params)
+    chosen = whole(recorder.chosen_policy())
   # Fewer updates may have been enough for all epochs.
   directory.mark_finished(phase.steps)
-  return policy
+  return chosen
 
 
 def make_rows(

@@ -18,6 +18,7 @@ from experiments import (
   policies,
   run_directory,
   supervised_stage,
+  updates,
 )
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
@@ -138,7 +139,7 @@ def test_a_round_starts_from_the_base_again(star):
   rows, learnt = supervised_stage.make_rows(
     settings, parts, run.stage('round2'), phase, _Silent()
   )
-  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
+  optimizer, update = updates.make_supervised_update(settings, parts.layout)
   base = policies.stage_policy(settings, parts, run, 'base')
   state = step_lib.init_state(base, optimizer)
   for step in range(2):
