@@ -17,7 +17,7 @@ from jax import sharding as jax_sharding
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import transformer
+from score_jax.models import lora, transformer
 
 AXES = ('data', 'fsdp', 'tensor')
 _ROW_AXES = ('data', 'fsdp')
@@ -124,6 +124,17 @@ def param_shardings(
   )
 
 
+def adapter_shardings(
+  config: model_config.ModelConfig,
+  mesh: jax_sharding.Mesh,
+  adapters: Any,
+  rules: Rules = UPDATE_RULES,
+) -> Any:
+  """A sharding for each array of adapters: as the base's, the rank whole."""
+  axes = lora.logical_axes(transformer.logical_axes(config), adapters)
+  return tree_shardings(config, mesh, adapters, axes, rules)
+
+
 def tree_shardings(
   config: model_config.ModelConfig,
   mesh: jax_sharding.Mesh,
@@ -181,19 +192,30 @@ def state_shardings(state: arrays.TrainState, params: Any) -> arrays.TrainState:
 
 
 def rollout_shardings(
-  config: model_config.ModelConfig, mesh: jax_sharding.Mesh
+  config: model_config.ModelConfig,
+  mesh: jax_sharding.Mesh,
+  adapters: Any = None,
 ) -> Placement:
   """Where decode has its weights (`engine.rollout_view`) and its rows.
 
   Weights are split over `tensor` alone. Where it does not divide the key-value
   heads, they are not split, and rows go over it too: a cache that every device
   of the axis holds whole would cost its size in memory and gain nothing.
+
+  Args:
+    config: the model.
+    mesh: of the rollout.
+    adapters: those that the view has, of arrays or of shapes; None: it has
+      none, or they are merged.
   """
   if config.num_kv_heads % mesh.shape['tensor']:
     rules, row_axes = {}, AXES
   else:
     rules, row_axes = ROLLOUT_RULES, _ROW_AXES
   stacked = param_shardings(config, mesh, rules)
+  if adapters is not None:
+    of_adapters = adapter_shardings(config, mesh, adapters, rules)
+    stacked = lora.join(stacked, of_adapters)
   return Placement(
     params=_unstacked(config, stacked),
     rows=_named(mesh, row_axes),

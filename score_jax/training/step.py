@@ -64,13 +64,24 @@ def state_shardings(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
   params: Any,
+  *,
+  adapters: Any = None,
 ) -> arrays.TrainState:
-  """Shardings of a state whose parameters have these shardings."""
-  shapes = jax.eval_shape(
-    lambda: _new_state(
-      transformer.init_params(config, jax.random.key(0)), optimizer, 0.0
+  """Shardings of a state whose parameters have these shardings.
+
+  Args:
+    config: the model.
+    optimizer: of the state.
+    params: a sharding for each leaf of the state's params.
+    adapters: those params, of arrays or of shapes, where only adapters are
+      trained; None: all parameters are.
+  """
+  trained = adapters
+  if adapters is None:
+    trained = jax.eval_shape(
+      lambda: transformer.init_params(config, jax.random.key(0))
     )
-  )
+  shapes = jax.eval_shape(lambda p: _new_state(p, optimizer, 0.0), trained)
   return sharding.state_shardings(shapes, params)
 
 
