@@ -60,6 +60,7 @@ def make_supervised_update(
     places,
     learning_rate=settings.sft.learning_rate or settings.learning_rate,
     max_grad_norm=settings.max_grad_norm,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
     **_common(settings),
   )
 

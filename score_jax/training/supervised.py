@@ -24,13 +24,15 @@ def make_supervised_step(
   remat: bool = False,
   chunk: int = 128,
   micro_batches: int = 1,
+  attempt_tokens: int | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
   """Makes the compiled update on rows whose attempts were written by others.
 
   Loss: mean of -log pi over the tokens of the attempts that are learnt, their
   stop tokens included. `micro_batches` divides the rows; memory falls by it,
-  and the mean stays that over the tokens of all rows.
-  `shardings`: as for `step.make_train_step`.
+  and the mean stays that over the tokens of all rows. `shardings`: as for
+  `step.make_train_step`. `attempt_tokens`: most tokens of a row's attempts
+  together, the only ones that logits are made of; None: logits of all tokens.
 
   Returns:
     step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
@@ -49,10 +51,22 @@ def make_supervised_step(
       unroll=unroll,
       remat=remat,
     )
-    logprobs = token_logprobs.token_statistics(
-      config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
-    ).logprob
-    mask = _learnt_tokens(trajectory.turn, learnt)
+    tokens, turn = trajectory.tokens, trajectory.turn
+    if attempt_tokens is None:
+      logprobs = token_logprobs.token_statistics(
+        config, policy['embedding'], hidden, tokens, chunk=chunk
+      ).logprob
+    else:
+      index = token_logprobs.attempt_index(turn, attempt_tokens)
+      turn = jnp.take_along_axis(turn, index, axis=1)
+      logprobs = token_logprobs.target_statistics(
+        config,
+        policy['embedding'],
+        token_logprobs.states_before(hidden, index),
+        jnp.take_along_axis(tokens, index, axis=1),
+        chunk=chunk,
+      ).logprob
+    mask = _learnt_tokens(turn, learnt)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total
 
