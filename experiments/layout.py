@@ -50,7 +50,14 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.rollout_mesh)
+    return sharding.rollout_shardings(
+      self.config,
+      self.rollout_mesh,
+      # In float32 the view merges them.
+      self.trained_shapes
+      if self.lora.rank and self.dtype != jnp.float32
+      else None,
+    )
 
   @functools.cached_property
   def trained_shapes(self) -> Any:
@@ -69,11 +76,8 @@ class Layout:
     """Shardings of `trained_shapes`."""
     if not self.lora.rank:
       return self.update.params
-    axes = lora.logical_axes(
-      transformer.logical_axes(self.config), self.trained_shapes
-    )
-    return sharding.tree_shardings(
-      self.config, self.mesh, self.trained_shapes, axes
+    return sharding.adapter_shardings(
+      self.config, self.mesh, self.trained_shapes
     )
 
   def new_adapters(self, params: Any, key: jax.Array) -> Any:

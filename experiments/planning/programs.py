@@ -135,9 +135,11 @@ def update_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
 
 def episode_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
   """Where the episode has its arguments."""
-  adapters = model.trained() if model.adapters is not None else None
-  placed = sharding.rollout_shardings(model.config, mesh, adapters)
-  return Places(placed.params, None, placed.rows, placed.replicated)
+  adapters = None
+  if model.adapters is not None and model.dtype != jnp.float32:
+    adapters = model.trained()  # in float32 the view merges them
+  where = sharding.rollout_shardings(model.config, mesh, adapters)
+  return Places(where.params, None, where.rows, where.replicated)
 
 
 def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
