@@ -80,11 +80,13 @@ class Model:
   transposed: bool | None = None
 
   def weights(self, dtype=jnp.float32) -> Any:
-    """Shapes of all parameters."""
-    tree = jax.eval_shape(
-      lambda: transformer.init_params(self.config, jax.random.key(0))
-    )
-    return jax.tree.map(lambda s: _shape(s.shape, dtype), tree)
+    """Shapes of all parameters, matrices in a dtype."""
+
+    def make():
+      params = transformer.init_params(self.config, jax.random.key(0))
+      return transformer.cast(params, dtype)
+
+    return jax.eval_shape(make)
 
   def trained(self) -> Any:
     """Shapes of what is trained: the weights, or adapters."""
