@@ -45,7 +45,7 @@ def resolve(
     if settings.init_from is not None:
       there = run.pretrained
       directory = there if there.exists() else _source(settings)
-      style = 'gemma' if _has_template(directory) else 'plain'
+      style = 'gemma' if has_template(directory) else 'plain'
   return dataclasses.replace(settings, chat_style=style)
 
 
@@ -138,7 +138,7 @@ def _source(settings: settings_lib.Settings) -> pathlib.Path:
   return path
 
 
-def _has_template(directory: pathlib.Path) -> bool:
+def has_template(directory: pathlib.Path) -> bool:
   """Whether a checkpoint comes with a chat template, as tuned ones do."""
   if any(directory.glob('chat_template.*')):
     return True

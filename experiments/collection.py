@@ -86,7 +86,7 @@ def read(
 
   `problem_index` is the problem's index among the training problems.
   """
-  files = [np.load(path) for path in _paths(directory, phase).values()]
+  files = [_load(path) for path in _paths(directory, phase).values()]
   score = np.concatenate([file['score'] for file in files])
   graded = np.concatenate([file['graded'] for file in files])
   return repair_rows.concatenate(list(_trajectories(files))), score, graded
@@ -113,6 +113,11 @@ def _save(path, trajectory, problems, score, graded) -> None:
     )
   # A killed run leaves no half of a batch under the final name.
   temporary.replace(path)
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(path) as file:
+    return {name: file[name] for name in file.files}
 
 
 def _trajectories(files) -> Iterator[arrays.Trajectory]:

@@ -105,9 +105,21 @@ def rollout_mesh(mesh: jax_sharding.Mesh, tensor: int) -> jax_sharding.Mesh:
   )
 
 
-def compiler_options(mesh: jax_sharding.Mesh) -> dict[str, str] | None:
-  """Options that a program with spread weights is to be compiled with."""
-  return dict(_TPU_OPTIONS) if mesh.devices.flat[0].platform == 'tpu' else None
+def update_layout(
+  shardings: arrays.TrainState | None,
+) -> tuple[jax_sharding.NamedSharding | None, dict[str, Any]]:
+  """Where activations lie, and jit's options, for an update of such a state.
+
+  Args:
+    shardings: of the state; None: it lies on one device.
+  """
+  if shardings is None:
+    return None, {}
+  mesh = jax.tree.leaves(shardings)[0].mesh
+  options = {'out_shardings': (shardings, None)}
+  if mesh.devices.flat[0].platform == 'tpu':
+    options['compiler_options'] = dict(_TPU_OPTIONS)
+  return batch_sharding(mesh), options
 
 
 def replicated(mesh: jax_sharding.Mesh) -> jax_sharding.NamedSharding:
@@ -132,6 +144,17 @@ def param_shardings(
   return tree_shardings(
     config, mesh, shapes, transformer.logical_axes(config), rules
   )
+
+
+def adapter_shardings(
+  config: model_config.ModelConfig,
+  mesh: jax_sharding.Mesh,
+  adapters: Any,
+  rules: Rules = UPDATE_RULES,
+) -> Any:
+  """A sharding for each array of adapters: as the base's, the rank whole."""
+  axes = lora.logical_axes(transformer.logical_axes(config), adapters)
+  return tree_shardings(config, mesh, adapters, axes, rules)
 
 
 def tree_shardings(
@@ -190,17 +213,6 @@ def state_shardings(state: arrays.TrainState, params: Any) -> arrays.TrainState:
   return jax.tree_util.tree_map_with_path(place, state)
 
 
-def adapter_shardings(
-  config: model_config.ModelConfig,
-  mesh: jax_sharding.Mesh,
-  adapters: Any,
-  rules: Rules = UPDATE_RULES,
-) -> Any:
-  """A sharding for each array of LoRA adapters, given as arrays or shapes."""
-  axes = lora.logical_axes(transformer.logical_axes(config), adapters)
-  return tree_shardings(config, mesh, adapters, axes, rules)
-
-
 def rollout_shardings(
   config: model_config.ModelConfig,
   mesh: jax_sharding.Mesh,
@@ -215,7 +227,8 @@ def rollout_shardings(
   Args:
     config: the model.
     mesh: of the rollout.
-    adapters: that the view keeps apart from the weights, arrays or shapes.
+    adapters: those that the view has, of arrays or of shapes; None: it has
+      none, or they are merged.
   """
   if config.num_kv_heads % mesh.shape['tensor']:
     rules, row_axes = {}, AXES
@@ -223,24 +236,13 @@ def rollout_shardings(
     rules, row_axes = ROLLOUT_RULES, _ROW_AXES
   stacked = param_shardings(config, mesh, rules)
   if adapters is not None:
-    stacked = _attached(
-      stacked, adapter_shardings(config, mesh, adapters, rules)
-    )
+    of_adapters = adapter_shardings(config, mesh, adapters, rules)
+    stacked = lora.join(stacked, of_adapters)
   return Placement(
     params=_unstacked(config, stacked),
     rows=_named(mesh, row_axes),
     replicated=replicated(mesh),
   )
-
-
-def _attached(weights, adapters):
-  """`lora.attach` for shardings, which have no shape to check."""
-  if isinstance(adapters, lora.Adapter):
-    return lora.Adapted(weights, adapters)
-  return {
-    name: _attached(weight, adapters[name]) if name in adapters else weight
-    for name, weight in weights.items()
-  }
 
 
 def _named(mesh, *axes):

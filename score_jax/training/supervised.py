@@ -11,6 +11,7 @@ from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
 from score_jax.training import step as step_lib
 
 
@@ -37,6 +38,7 @@ def make_supervised_step(
     as (sum, count) pairs). The state's buffers are donated. Where its params
     are adapters, `frozen` has the weights that they belong to.
   """
+  rows, jit_options = sharding.update_layout(shardings)
 
   def loss_fn(params, frozen, trajectory, learnt, num_tokens):
     policy = lora.complete(params, frozen)
@@ -48,6 +50,7 @@ def make_supervised_step(
       dtype=dtype,
       unroll=unroll,
       remat=remat,
+      rows=rows,
     )
     logprobs = token_logprobs.token_statistics(
       config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
@@ -74,8 +77,7 @@ def make_supervised_step(
     )
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
-  out = {} if shardings is None else {'out_shardings': (shardings, None)}
-  return jax.jit(supervised_step, donate_argnums=0, **out)
+  return jax.jit(supervised_step, donate_argnums=0, **jit_options)
 
 
 def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ from experiments.planning import (
   advice,
   chips,
   estimate,
+  hlo,
   memory,
   report,
   workload,
@@ -32,6 +33,7 @@ def _settings(*arguments):
       '--samples-per-problem=2',
       '--max-attempt-tokens=6',
       '--max-prompt-tokens=8',
+      '--model.layers=1',
       '--model.width=16',
       '--model.ffw=32',
       *arguments,
@@ -77,12 +79,28 @@ def test_the_update_does_what_is_useful_and_recomputes_logits(planned):
   assert found.useful_flops < executed < 2 * found.useful_flops
 
 
-def test_longer_attempts_take_longer(planned):
-  work, found = planned
-  longer = estimate.make(work, _CHIP, attempt_tokens=12, level='O0')
-  one, other = found.episode.cost, longer.episode.cost
-  assert other.flops > one.flops
-  assert longer.update.cost == found.update.cost
+@pytest.mark.parametrize(
+  ('made', 'expected'),
+  [
+    ('f32[4,300]', 6.0),  # logits over the vocabulary
+    ('f32[16,300]', 0.5),  # the embedding: its width is the model's
+    ('f32[4,16]', 0.5),  # the instruction, after one of two attempts
+  ],
+)
+def test_passes_of_loops_that_data_decide(planned, made, expected):
+  work, _ = planned
+  text = f"""%body (p: f32[4,16]) -> f32[4,16] {{
+  %p = f32[4,16]{{1,0}} parameter(0)
+  ROOT %made = {made}{{1,0}} custom-call(%p)
+}}
+ENTRY %main (x: f32[4,16]) -> f32[4,16] {{
+  %x = f32[4,16]{{1,0}} parameter(0)
+  ROOT %loop = f32[4,16]{{1,0}} while(%x), condition=%ends, body=%body
+}}
+"""
+  module = hlo.parse(text)
+  loop = module.computations['main']['loop']
+  assert estimate.passes(work, 6)(module, loop) == expected
 
 
 def test_record(planned):

@@ -67,6 +67,18 @@ def test_a_run_leaves_everything_behind(star):
     }
 
 
+def test_pairs_are_written_as_given_attempts(star):
+  _, parts, _ = reopened(star)
+  references = {p.id: p.reference for p in parts.task.train}
+  lines = (star / 'round1' / 'pairs.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  counts = json.loads((star / 'round1' / 'pairs.json').read_text())
+  assert len(records) == counts['problems'] > 0
+  for record in records:
+    assert record['attempt'] == references[record['id']]
+    assert record['given_attempt']
+
+
 def test_it_learns_what_it_imitates(star):
   first = small_run.metrics(star, 'round1')
   assert first[1]['loss'] < first[0]['loss']
@@ -117,11 +129,10 @@ def test_rows_are_the_pairs_and_nothing_else(star):
   )
   attempts = parts.sampler.attempts(rows)
   train = parts.task.train
-  for i, (first, second) in enumerate(attempts):
+  for i, (_, second) in enumerate(attempts):
     reference = train[rows.problem_index[i]].reference
     assert second.text == reference
     assert learnt[i].tolist() == [False, True]
-    del first
   _, score, _ = collection.read(run.stage('round1'), phase)
   # D+: every episode whose second attempt is right.
   assert len(attempts) == int(score[:, 1].sum())
