@@ -50,7 +50,14 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.rollout_mesh)
+    return sharding.rollout_shardings(
+      self.config,
+      self.rollout_mesh,
+      # In float32 the view merges them.
+      self.trained_shapes
+      if self.lora.rank and self.dtype != jnp.float32
+      else None,
+    )
 
   @functools.cached_property
   def trained_shapes(self) -> Any:

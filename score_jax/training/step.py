@@ -128,14 +128,7 @@ def make_train_step(
     policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  rows, compiled = None, {}
-  if shardings is not None:
-    mesh = jax.tree.leaves(shardings)[0].mesh
-    rows = sharding.batch_sharding(mesh)
-    compiled = {
-      'out_shardings': (shardings, None),
-      'compiler_options': sharding.compiler_options(mesh),
-    }
+  rows, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
@@ -163,7 +156,7 @@ def make_train_step(
     }
     return state, metrics
 
-  return jax.jit(train_step, donate_argnums=0, **compiled)
+  return jax.jit(train_step, donate_argnums=0, **jit_options)
 
 
 def _loss(
