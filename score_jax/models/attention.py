@@ -19,7 +19,7 @@ import numpy as np
 # As small as float32 allows without overflow when a softmax subtracts it.
 MASKED = -2.3819763e38
 # Chunks of a row: more would skip little and compile long.
-_CHUNKS, _SMALLEST_CHUNK = 8, 16
+_CHUNKS, _SMALLEST_CHUNK = 8, 64
 
 
 def attend(
@@ -103,9 +103,9 @@ def _forward(window, softcap, q, k, v):
 
 
 def _backward(window, softcap, residuals, cotangent):
-  """With P the probabilities and O = P V:
+  """DS = P * (dO V' - rowsum(dO * O)), with P the probabilities, O = P V.
 
-  dS = P * (dO V' - rowsum(dO * O)), since sum_j P_ij (dO V')_ij = dO_i O_i.
+  Since sum_j P_ij (dO V')_ij = dO_i O_i.
   """
   q, k, v, out, log_sums = residuals
   # As a dot product: a CPU takes eight times as long to multiply and sum up.

@@ -12,9 +12,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_jax.models import attention
+from score_jax.models import attention, kv_cache
 from score_jax.models import config as model_config
-from score_jax.models import kv_cache
 
 
 def rope_table(
