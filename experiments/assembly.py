@@ -5,27 +5,26 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import pathlib
 from typing import Any
 
 import numpy as np
 import optax
 
-from experiments import run_directory
+from experiments import base_model, layout, run_directory
 from experiments import settings as settings_lib
 from score_jax import types
-from score_jax.models import chat
 from score_jax.models import config as model_config
-from score_jax.models import tokenizer as tokenizer_lib
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
 from score_jax.tasks.sandbox import probe
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding, supervised
 from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
-_TOKENIZER_PROBLEMS = 300
-_TOKENIZER_PIECES = 300
+# So few layers compile quickly as a loop in Python, which runs faster on a CPU;
+# more of them are scanned.
+_UNROLLED_LAYERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +35,13 @@ class Parts:
     task: its problems all fit into the model's prompts.
     sampler: makes episodes.
     config: the model.
+    layout: where arrays lie.
   """
 
   task: types.Task
   sampler: episodes.EpisodeSampler
   config: model_config.ModelConfig
+  layout: layout.Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def load_task(settings: settings_lib.Settings) -> types.Task:
     return registry.load_task(
       settings.task,
       data_dir=settings.data_dir,
-      chat=False,
+      chat=settings.chat_style == 'gemma',
       first_prompt=settings.first_prompt,
       instruction=settings.instruction,
       rewards=settings.reward,
@@ -132,75 +133,90 @@ def assemble(
   run: run_directory.RunDirectory,
 ) -> Parts:
   """Builds the parts; makes the run's tokenizer if it has none."""
-  path = run.tokenizer
-  if not path.exists():
-    _train_tokenizer(task, path)
-  chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  config, chat_format = base_model.load(settings, task, run)
+  places = layout.make(settings, config)
   task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
-  model = settings.model
-  config = model_config.ModelConfig(
-    vocab_size=chat_format.tokenizer.vocab_size,
-    width=model.width,
-    num_layers=model.layers,
-    num_heads=model.heads,
-    num_kv_heads=model.kv_heads,
-    head_dim=model.head_dim,
-    mlp_width=model.ffw,
-    global_rope_base=model.rope_base,
-  )
   sampler = episodes.EpisodeSampler(
     config=config,
     chat_format=chat_format,
     task=task,
     limits=(settings.max_attempt_tokens,) * settings.turns,
     buckets=buckets.choose_buckets(lengths),
+    dtype=places.dtype,
+    rows=places.rollout.rows,
   )
-  return Parts(task, sampler, config)
+  return Parts(task, sampler, config, places)
 
 
 def make_update(
-  settings: settings_lib.Settings, config: model_config.ModelConfig
+  settings: settings_lib.Settings, places: layout.Layout
 ) -> Update:
   """The programs of these settings; asked again, the same ones."""
   return _make_update(
-    config,
+    places.config,
+    mesh=places.mesh,
     learning_rate=settings.learning_rate,
     max_grad_norm=settings.max_grad_norm,
     kl=settings.kl,
     micro_batches=settings.rows // (settings.micro_batch or settings.rows),
     temperature=settings.temperature,
     attempt_tokens=settings.turns * settings.max_attempt_tokens,
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
+    remat=settings.remat,
   )
 
 
 @functools.cache
 def _make_update(
-  config,
-  *,
-  learning_rate,
-  max_grad_norm,
-  kl,
-  micro_batches,
-  temperature,
-  attempt_tokens,
+  config, *, mesh, learning_rate, max_grad_norm, remat, **options
 ):
   # Cached because jit compiles once for each function object: Stage II then
   # runs the program that Stage I compiled.
   optimizer = optimizer_lib.make_optimizer(
     learning_rate, max_grad_norm=max_grad_norm
   )
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
   train_step = step_lib.make_train_step(
-    config,
-    optimizer,
-    kl=kl,
-    micro_batches=micro_batches,
-    temperature=temperature,
-    attempt_tokens=attempt_tokens,
+    config, optimizer, shardings=shardings, remat=remat, **options
   )
-  reference_logprobs = step_lib.make_reference_logprobs(
-    config, temperature=temperature
-  )
+  forward = {name: options[name] for name in ('temperature', 'dtype', 'unroll')}
+  reference_logprobs = step_lib.make_reference_logprobs(config, **forward)
   return Update(optimizer, train_step, reference_logprobs)
+
+
+def make_supervised_update(
+  settings: settings_lib.Settings, places: layout.Layout
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of the supervised baselines; always the same ones."""
+  return _make_supervised_update(
+    places.config,
+    mesh=places.mesh,
+    learning_rate=settings.sft.learning_rate or settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
+    remat=settings.remat,
+  )
+
+
+@functools.cache
+def _make_supervised_update(
+  config, *, mesh, learning_rate, max_grad_norm, **options
+):
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
+  update = supervised.make_supervised_step(
+    config, optimizer, shardings=shardings, **options
+  )
+  return optimizer, update
 
 
 def reopen(
@@ -217,22 +233,9 @@ def reopen(
       f'there is no {run.tokenizer}; go on with it: python -m '
       f'experiments.train --preset={settings.preset} --run-dir={run.path}'
     )
-  task = load_task(settings)
+  task = load_task(base_model.resolve(settings, run))
   run.check_data(digests(task))
   return settings, assemble(settings, task, run)
-
-
-def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
-  texts = (
-    f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
-    for problem in task.train[:_TOKENIZER_PROBLEMS]
-  )
-  # Sentencepiece learns from lines.
-  lines = [line for text in texts for line in text.splitlines()]
-  # A killed run must not leave half a tokenizer under the final name.
-  temporary = path.with_name(f'.{path.name}.tmp')
-  tokenizer_lib.train(lines, temporary, _TOKENIZER_PIECES)
-  temporary.replace(path)
 
 
 def _keep_fitting(task, chat_format, most_tokens):

@@ -24,7 +24,7 @@ from experiments import (
 from experiments import settings as settings_lib
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import randomness
 from score_jax.tasks import arithmetic
 
 _ENDS = ('quit', 'exit')
@@ -79,7 +79,7 @@ def talk(
   console: rich_console.Console,
 ) -> None:
   """Shows both attempts at every problem that is typed."""
-  view = engine.rollout_view(policy, parts.sampler.dtype)
+  view = parts.layout.view(policy)
   for number, text in enumerate(_typed(console)):
     try:
       problem = read_problem(settings, text)

@@ -1,12 +1,21 @@
 """Repeats a run's evaluation from its saved policies, or makes another one.
 
 `python -m experiments.evaluate --run-dir=DIR` gives the numbers of the run's
-results.json again and changes nothing on disk.
+results.json again and changes nothing on disk. Others, kept for
+experiments.report:
+
+  --attempts=10                            more attempts, no retraining
+  --scaling                                votes of 2 to 32 attempts
+  --samples=32 --temperature=0.7 --pass-at=1,8,32 --majority-at=8,32
+  --by=level                               by difficulty
+  --given-attempts=FILE_OR_POLICY          corrections of given first attempts
+  --compare=RUN/stage2                     paired tests against another policy
+  --data.file=FILE                         your own problems
+  --init-from=PATH --task=math             a checkpoint's policy, as it is
 """
 
 from collections.abc import Sequence
 import contextlib
-import dataclasses
 import logging
 import pathlib
 import sys
@@ -16,122 +25,161 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  checkpoint_run,
+  evaluation_options,
+  evaluation_problems,
+  evaluations,
   files,
   flags,
+  measures,
   outcome,
   policies,
   run_directory,
 )
 from experiments import settings as settings_lib
+from score_jax.evaluation import evaluate as evaluate_lib
+from score_jax.evaluation import measure_tables, tables
+from score_jax.tasks import answer_keys
 
-ALL = 'all'
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """Which policies to evaluate, and how."""
-
-  run_dir: str = 'runs/tiny'
-  """Directory of the run; its settings are used."""
-  policy: str = ALL
-  """base, a stage (stage1, stage2), or all that are finished."""
-  eval_problems: int | None = None
-  """Held-out problems, at most as many as there are; None: as in the run."""
-  temperature: float = 0.0
-  """Sampling temperature; 0: greedy, as in the run."""
-  samples: int = 1
-  """Episodes of each problem; more than one needs a --temperature."""
-  output: str | None = None
-  """JSON file to write the numbers to; None: they are only printed."""
+# A wider table of transitions between all turns would not fit a terminal.
+_MOST_TURNS_IN_TABLE = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Evaluates and prints the table; the exit code."""
-  options = flags.parse(
-    Options, arguments, program='experiments.evaluate', document=__doc__
-  )
-  _refuse_mistakes(options)
   logging.basicConfig(format='%(levelname)s: %(message)s')
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  if checkpoint_run.is_asked_for(arguments):
+    try:
+      arguments = checkpoint_run.begin(arguments)
+    except run_directory.RunError as error:
+      print(f'error: {error}', file=sys.stderr)
+      return 2
+  options = flags.parse(
+    evaluation_options.Options,
+    arguments,
+    program='experiments.evaluate',
+    document=__doc__,
+  )
+  options = evaluation_options.complete(options)
+  mistakes = evaluation_options.find_mistakes(options)
+  if mistakes:
+    flags.refuse('\n       '.join(mistakes))
   console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
-    results = evaluate(options, run)
+    measured = evaluate(options, run)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  console.print(outcome.make_table(results))
-  if options.temperature == 0:
-    _compare(results, outcome.read_results(run), console)
+  _print(run.read_settings(), measured, console)
+  name = evaluation_options.name_of(options)
+  if name:
+    path = evaluations.write(run, name, options, measured)
+    console.print(f'kept as {path}', markup=False, soft_wrap=True)
+  elif not run.results.exists():
+    files.write_json(run.results, measured['policies'])
+  elif options.temperature == 0 and options.samples == 1:
+    _check_same(measured['policies'], outcome.read_results(run), console)
   if options.output:
-    files.write_json(pathlib.Path(options.output), results)
+    files.write_json(pathlib.Path(options.output), measured['policies'])
     console.print(f'written to {options.output}', markup=False)
   return 0
 
 
 def evaluate(
-  options: Options, run: run_directory.RunDirectory
+  options: evaluation_options.Options, run: run_directory.RunDirectory
 ) -> dict[str, Any]:
-  """The summary of each policy, by its name.
+  """What was measured: `policies` by name, and perhaps their `comparison`.
 
   Raises:
-    RunError: the run or the policy is not there.
+    RunError: a run, a policy or data are not there.
   """
-  settings, parts = assembly.reopen(run)
+  settings, parts = evaluation_problems.reopen(options, run)
   names = policies.finished_policies(settings, run)
-  if options.policy != ALL or not names:
+  if options.policy != evaluation_options.ALL or not names:
     names = [policies.choose_finished(settings, run, options.policy)]
-  if options.eval_problems:
-    settings = dataclasses.replace(
-      settings, eval_problems=options.eval_problems
-    )
+  key = answer_keys.of_task(settings.task, settings.data.grader)
   with contextlib.closing(assembly.make_grader(parts.task)) as grader:
-    return {
-      name: _evaluate(options, settings, parts, run, name, grader)
+    judged = {
+      name: _judge(options, settings, parts, run, name, grader)
       for name in names
     }
+    try:
+      measured = {
+        'policies': {
+          name: measures.measure(options, evaluation, key, grader)
+          for name, evaluation in judged.items()
+        }
+      }
+      if options.compare:
+        measured['comparison'] = _compare(options, run, judged, grader)
+    except ValueError as error:
+      raise run_directory.RunError(str(error)) from error
+  return measured
 
 
-def _evaluate(
-  options, settings: settings_lib.Settings, parts, run, name, grader
-):
-  evaluation = outcome.evaluate_policy(
+def _judge(
+  options, settings, parts, run, name, grader
+) -> evaluate_lib.Evaluation:
+  return outcome.evaluate_policy(
     settings,
-    parts,
+    policies.parts_for(settings, parts, name),
     policies.stage_policy(settings, parts, run, name),
     grader,
     samples_per_problem=options.samples,
     temperature=options.temperature,
   )
-  return evaluation.summary()
 
 
-def _refuse_mistakes(options: Options) -> None:
-  if options.eval_problems is not None and options.eval_problems < 1:
-    flags.refuse(f'--eval-problems={options.eval_problems}: must be at least 1')
-  if not 0 <= options.temperature < float('inf'):
-    flags.refuse(f'--temperature={options.temperature}: must be at least 0')
-  if options.samples < 1:
-    flags.refuse(f'--samples={options.samples}: must be at least 1')
-  if options.samples > 1 and options.temperature == 0:
-    flags.refuse(
-      f'--samples={options.samples}: greedy episodes of a problem are all the '
-      'same; give a --temperature, such as --temperature=0.7'
-    )
-  output = options.output and pathlib.Path(options.output).resolve()
-  if output and not output.parent.is_dir():
-    flags.refuse(f'--output={options.output}: there is no {output.parent}')
+def _compare(options, run, judged, grader) -> dict[str, Any]:
+  """Paired tests of the judged policies against the one that is asked for."""
+  other, name = evaluation_problems.split_policy(options.compare, run)
+  is_own = other.path.resolve() == run.path.resolve()
+  if is_own and name in judged:
+    against = judged[name]
+  else:
+    settings, parts = evaluation_problems.reopen(options, other)
+    against = _judge(options, settings, parts, other, name, grader)
+  return {
+    'against': options.compare,
+    'tests': {
+      each: measures.compare(against, evaluation)
+      for each, evaluation in judged.items()
+      if not (is_own and each == name)
+    },
+  }
 
 
-def _compare(
+def _print(
+  settings: settings_lib.Settings,
+  measured: dict[str, Any],
+  console: rich_console.Console,
+) -> None:
+  """Prints the paper's table and whatever else was measured."""
+  results = measured['policies']
+  turns = max(map(tables.number_of_turns, results.values()))
+  if turns > _MOST_TURNS_IN_TABLE:
+    console.print(measure_tables.attempts(results))
+  else:
+    console.print(outcome.make_table(settings, results))
+  for table in measure_tables.others(results):
+    console.print(table)
+  if 'comparison' in measured:
+    console.print(measure_tables.comparison(**measured['comparison']))
+
+
+def _check_same(
   results: dict[str, Any],
   there: dict[str, Any],
   console: rich_console.Console,
 ) -> None:
   """Says whether the run's own evaluation found the same."""
-  for name, summary in results.items():
+  for name, measured in results.items():
     before = there.get(name)
-    if before is None or before['problems'] != summary['problems']:
+    if before is None or before['problems'] != measured['problems']:
       continue
+    summary = {key: measured.get(key) for key in before}
     same = 'the same numbers as' if before == summary else 'OTHER numbers than'
     console.print(f'{name}: {same} in results.json', highlight=False)
 

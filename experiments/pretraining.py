@@ -5,6 +5,7 @@ import contextlib
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 from rich import console as rich_console
@@ -19,8 +20,8 @@ from score_jax.rollout import engine, episodes, randomness
 from score_jax.tasks import arithmetic, batches
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding, supervised
 from score_jax.training import step as step_lib
-from score_jax.training import supervised
 
 _LOG_EVERY = 10
 _CHECKPOINT_EVERY = 200
@@ -41,11 +42,12 @@ def pretrain(
   """
   steps = settings.pretrain.steps
   optimizer, train_step = _make_update(
-    parts.config, settings.pretrain.learning_rate, steps
+    parts.config, parts.layout.mesh, settings.pretrain.learning_rate, steps
   )
   key = randomness.stream(settings.seed, 'init', 'base', 0)
+  params = transformer.init_params(parts.config, key)
   state = step_lib.init_state(
-    transformer.init_params(parts.config, key), optimizer
+    jax.device_put(params, parts.layout.update.params), optimizer
   )
   with checkpoints_lib.Checkpoints(directory.checkpoints) as checkpoints:
     restored = checkpoints.restore(state)
@@ -61,6 +63,7 @@ def pretrain(
     ):
       for step in range(first, steps):
         rows, learnt = _examples(settings, parts, step)
+        rows, learnt = parts.layout.put_rows((rows, learnt))
         state, metrics = train_step(state, rows, learnt)
         done = step + 1
         if done % _LOG_EVERY == 0 or done == steps:
@@ -78,7 +81,10 @@ def pretrain(
 
 @functools.cache
 def _make_update(
-  config: model_config.ModelConfig, learning_rate: float, steps: int
+  config: model_config.ModelConfig,
+  mesh: jax.sharding.Mesh,
+  learning_rate: float,
+  steps: int,
 ) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
   """Adam with a warmed-up cosine schedule, and the compiled update.
 
@@ -92,7 +98,12 @@ def _make_update(
     learning_rate / 20,
   )
   optimizer = optimizer_lib.make_optimizer(schedule)
-  return optimizer, supervised.make_supervised_step(config, optimizer)
+  shardings = step_lib.state_shardings(
+    config, optimizer, sharding.param_shardings(config, mesh)
+  )
+  return optimizer, supervised.make_supervised_step(
+    config, optimizer, shardings=shardings
+  )
 
 
 def _examples(settings, parts, step):

@@ -3,7 +3,8 @@
 config.json has the resolved settings, versions and data digests; base/, stage1/
 and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
 metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
-curves.png say what came of it.
+curves.png say what came of it. A run that starts from a published checkpoint
+has its small files in pretrained/, and in base/ only which one it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ import logging
 import os
 import pathlib
 import platform
+import shutil
 import socket
 from typing import Any
 
@@ -47,6 +49,11 @@ class StageDirectory:
     return self.path / 'checkpoints'
 
   @property
+  def source(self) -> pathlib.Path:
+    """Of `base`: which checkpoint it is, where the run did not make it."""
+    return self.path / 'source.json'
+
+  @property
   def metrics(self) -> pathlib.Path:
     """One JSON record a step."""
     return self.path / 'metrics.jsonl'
@@ -55,6 +62,11 @@ class StageDirectory:
   def samples(self) -> pathlib.Path:
     """One JSON record an episode."""
     return self.path / 'samples.jsonl'
+
+  @property
+  def collected(self) -> pathlib.Path:
+    """Of a supervised phase: the judged episodes that it learns from."""
+    return self.path / 'collected'
 
   @property
   def tensorboard(self) -> pathlib.Path:
@@ -71,6 +83,7 @@ class StageDirectory:
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made, after the last checkpoint."""
+    self.path.mkdir(parents=True, exist_ok=True)
     files.write_json(self._marker, {'steps': steps})
 
   def rewind(self, step: int) -> None:
@@ -96,6 +109,7 @@ class RunDirectory:
     self.path = pathlib.Path(path)
     self.config = self.path / 'config.json'
     self.tokenizer = self.path / 'tokenizer.model'
+    self.pretrained = self.path / 'pretrained'
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
@@ -162,13 +176,15 @@ class RunDirectory:
     elif self.config.exists():
       # A run that was refused before it made anything: begin anew.
       self.tokenizer.unlink(missing_ok=True)
+      shutil.rmtree(self.pretrained, ignore_errors=True)
     else:
       self._check_unused()
     files.write_json(self.config, config)
     return is_continued
 
   def _has_begun(self) -> bool:
-    return any(self.path.glob('*/checkpoints/*'))
+    made = ('*/checkpoints/*', 'base/source.json')
+    return any(any(self.path.glob(pattern)) for pattern in made)
 
   def read_settings(self) -> settings_lib.Settings:
     """The settings of the run that is there.
@@ -182,13 +198,21 @@ class RunDirectory:
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
 
+  def read_data(self) -> dict[str, str]:
+    """Digests of the data that the run was started with, by name.
+
+    Raises:
+      RunError: there is no run.
+    """
+    return self._read_config()['data']
+
   def check_data(self, data: Mapping[str, str]) -> None:
     """Compares digests with those that the run was started with.
 
     Raises:
       RunError: one differs.
     """
-    there = self._read_config()['data']
+    there = self.read_data()
     for name in sorted(there.keys() | data.keys()):
       if there.get(name) != data.get(name):
         raise RunError(
@@ -217,7 +241,12 @@ class RunDirectory:
   ) -> None:
     there = self._read_config()
     free = set(settings_lib.FREE)
-    if not self.stage('stage2').has_begun():
+    if (settings.init_from is None) != (self.read_settings().init_from is None):
+      # The same checkpoint may have moved; another base policy is another run.
+      free.discard('init_from')
+    if settings.method in settings_lib.DIVIDED:
+      free.discard('steps_stage2')
+    elif not self.stage('stage2').has_begun():
       # Stage I may still be made longer: nothing was built on its policy.
       free.add('steps_stage1')
     differences = _differences(

@@ -15,8 +15,11 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """The transformer that a run makes from scratch."""
+  """The transformer: a published one, or one that a run makes from scratch."""
 
+  name: str | None = None
+  """A published Gemma, such as gemma-2-2b, whose weights --init-from brings;
+  None: what --init-from describes, or, without it, the sizes below."""
   layers: int = 2
   """Number of transformer layers."""
   width: int = 64
@@ -31,6 +34,34 @@ class Model:
   """Hidden size of the feed-forward block."""
   rope_base: float = 100.0
   """Base of the rotary embeddings' wavelengths."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+  """Low-rank adapters: only they are trained, and saved."""
+
+  rank: int = 0
+  """Rank of each adapter; 0: no adapters, all weights are trained."""
+  alpha: float = 16.0
+  """An adapter's product is multiplied by alpha / rank."""
+  targets: tuple[str, ...] = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
+  """Projections that get one: q k v o of attention, gate up down of the MLP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+  """How the devices are laid out; the product is their number."""
+
+  data: int = 1
+  """Copies of the model, each with rows of its own."""
+  fsdp: int = -1
+  """Devices that share a copy's weights and optimizer state, each with rows of
+  its own; -1: as many as are left."""
+  tensor: int = 1
+  """Devices that share every layer's heads and hidden units."""
+  rollout_tensor: int | None = None
+  """The same in the rollout, all other devices taking rows; None: the update's
+  layout, where decoding does not split weights over --mesh.fsdp."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +81,34 @@ class Pretraining:
   """Largest share of columns that add up to 9 among easy sums."""
   easy_right: float = 0.97
   """Share of easy sums whose first attempt is right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SFT:
+  """The supervised baselines, STaR and Pair-SFT; the paper says little here."""
+
+  rounds: int = 3
+  """STaR's rounds of sampling and fine-tuning, as in the paper; they share the
+  budget evenly."""
+  from_newest: bool = False
+  """Fine-tune the newest policy in each round. By default every round starts
+  from the policy before the first one, as in ReST^EM; the newest is sampled."""
+  epochs: float | None = None
+  """Most passes over a round's pairs. None: the updates of the budget, however
+  often they see a pair, since all methods have the same; the paper makes 1 for
+  Pair-SFT, whose data it calls large."""
+  learn: Literal['second', 'right', 'both'] = 'second'
+  """Attempts whose tokens carry loss: second: the repaired ones alone, since a
+  wrong first one is nothing to imitate; right: right first ones, too; both."""
+  most_per_problem: int | None = 10
+  """Most repairs of a problem, and most pairs of two right attempts: ReST^EM's
+  10 keep easy problems from outweighing the others. None: all."""
+  right_share: float = 1.0
+  """D+: largest share of pairs of two right attempts, in [0, 1]. 1: as many as
+  were sampled, because the paper states no mix."""
+  learning_rate: float | None = None
+  """Adam's step size, constant. None: --learning-rate, because the paper does
+  not vary it between methods."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,15 +150,30 @@ class Settings:
   """A file in experiments/presets; its settings are the defaults."""
   run_dir: str | None = None
   """Directory of the run; a run found there is continued. None: runs/PRESET."""
-  stage: Literal['1', '2', 'all'] = 'all'
-  """What to run; 2 starts from the run directory's Stage I policy."""
-  method: Literal['score', 'single_turn', 'multi_turn'] = 'score'
-  """SCoRe's two stages; or, for comparison, as many updates of RL on the first
-  attempt alone, or on both attempts without stages and bonus."""
+  stage: Literal['1', '1a', '1b', '2', 'all'] = 'all'
+  """What to run; 2 starts from the run directory's Stage I policy. With
+  --turns=3 Stage I has two parts, 1a and 1b."""
+  method: Literal[
+    'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
+    'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'score',
+    'without_stage1', 'without_bonus', 'star_stage2', 'offline_first_attempts',
+    'discount_08', 'adaptive_beta2', 'interleaved',
+  ] = 'score'  # fmt: skip
+  """SCoRe, or what it is compared with on the same budget of episodes and
+  updates; `python -m experiments.methods` says what each is."""
   seed: int = 0
   """Seed of everything random, 0 to 2**31 - 1."""
   dry_run: bool = False
   """Print the settings beside the paper's, and stop."""
+
+  init_from: str | None = None
+  """Checkpoint that the base policy is read from: a Hugging Face directory, or
+  Google's Orbax (Kaggle) one. None: pre-trained here, from nothing."""
+  tokenizer: str | None = None
+  """The checkpoint's tokenizer.model; None: the one beside it."""
+  chat_style: Literal['auto', 'plain', 'gemma'] = 'auto'
+  """How messages are set apart: gemma for instruction-tuned checkpoints, plain
+  for base models; auto: gemma where the checkpoint has a chat template."""
 
   task: Literal[
     'arithmetic', 'gsm8k', 'math', 'mbpp', 'humaneval', 'repair', 'records'
@@ -136,6 +210,16 @@ class Settings:
   max_grad_norm: float = 1.0
   """Global norm that gradients are clipped to."""
 
+  dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  """Of activations and key-value cache; auto: bfloat16 on accelerators. Trained
+  weights and the optimizer are float32 either way."""
+  remat: bool = False
+  """Compute activations again in the backward pass: less memory, more time."""
+  reference_dtype: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  """Of the reference policy's weights; auto: as --dtype."""
+  offload_reference: bool = False
+  """Keep the reference policy in host memory between its uses."""
+
   alpha: float = 10.0
   """Stage II's bonus: alpha x (score of attempt 2 - score of attempt 1)."""
   normalize_bonus: bool = False
@@ -171,6 +255,9 @@ class Settings:
   """Replaces the first message; {question} and {column} are the problem's."""
   instruction: str | None = None
   """Replaces what is said between the attempts."""
+  self_refine_instruction: str | None = None
+  """The same for --method=self_refine. None: our own wording, asking for
+  feedback and then a better attempt; the paper's is not published."""
   workers: int | None = None
   """Grader processes; None: one less than there are cores."""
   sandbox: Literal['auto', 'bwrap', 'landlock', 'none'] = 'auto'
@@ -180,6 +267,9 @@ class Settings:
 
   data: Data = Data()
   model: Model = Model()
+  lora: LoRA = LoRA()
+  mesh: Mesh = Mesh()
+  sft: SFT = SFT()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
 
@@ -195,8 +285,9 @@ class Settings:
 
 
 # What a run may be continued with another value of, because no update depends
-# on it. `micro_batch` changes rounding, `steps_stage2` only where the run ends
-# (the learning rate is constant), `eval_problems` only what is measured.
+# on it. `micro_batch`, `mesh` and `remat` change rounding, `steps_stage2` only
+# where the run ends (the learning rate is constant), `eval_problems` only what
+# is measured; that `init_from` holds the same checkpoint is seen to elsewhere.
 FREE = frozenset(
   {
     'checkpoint_every',
@@ -208,22 +299,27 @@ FREE = frozenset(
     'eval_every',
     'eval_problems',
     'log_samples_every',
+    'init_from',
+    'mesh.data',
+    'mesh.fsdp',
+    'mesh.rollout_tensor',
+    'mesh.tensor',
     'micro_batch',
+    'offload_reference',
     'preset',
+    'remat',
     'run_dir',
     'stage',
     'steps_stage2',
+    'tokenizer',
   }
 )
-
-
-def stage_steps(settings: Settings, name: str) -> int:
-  """Updates of a stage; the Stages I of a longer episode share theirs."""
-  if name.startswith('stage1'):
-    return settings.steps_stage1
-  if name == 'stage2':
-    return settings.steps_stage2
-  return settings.steps_stage1 + settings.steps_stage2
+# Methods that divide their updates among several phases: more steps would
+# change the first of them, so that such a run cannot be made longer.
+DIVIDED = frozenset(
+  {'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2',
+   'interleaved'}
+)  # fmt: skip
 
 
 def flag(name: str) -> str:

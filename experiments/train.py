@@ -17,21 +17,23 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  base_model,
   flags,
   interrupts,
+  methods,
   outcome,
   paper,
   policies,
   run_directory,
   stage_recorder,
+  supervised_stage,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
-from score_jax.algorithm import advantages as advantages_lib
 from score_jax.algorithm import rewards as rewards_lib
 from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import manifest
 from score_jax.training import step as step_lib
@@ -51,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       train(settings, run, console, stop)
       if stop.is_requested:
         console.print(f'Stopped; the same command goes on with {run.path}.')
+      else:
+        outcome.report(settings, run, console)
       return stop.exit_code
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -66,8 +70,8 @@ def train(
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> None:
-  """Base policy, then the stages, each from the one before; then the tables."""
-  task = assembly.load_task(settings)
+  """Base policy, then the method's phases, each from the ones before."""
+  task = assembly.load_task(base_model.resolve(settings, run))
   run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
@@ -76,47 +80,71 @@ def train(
   else:
     with contextlib.closing(assembly.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
-  if not stop.is_requested:
-    outcome.report(settings, run, console)
 
 
 def make_policies(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
   run: run_directory.RunDirectory,
-  plan: Mapping[str, stages.Stage],
+  plan: methods.Phases,
   grader: types.Grader,
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> None:
   """Makes and evaluates each policy of the plan, the base first."""
-  base = policy = policies.base_policy(settings, parts, run, console, stop)
+  policy = policies.base_policy(settings, parts, run, console, stop)
   if stop.is_requested:
     return
-  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
-  for name, stage in plan.items():
-    if stop.is_requested:
-      return
-    if not run.stage(name).is_finished(
-      settings_lib.stage_steps(settings, name)
-    ):
+  outcome.evaluate_once(
+    settings, parts, run, methods.BASE, policy, grader, console
+  )
+  made = {methods.BASE: policy}
+  for name, phase in plan.items():
+    if not run.stage(name).is_finished(phase.steps):
       outcome.forget(run, name)
-    # Every Stage I is held to the policy that it starts from.
-    reference = policy if name.startswith('stage1') else base
-    policy = train_stage(
-      settings, parts, run.stage(name), stage, policy, reference, grader,
-      console, stop,
-    )  # fmt: skip
+    policy = make_policy(
+      settings, parts, run.stage(name), phase, made, grader, console, stop
+    )
     if stop.is_requested:
       return
     outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
+    needed = methods.needed_later(plan, name)
+    made = {n: p for n, p in (made | {name: policy}).items() if n in needed}
+
+
+def make_policy(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  directory: run_directory.StageDirectory,
+  phase: methods.Phase,
+  made: Mapping[str, Any],
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> Any:
+  """What a phase makes of the policies before it."""
+  start = made[phase.start]
+  match phase:
+    case methods.Reinforced():
+      return train_stage(
+        settings, parts, directory, phase, start, made[phase.reference],
+        grader, console, stop,
+      )  # fmt: skip
+    case methods.Supervised():
+      return supervised_stage.train_round(
+        settings, parts, directory, phase, start, made[phase.source],
+        grader, console, stop,
+      )  # fmt: skip
+    case methods.Prompted():
+      directory.mark_finished(phase.steps)
+      return start
 
 
 def train_stage(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
   directory: run_directory.StageDirectory,
-  stage: stages.Stage,
+  phase: methods.Reinforced,
   policy: Any,
   reference: Any,
   grader: types.Grader,
@@ -124,9 +152,9 @@ def train_stage(
   stop: interrupts.StopRequest,
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
-  steps = settings_lib.stage_steps(settings, directory.name)
+  stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
-  update = assembly.make_update(settings, parts.config)
+  update = assembly.make_update(settings, parts.layout)
   sampler, train = parts.sampler, parts.task.train
   evaluate_held_out = functools.partial(
     outcome.held_out_metrics, settings, parts, grader
@@ -145,14 +173,14 @@ def train_stage(
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(
-        engine.rollout_view(state.params),
+        parts.layout.view(state.params),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
         turns=stage.turns,
         temperature=settings.temperature,
         given=policies.given_first_attempts(
-          settings, sampler, reference, problems, directory.name, stage.turns
+          settings, parts, reference, problems, phase
         ),
       )
       attempts = sampler.attempts(trajectory)
@@ -165,16 +193,19 @@ def train_stage(
       recorder.mark('grade')
 
       # Learn: each attempt is credited with its own shaped reward.
-      current = policies.stage_now(settings, directory.name, stage, state)
-      advantages, objective = credit(
+      current = policies.stage_now(phase, state)
+      rewards, valid, objective = shape(
         settings, update, current, reference, trajectory, score, graded
       )
-      batch = arrays.TrainBatch(trajectory, advantages)
+      advantages = phase.advantages(
+        rewards, valid & trajectory.sampled, samples
+      )
+      batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
       state, metrics = update.train_step(
         state, reference, batch, trajectory.sampled & graded, objective
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
-      state = policies.adapt(settings, directory.name, state, metrics)
+      state = policies.adapt(phase, state, metrics)
       recorder.end_step(
         state, metrics, trajectory, rows, attempts, verdicts, stage
       )
@@ -184,7 +215,7 @@ def train_stage(
     return recorder.chosen_policy()
 
 
-def credit(
+def shape(
   settings: settings_lib.Settings,
   update: assembly.Update,
   stage: stages.Stage,
@@ -192,8 +223,11 @@ def credit(
   trajectory: arrays.Trajectory,
   score: np.ndarray,
   graded: np.ndarray,
-) -> tuple[jax.Array, stages.Stage]:
-  """Advantages f32 [B, K], and the stage whose KL the loss still has to add."""
+) -> tuple[jax.Array, jax.Array, stages.Stage]:
+  """Rewards f32 [B, K], where they are known, and the stage for the loss.
+
+  The latter's KL is what the loss still has to add.
+  """
   rewards, valid = rewards_lib.shape_rewards(score, graded, stage)
   objective = stage
   if settings.kl == 'reward':
@@ -205,10 +239,7 @@ def credit(
       stage,
     )
     objective = rewards_lib.without_kl(stage)
-  advantages = advantages_lib.leave_one_out(
-    rewards, valid & trajectory.sampled, settings.samples_per_problem
-  )
-  return advantages, objective
+  return rewards, valid, objective
 
 
 if __name__ == '__main__':

@@ -74,7 +74,7 @@ class TrainState:
 
   Attributes:
     step: i32 []; updates attempted in this stage.
-    params: the policy.
+    params: the policy, or its adapters (models/lora.py).
     opt_state: optax state.
     beta2: f32 []; the first-attempt KL coefficient, where it adapts.
     skipped: i32 []; updates skipped in a row for a non-finite loss or gradient.

@@ -24,6 +24,7 @@ HEIGHTS = {
   'score_jax.tasks': 2,
   'score_jax.models': 2,
   'score_jax.arrays': 1,
+  'score_jax.processes': 1,
   'score_jax.types': 0,
 }
 

@@ -41,7 +41,7 @@ def load(model, directory):
     hugging_face_config.read(directory, hugging_face.VOCAB),
     round_embedding_scale=False,
   )
-  return config, checkpoint_formats.load_hugging_face(directory, config)
+  return config, checkpoint_formats.load(directory, config)
 
 
 def tokens(rows: int = ROWS, length: int = LENGTH) -> np.ndarray:

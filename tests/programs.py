@@ -121,7 +121,7 @@ def lower_episode(
 
 def lower_update(
   config: model_config.ModelConfig,
-  rows: int,
+  batch_size: int,
   length: int,
   *,
   turns: int = 2,
@@ -135,7 +135,7 @@ def lower_update(
 
   Args:
     config: the model.
-    rows: B.
+    batch_size: B.
     length: T.
     turns: K.
     shardings: of the parameters; None: the default device.
@@ -145,6 +145,8 @@ def lower_update(
     **options: of `step.make_train_step`.
   """
   optimizer = optimizer_lib.make_optimizer(1e-5)
+  if shardings is not None:
+    options['shardings'] = step.state_shardings(config, optimizer, shardings)
   params = _place(
     jax.eval_shape(
       functools.partial(transformer.init_params, config), jax.random.key(0)
@@ -160,9 +162,9 @@ def lower_update(
     beta2=number(jnp.float32),
     skipped=number(),
   )
-  per_token = functools.partial(_shape, (rows, length), sharding=by_row)
-  per_turn = functools.partial(_shape, (rows, turns), sharding=by_row)
-  per_row = functools.partial(_shape, (rows,), sharding=by_row)
+  per_token = functools.partial(_shape, (batch_size, length), sharding=by_row)
+  per_turn = functools.partial(_shape, (batch_size, turns), sharding=by_row)
+  per_row = functools.partial(_shape, (batch_size,), sharding=by_row)
   batch = arrays.TrainBatch(
     arrays.Trajectory(
       tokens=per_token(),

@@ -1,5 +1,6 @@
 """How sure a mean over problems is, and a difference between policies."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,45 @@ def intervals(
   means = _resampled_means(values, seed, resamples)
   tail = (1 - level) / 2
   return np.quantile(means, [tail, 1 - tail], axis=0).T
+
+
+def means(
+  columns: Mapping[str, np.ndarray], *, seed: int = 0, resamples: int = 10_000
+) -> dict[str, tuple[float, list[float]]]:
+  """Mean and 95 % interval of each column [M], problems resampled together."""
+  bounds = intervals(
+    np.stack(list(columns.values()), axis=1), seed=seed, resamples=resamples
+  )
+  return {
+    name: (float(np.mean(values)), [float(bound) for bound in interval])
+    for (name, values), interval in zip(columns.items(), bounds, strict=True)
+  }
+
+
+def ratio(
+  part: np.ndarray,
+  whole: np.ndarray,
+  *,
+  seed: int = 0,
+  resamples: int = 10_000,
+) -> tuple[float, list[float]]:
+  """A share of a part of the problems, and its 95 % interval.
+
+  sum(part) / sum(whole), e.g. of the corrected and the wrong ones: how many
+  problems the share is of is a matter of chance, too, and so is resampled.
+
+  Args:
+    part: [M], at most `whole`.
+    whole: [M], not all zero.
+    seed: of the resampling.
+    resamples: number of resampled data sets; those whose whole is 0 are left
+      out.
+  """
+  values = np.stack([part, whole], axis=1).astype(float)
+  parts, wholes = _resampled_means(values, seed, resamples).T
+  drawn = parts[wholes > 0] / wholes[wholes > 0]
+  low, high = np.quantile(drawn, [0.025, 0.975])
+  return float(np.sum(part) / np.sum(whole)), [float(low), float(high)]
 
 
 def paired_test(

@@ -9,7 +9,7 @@ import numpy as np
 
 from score_jax import types
 from score_jax.evaluation import metrics
-from score_jax.rollout import engine, episodes
+from score_jax.rollout import episodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,24 +34,43 @@ class Evaluation:
     score, graded = score_arrays(self.verdicts)
     return np.where(graded, score, np.nan)
 
+  @property
+  def is_graded(self) -> np.ndarray:
+    """Which problems have no ungraded attempt, bool [M]."""
+    whole = ~np.isnan(self.scores).any(axis=1)
+    return whole.reshape(-1, self.samples_per_problem).all(axis=1)
+
+  def only(self, is_kept: np.ndarray) -> 'Evaluation':
+    """The part of it with some of the problems, bool [M]."""
+    rows = np.flatnonzero(np.repeat(is_kept, self.samples_per_problem))
+    parts = (
+      [part[i] for i in rows]
+      for part in (self.problems, self.attempts, self.verdicts)
+    )
+    return Evaluation(*parts, self.samples_per_problem)
+
+  def correct(self, threshold: float = 0.5) -> np.ndarray:
+    """Which attempts score at least `threshold`, bool [M * G, K]."""
+    return self.scores >= threshold
+
   def summary(self, *, threshold: float = 0.5, seed: int = 0) -> dict[str, Any]:
     """The numbers of the paper's tables, with 95 % intervals.
 
     Problems with an ungraded attempt are left out and counted in `ungraded`.
     """
-    samples = self.samples_per_problem
-    whole = ~np.isnan(self.scores).any(axis=1)
-    whole = whole.reshape(-1, samples).all(axis=1)
-    if not whole.any():
+    is_graded = self.is_graded
+    if not is_graded.any():
       raise ValueError(
-        f'none of {len(whole)} problems could be graded: see the reasons in '
-        'samples.jsonl, and `python -m experiments.doctor`'
+        f'none of {len(is_graded)} problems could be graded: see the reasons '
+        'in samples.jsonl, and `python -m experiments.doctor`'
       )
-    graded = self.scores[np.repeat(whole, samples)]
+    samples = self.samples_per_problem
     summary = metrics.policy_summary(
-      graded >= threshold, samples_per_problem=samples, seed=seed
+      self.correct(threshold)[np.repeat(is_graded, samples)],
+      samples_per_problem=samples,
+      seed=seed,
     )
-    return summary | {'ungraded': int((~whole).sum())}
+    return summary | {'ungraded': int((~is_graded).sum())}
 
 
 def evaluate(
@@ -70,7 +89,7 @@ def evaluate(
 
   Args:
     sampler: makes the episodes.
-    params: the policy.
+    params: the policy, from `engine.rollout_view`.
     problems: M of them, in the order of the result.
     grader: judges; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.
@@ -79,15 +98,39 @@ def evaluate(
     temperature: of sampling.
     batch_size: episodes decoded at once.
   """
-  view = engine.rollout_view(params, sampler.dtype)
+  attempts = sample_attempts(
+    sampler, params, problems, key,
+    samples_per_problem=samples_per_problem, greedy=greedy,
+    temperature=temperature, batch_size=batch_size,
+  )  # fmt: skip
+  rows = [p for p in problems for _ in range(samples_per_problem)]
+  return Evaluation(
+    rows, attempts, judge(grader, rows, attempts), samples_per_problem
+  )
+
+
+def sample_attempts(
+  sampler: episodes.EpisodeSampler,
+  params: Any,
+  problems: Sequence[types.Problem],
+  key: jax.Array,
+  *,
+  samples_per_problem: int = 1,
+  greedy: bool = True,
+  temperature: float = 1.0,
+  batch_size: int = 256,
+) -> list[list[types.Attempt]]:
+  """The K attempts of each of M * G rows; takes what `evaluate` takes."""
   attempts = []
-  batch_size = max(1, batch_size // samples_per_problem)
+  parts = sampler.row_parts
+  batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
+  batch_size = -(-batch_size // parts) * parts
   for start in range(0, len(problems), batch_size):
     batch = list(problems[start : start + batch_size])
     # The last batch is filled up, so that one program serves all.
-    filled = (batch * batch_size)[:batch_size] if start else batch
+    filled = (batch * batch_size)[:batch_size]
     trajectory = sampler.sample(
-      view,
+      params,
       filled,
       key,
       samples_per_problem=samples_per_problem,
@@ -96,10 +139,7 @@ def evaluate(
     )
     rows = len(batch) * samples_per_problem
     attempts += sampler.attempts(trajectory)[:rows]
-  rows = [p for p in problems for _ in range(samples_per_problem)]
-  return Evaluation(
-    rows, attempts, judge(grader, rows, attempts), samples_per_problem
-  )
+  return attempts
 
 
 def judge(

@@ -92,18 +92,58 @@ def policy_summary(
   Returns:
     Plain numbers and lists, as they go into results.json.
   """
-  columns = {
+  columns = problem_columns(correct, samples_per_problem)
+  summary: dict[str, Any] = {}
+  for name, (mean, interval) in bootstrap.means(
+    columns, seed=seed, resamples=resamples
+  ).items():
+    summary |= {name: mean, f'{name}_ci95': interval}
+  return summary | {'problems': len(correct) // samples_per_problem}
+
+
+def problem_columns(
+  correct: np.ndarray, samples_per_problem: int = 1
+) -> dict[str, np.ndarray]:
+  """The numbers of each problem whose means are `turn_metrics`.
+
+  Args:
+    correct: bool [M * G, K].
+    samples_per_problem: G, whose mean is a problem's number.
+
+  Returns:
+    float64 [M] each.
+  """
+  return {
     name: values.reshape(-1, samples_per_problem).mean(axis=1)
     for name, values in _per_problem(correct).items()
   }
-  intervals = bootstrap.intervals(
-    np.stack(list(columns.values()), axis=1), seed=seed, resamples=resamples
-  )
-  summary: dict[str, Any] = {}
-  for (name, values), interval in zip(columns.items(), intervals, strict=True):
-    summary[name] = float(values.mean())
-    summary[f'{name}_ci95'] = [float(bound) for bound in interval]
-  return summary | {'problems': len(correct) // samples_per_problem}
+
+
+def compare_policies(
+  first: np.ndarray,
+  second: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+  """Paired tests of every metric that two policies share.
+
+  Args:
+    first: bool [M * G, K] of one policy.
+    second: of the other, on the same problems in the same order.
+    samples_per_problem: G.
+    seed: of the bootstrap.
+
+  Returns:
+    `bootstrap.paired_test` (second - first) by the names of `turn_metrics`.
+  """
+  ours = problem_columns(first, samples_per_problem)
+  theirs = problem_columns(second, samples_per_problem)
+  return {
+    name: bootstrap.paired_test(values, theirs[name], seed=seed)
+    for name, values in ours.items()
+    if name in theirs
+  }
 
 
 def frac_zero_spread(

@@ -15,13 +15,18 @@ _HEADINGS = {
 }
 
 
-def _columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-  """Metrics of any summary: accuracies first, then transitions in turn."""
+def number_of_turns(summary: Mapping[str, Any]) -> int:
+  """K of a policy summary."""
+  return sum(bool(re.fullmatch(r'acc_t\d+', name)) for name in summary)
+
+
+def columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  """Metrics of any of the summaries: accuracies, then transitions in turn."""
   names = dict.fromkeys(
     name
     for summary in summaries.values()
-    for name in summary
-    if name not in _COUNTS and not name.endswith('_ci95')
+    for name, value in summary.items()
+    if isinstance(value, int | float) and name not in _COUNTS
   )
   accuracies = sorted(
     (name for name in names if name.startswith('acc_t')),
@@ -30,7 +35,7 @@ def _columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
   return accuracies + [name for name in names if name not in accuracies]
 
 
-def _heading(name: str) -> str:
+def heading(name: str) -> str:
   """`acc_t1` -> Accuracy@t1; `i_to_c_t2_t3` -> Δ i→c (t2,t3)."""
   if name.startswith('acc_t'):
     return f'Accuracy@{name.removeprefix("acc_")}'
@@ -42,7 +47,8 @@ def _heading(name: str) -> str:
   return f'{_HEADINGS.get(base, base)} ({first},{second})'
 
 
-def _percent(name: str, value: float) -> str:
+def percent(name: str, value: float) -> str:
+  """A metric in percent with one digit; differences have a sign."""
   sign = '+' if name.startswith('delta') else ''
   return f'{100 * value:{sign}.1f}'
 
@@ -52,8 +58,8 @@ def _cell(name: str, summary: Mapping[str, Any]) -> tuple[str, str]:
   if name not in summary:
     return _MISSING, ''
   bounds = summary.get(f'{name}_ci95', ())
-  interval = ', '.join(_percent(name, bound) for bound in bounds)
-  return _percent(name, summary[name]), interval
+  interval = ', '.join(percent(name, bound) for bound in bounds)
+  return percent(name, summary[name]), interval
 
 
 def console_table(
@@ -76,10 +82,10 @@ def console_table(
     box=box.HORIZONTALS,
     show_lines=True,
   )
-  names = _columns(summaries)
+  names = columns(summaries)
   result.add_column('Policy')
-  for heading in [_heading(name) for name in names]:
-    result.add_column(heading, justify='right', overflow='fold')
+  for name in names:
+    result.add_column(heading(name), justify='right', overflow='fold')
   if not of_all:
     result.add_column('Problems', justify='right')
   for policy, summary in summaries.items():
@@ -99,9 +105,9 @@ def markdown_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
   Args:
     summaries: `metrics.policy_summary` of each policy, by the name to show.
   """
-  names = _columns(summaries)
+  names = columns(summaries)
   rows = [
-    ['Policy', *[_heading(name) for name in names], 'Problems'],
+    ['Policy', *[heading(name) for name in names], 'Problems'],
     ['---'] + ['---:'] * (len(names) + 1),
   ]
   for policy, summary in summaries.items():

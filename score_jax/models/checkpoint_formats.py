@@ -1,73 +1,166 @@
-"""Weights in the formats that others publish: Hugging Face safetensors.
+"""Checkpoints that others publish: which kind one is, its model, its weights.
 
-Tensors are read one at a time into the stacked leaf that they belong to, so
-that the host never holds more than one leaf besides what it hands to jax.
-Every name and shape is checked before the first tensor is read.
+| kind           | what it is                                 | module         |
+|----------------|--------------------------------------------|----------------|
+| 'hugging_face' | `config.json` and safetensors              | hugging_face_* |
+| 'orbax'        | Google's, as on Kaggle: tensors, no config | orbax_import   |
 """
 
-from collections.abc import Mapping
-import contextlib
-import json
+import difflib
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
 
 from score_jax.models import config as model_config
-from score_jax.models import hugging_face_config, transformer
-
-# Of a layer: our path to (Hugging Face's name, whether it is [out, in]).
-_MATRICES = {
-  'attention/q': ('self_attn.q_proj.weight', True),
-  'attention/k': ('self_attn.k_proj.weight', True),
-  'attention/v': ('self_attn.v_proj.weight', True),
-  'attention/o': ('self_attn.o_proj.weight', True),
-  'mlp/gate': ('mlp.gate_proj.weight', True),
-  'mlp/up': ('mlp.up_proj.weight', True),
-  'mlp/down': ('mlp.down_proj.weight', True),
-  'attention/q_norm/scale': ('self_attn.q_norm.weight', False),
-  'attention/k_norm/scale': ('self_attn.k_norm.weight', False),
-  'pre_attention_norm/scale': ('input_layernorm.weight', False),
-}
-_NORMS_GEMMA_1 = {
-  'pre_mlp_norm/scale': ('post_attention_layernorm.weight', False),
-}
-# The same name as in Gemma 1 for another place: before the residual sum.
-_NORMS_GEMMA_2_3 = {
-  'post_attention_norm/scale': ('post_attention_layernorm.weight', False),
-  'pre_mlp_norm/scale': ('pre_feedforward_layernorm.weight', False),
-  'post_mlp_norm/scale': ('post_feedforward_layernorm.weight', False),
-}
-_PREFIXES = ('model.', 'language_model.model.', 'model.language_model.', '')
-_VISION = (
-  'vision_tower.',
-  'multi_modal_projector.',
-  'model.vision_tower.',
-  'model.multi_modal_projector.',
+from score_jax.models import (
+  gemma,
+  hugging_face_config,
+  hugging_face_import,
+  orbax_import,
 )
-_HEADS = ('lm_head.weight', 'language_model.lm_head.weight')
-_DTYPES = ('F32', 'BF16', 'F16')
+from score_jax.models import tokenizer as tokenizer_lib
+
+Kind = Literal['hugging_face', 'orbax']
+
+_ORBAX_FILES = ('_METADATA', 'manifest.ocdbt', 'checkpoint')
+_TOKENIZER = 'tokenizer.model'
 
 
-def load_hugging_face(
-  directory: str | pathlib.Path,
-  config: model_config.ModelConfig,
+def identify(path: str | pathlib.Path) -> Kind:
+  """The kind of checkpoint that a directory holds, by its files' names.
+
+  Raises:
+    FileNotFoundError: there is no such directory.
+    ValueError: it holds no checkpoint that can be read. The message says what
+      is there, and whether a directory in it holds one.
+  """
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    raise FileNotFoundError(
+      f'{path} is no directory; pass the directory of a checkpoint'
+    )
+  kind = _kind(path)
+  if kind:
+    return kind
+  inside = sorted(p for p in path.iterdir() if p.is_dir() and _kind(p))
+  if inside:
+    raise ValueError(
+      f'{path} holds no checkpoint itself; pass the one in it: '
+      f'{" or ".join(str(p) for p in inside)}'
+    )
+  there = sorted(p.name for p in path.iterdir())
+  listed = ', '.join(there[:5]) + (', ...' if len(there) > 5 else '')
+  raise ValueError(
+    f'{path} holds neither a Hugging Face checkpoint (config.json, '
+    '*.safetensors) nor an Orbax one (_METADATA); it holds '
+    f'{listed or "nothing"}'
+  )
+
+
+def _kind(path: pathlib.Path) -> Kind | None:
+  if any((path / name).exists() for name in _ORBAX_FILES):
+    return 'orbax'
+  config = path / 'config.json'
+  if (
+    any(path.glob('*.safetensors'))
+    or (path / hugging_face_import.INDEX).exists()
+    or (config.is_file() and '"model_type"' in config.read_text())
+  ):
+    return 'hugging_face'
+  return None
+
+
+def read_config(
+  path: str | pathlib.Path,
+  name: str | None = None,
   *,
-  dtype=jnp.float32,
-  shardings: Any = None,
-):
-  """Parameters of a Hugging Face checkpoint of Gemma 1, 2 or 3.
-
-  Embedding rows beyond `config.vocab_size` (padding) are cut; tensors of a
-  vision tower are not read.
+  tokenizer: tokenizer_lib.Tokenizer | None = None,
+) -> model_config.ModelConfig:
+  """The model of a checkpoint.
 
   Args:
-    directory: holds `config.json` and `model.safetensors`, or the parts that
-      `model.safetensors.index.json` names.
-    config: the model; must agree with `config.json`.
+    path: of the checkpoint.
+    name: of `gemma.CONFIGS`. A Hugging Face `config.json` must agree with it;
+      an Orbax checkpoint, which does not say what it is, needs it.
+    tokenizer: the checkpoint's; a wrong one is refused, and where the
+      vocabulary is no Gemma's, embedding rows beyond its pieces are padding.
+
+  Raises:
+    FileNotFoundError: there is no checkpoint, or no `config.json`.
+    ValueError: no name where one is needed, a name that does not exist or is
+      another model's, or another model's tokenizer. The message says what to
+      do, or lists what differs.
+  """
+  kind = identify(path)
+  if name is not None:
+    config = named_config(name)
+    if kind == 'hugging_face':
+      hugging_face_config.check(config, path)
+  elif kind == 'orbax':
+    raise ValueError(
+      f'{path} is an Orbax checkpoint, which does not say what model it is; '
+      f'name it (--model=): {", ".join(gemma.CONFIGS)}'
+    )
+  else:
+    config = hugging_face_config.read(path)
+    if tokenizer is not None and gemma.special_tokens(config) is None:
+      # Rows without a piece; fewer rows than pieces are refused below.
+      rows = config.vocab_size
+      pieces = min(rows, tokenizer.vocab_size)
+      config = hugging_face_config.read(path, pieces)
+  if tokenizer is not None:
+    gemma.check_tokenizer(config, tokenizer)
+  return config
+
+
+def named_config(name: str) -> model_config.ModelConfig:
+  """A model of `gemma.CONFIGS`.
+
+  Raises:
+    ValueError: there is none of that name.
+  """
+  if name in gemma.CONFIGS:
+    return gemma.CONFIGS[name]
+  close = difflib.get_close_matches(name, gemma.CONFIGS, n=1)
+  hint = f' (did you mean {close[0]}?)' if close else ''
+  raise ValueError(
+    f'there is no model {name!r}{hint}; there are {", ".join(gemma.CONFIGS)}'
+  )
+
+
+def find_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
+  """The `tokenizer.model` in a checkpoint's directory, or beside it.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = pathlib.Path(path)
+  for directory in (path, path.resolve().parent):
+    if (directory / _TOKENIZER).is_file():
+      return directory / _TOKENIZER
+  raise FileNotFoundError(
+    f'there is no {_TOKENIZER} in {path} or beside it; pass the one that was '
+    'published with the checkpoint (--tokenizer=PATH)'
+  )
+
+
+def load(
+  path: str | pathlib.Path,
+  config: model_config.ModelConfig,
+  *,
+  dtype: Any = jnp.float32,
+  shardings: Any = None,
+) -> Any:
+  """Parameters of a checkpoint of either kind.
+
+  Embedding rows beyond `config.vocab_size` are cut, vision towers left out.
+  Tensors go straight to their shards: beyond the result, host memory stays
+  near one tensor.
+
+  Args:
+    path: directory of the checkpoint.
+    config: its model, see `read_config`.
     dtype: of the parameters.
     shardings: of each parameter, a tree like them; None: the default device.
 
@@ -76,133 +169,13 @@ def load_hugging_face(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: the checkpoint is of another model, a tensor is missing, extra
-      or of another shape or kind, or the output layer is not tied. The message
-      names each.
+    ValueError: the checkpoint is of another model, damaged, or no checkpoint.
+      The message names the file or the tensors.
   """
-  hugging_face_config.check(config, directory)
-  shapes = jax.eval_shape(
-    lambda: transformer.init_params(config, jax.random.key(0))
-  )
-  with contextlib.ExitStack() as stack:
-    files = _open(pathlib.Path(directory), stack)
-    names = _names(files)
-    _check(directory, files, names, config, shapes)
-
-    def read(path, shape, sharding=None):
-      leaf = np.empty(shape.shape, dtype)
-      sources, transposed = _sources(config, path)
-      for i, source in enumerate(sources):
-        tensor = files[names[source]].get_tensor(names[source])
-        part = leaf if len(shape.shape) == tensor.ndim else leaf[i]
-        part[...] = tensor.T if transposed else tensor[: part.shape[0]]
-      return jax.device_put(leaf, sharding)
-
-    trees = (shapes,) if shardings is None else (shapes, shardings)
-    return jax.tree.map_with_path(read, *trees)
-
-
-def _open(directory, stack) -> dict[str, Any]:
-  """Open files by the name of each tensor in them."""
-  index = directory / 'model.safetensors.index.json'
-  if index.is_file():
-    parts = sorted(set(json.loads(index.read_text())['weight_map'].values()))
-  else:
-    parts = ['model.safetensors']
-  missing = [part for part in parts if not (directory / part).is_file()]
-  if missing:
-    there = sorted(path.name for path in directory.iterdir())
-    raise FileNotFoundError(
-      f'{directory} lacks {", ".join(missing)}; there are {", ".join(there)}'
-    )
-  files = {}
-  for part in parts:
-    try:
-      file = safetensors.safe_open(directory / part, 'numpy')
-    except safetensors.SafetensorError as error:
-      raise ValueError(
-        f'{directory / part} is damaged or cut short ({error}); fetch it again'
-      ) from error
-    stack.enter_context(file)
-    files |= dict.fromkeys(file.keys(), file)
-  return files
-
-
-def _names(files) -> dict[str, str]:
-  """Names in the files by their names without the model's prefix."""
-  prefix = next(
-    (p for p in _PREFIXES if f'{p}embed_tokens.weight' in files), 'model.'
-  )
-  return {
-    name.removeprefix(prefix): name
-    for name in files
-    if not name.startswith(_VISION)
+  importers = {
+    'hugging_face': hugging_face_import.load,
+    'orbax': orbax_import.load,
   }
-
-
-def _sources(config, path) -> tuple[list[str], bool]:
-  """Names of the tensors that make a leaf, in order; whether transposed."""
-  first, *rest = (key.key for key in path)
-  if first == 'embedding':
-    return ['embed_tokens.weight'], False
-  if first == 'final_norm':
-    return ['norm.weight'], False
-  norms = _NORMS_GEMMA_2_3 if config.post_norms else _NORMS_GEMMA_1
-  name, transposed = (_MATRICES | norms)['/'.join(rest[1:])]
-  period, place = len(config.layer_pattern), int(rest[0])
-  in_repeats = config.num_repeats * period
-  if first == 'pattern':
-    layers = range(place, in_repeats, period)
-  else:
-    layers = [in_repeats + place]
-  return [f'layers.{layer}.{name}' for layer in layers], transposed
-
-
-def _expected(config, shapes) -> Mapping[str, tuple[int, ...]]:
-  """Shape that each tensor has in the files."""
-  expected = {}
-  for path, leaf in jax.tree.leaves_with_path(shapes):
-    sources, transposed = _sources(config, path)
-    shape = leaf.shape[1:] if path[0].key == 'pattern' else leaf.shape
-    shape = shape[::-1] if transposed else shape
-    expected |= dict.fromkeys(sources, shape)
-  return expected
-
-
-def _check(directory, files, names, config, shapes) -> None:
-  expected = _expected(config, shapes)
-  wrong = []
-  for name, shape in expected.items():
-    if name not in names:
-      wrong.append(f'{name} is missing')
-      continue
-    part = files[names[name]].get_slice(names[name])
-    found = tuple(part.get_shape())
-    padded = name == 'embed_tokens.weight' and found[:1] > shape[:1]
-    if (found[1:] if padded else found) != (shape[1:] if padded else shape):
-      wrong.append(f'{names[name]} is {list(found)}, expected {list(shape)}')
-    if part.get_dtype() not in _DTYPES:
-      wrong.append(
-        f'{names[name]} holds {part.get_dtype()}, expected one of '
-        f'{", ".join(_DTYPES)}'
-      )
-  for name in names.keys() - expected.keys():
-    if name not in _HEADS:
-      wrong.append(f'{names[name]} is not part of the model')
-    elif not _tied(files, names, name):
-      wrong.append(
-        f'{name} differs from the embedding; only tied outputs are supported'
-      )
-  if wrong:
-    listed = '\n'.join(f'  {line}' for line in sorted(wrong)[:20])
-    more = f'\n  and {len(wrong) - 20} more' if len(wrong) > 20 else ''
-    raise ValueError(f'{directory} does not fit the model:\n{listed}{more}')
-
-
-def _tied(files, names, head) -> bool:
-  embedding = names.get('embed_tokens.weight')
-  if embedding is None:
-    return False
-  return np.array_equal(
-    files[head].get_tensor(head), files[embedding].get_tensor(embedding)
+  return importers[identify(path)](
+    path, config, dtype=dtype, shardings=shardings
   )

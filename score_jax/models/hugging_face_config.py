@@ -144,7 +144,7 @@ def check(
   lines = [
     f'  {name}: {given[name]} in the checkpoint, {wanted[name]} in the model'
     for name in wanted
-    if wanted[name] != given[name]
+    if name in given and wanted[name] != given[name]
   ]
   if lines:
     raise ValueError(

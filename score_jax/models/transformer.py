@@ -115,6 +115,20 @@ def unstack(params):
   }
 
 
+def cast(params, dtype):
+  """The parameters with matrices in a dtype; norm scales stay in float32.
+
+  With activations of that dtype nothing is lost: `forward` casts matrices to
+  it where it uses them, and norms work in float32.
+  """
+
+  def matrix(path, leaf):
+    is_scale = getattr(path[-1], 'key', None) == 'scale'
+    return leaf if is_scale else leaf.astype(dtype)
+
+  return jax.tree.map_with_path(matrix, params)
+
+
 def layer_params(config: model_config.ModelConfig, params, layer: int):
   """Parameters of one layer, out of the stacks or of `unstack`'s tree."""
   if 'layers' in params:
@@ -163,6 +177,7 @@ def forward(
   unroll: bool = True,
   remat: bool = False,
   transposed: bool | None = None,
+  rows: jax.sharding.Sharding | None = None,
 ):
   """Final hidden states of a block of tokens after what the cache holds.
 
@@ -179,21 +194,25 @@ def forward(
     transposed: layout of the block's keys without a cache (with one, it is the
       cache's); None: the one for the default device. A program for another
       platform must say what it wants.
+    rows: where the residual stream lies, its rows spread and nothing else;
+      None: where the compiler likes. Beside weights that are spread over the
+      devices it likes to spread the width, and adds up every product of every
+      layer across devices instead of gathering the layer's weights.
 
   Returns:
     hidden [B, S, D] after the final norm, and: the updated cache; without a
     cache and unrolled, the block's keys, a `kv_cache.Keys` a layer; else None.
   """
-  x = embed(config, params, tokens, dtype)
+  x = _lay(embed(config, params, tokens, dtype), rows)
   if cache is not None:
     transposed = cache.layers[0].transposed
   elif transposed is None:
     transposed = kv_cache.default_transposed()
   contexts = _contexts(config, positions, cache, transposed)
   if unroll:
-    x, keys = _loop(config, params, x, contexts, cache, remat)
+    x, keys = _loop(config, params, x, contexts, cache, remat, rows)
   elif cache is None:
-    x, keys = _scan(config, params, x, contexts, remat), None
+    x, keys = _scan(config, params, x, contexts, remat, rows), None
   else:
     raise ValueError('a cache is only updated in place with unroll=True')
   x = layers.RMSNorm().apply({'params': params['final_norm']}, x)
@@ -227,19 +246,24 @@ def _rope(config, kind, positions, constant):
     return layers.rope_table(index, config.head_dim, *config.rope(kind))
 
 
-def _apply_block(config, kind, remat):
+def _lay(x, sharding):
+  return jax.lax.with_sharding_constraint(x, sharding) if sharding else x
+
+
+def _apply_block(config, kind, remat, rows):
   def apply(params, x, context, keys):
-    return layers.Block(config, kind).apply(
+    x, keys = layers.Block(config, kind).apply(
       {'params': params}, x, context, keys
     )
+    return _lay(x, rows), keys
 
   return jax.checkpoint(apply) if remat else apply
 
 
-def _loop(config, params, x, contexts, cache, remat):
+def _loop(config, params, x, contexts, cache, remat, rows):
   after = []
   for layer, kind in enumerate(config.layer_kinds):
-    x, keys = _apply_block(config, kind, remat)(
+    x, keys = _apply_block(config, kind, remat, rows)(
       layer_params(config, params, layer),
       x,
       contexts[kind],
@@ -249,10 +273,10 @@ def _loop(config, params, x, contexts, cache, remat):
   return x, tuple(after)
 
 
-def _scan(config, params, x, contexts, remat):
+def _scan(config, params, x, contexts, remat, rows):
   def period(x, stacked):
     for place, kind in enumerate(config.layer_pattern):
-      apply = _apply_block(config, kind, remat)
+      apply = _apply_block(config, kind, remat, rows)
       x, _ = apply(stacked[str(place)], x, contexts[kind], None)
     return x, None
 
@@ -260,6 +284,6 @@ def _scan(config, params, x, contexts, remat):
     x, _ = jax.lax.scan(period, x, params['pattern'])
   for place in range(config.num_remainder):
     kind = config.layer_pattern[place]
-    apply = _apply_block(config, kind, remat)
+    apply = _apply_block(config, kind, remat, rows)
     x, _ = apply(params['remainder'][str(place)], x, contexts[kind], None)
   return x

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.models import chat
 from score_jax.models import config as model_config
 from score_jax.rollout import engine, randomness
@@ -25,6 +25,7 @@ class EpisodeSampler:
     limits: most tokens of each of the K attempts, stop token included.
     buckets: prompt lengths that may be compiled, increasing.
     dtype: of activations and cache.
+    rows: where problems and their samples lie; None: on the default device.
   """
 
   config: model_config.ModelConfig
@@ -33,6 +34,12 @@ class EpisodeSampler:
   limits: tuple[int, ...]
   buckets: tuple[int, ...]
   dtype: Any = jnp.float32
+  rows: jax.sharding.NamedSharding | None = None
+
+  @property
+  def row_parts(self) -> int:
+    """Of whose multiple the number of problems should be."""
+    return processes.row_parts(self.rows) if self.rows else 1
 
   def sample(
     self,
@@ -63,10 +70,18 @@ class EpisodeSampler:
     if given is None:
       given = self._given_by(problems, samples_per_problem, limits)
     messages = [self.task.prompt(problem) for problem in problems]
+    keys = randomness.row_keys(
+      key, [p.id for p in problems], samples_per_problem
+    )
+    prompts = encode_prompts(self.chat_format, messages, self.buckets)
+    if self.rows is not None:
+      prompts, keys, given = processes.put_rows(
+        (prompts, keys, given), self.rows
+      )
     return engine.sample_episodes(
       params,
-      encode_prompts(self.chat_format, messages, self.buckets),
-      randomness.row_keys(key, [p.id for p in problems], samples_per_problem),
+      prompts,
+      keys,
       engine.make_boundaries(
         self.chat_format, [self.task.instruction] * (len(limits) - 1)
       ),

@@ -18,8 +18,9 @@ import optax
 from score_jax import arrays
 from score_jax.algorithm import losses, stages
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
 
 KLForm = Literal['exact', 'k3', 'reward']
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
@@ -31,26 +32,46 @@ def init_state(
   """The state at the start of a stage.
 
   It owns a copy of the parameters: updates donate their buffers, which the
-  reference policy may share. Everything is committed to the parameters'
-  devices, scalars to all of them, as the states that a checkpoint or an update
-  returns are: jit would compile once more for a state that is not.
+  reference policy may share. It lies where an update leaves it: moments with
+  their parameters, scalars on all devices. jit would compile once more for a
+  state that does not.
   """
-  params = jax.tree.map(jnp.copy, params)
-  sharding = jax.tree.leaves(params)[0].sharding
-  if isinstance(sharding, jax.sharding.NamedSharding):
-    sharding = jax.sharding.NamedSharding(
-      sharding.mesh, jax.sharding.PartitionSpec()
+  make = functools.partial(_new_state, optimizer=optimizer, beta2=beta2)
+  where = jax.tree.map(lambda leaf: leaf.sharding, params)
+  if isinstance(jax.tree.leaves(where)[0], jax.sharding.NamedSharding):
+    where = sharding.state_shardings(jax.eval_shape(make, params), where)
+    state = jax.jit(make, out_shardings=where)(params)
+  else:
+    device = jax.tree.leaves(where)[0]
+    state = jax.tree.map(
+      lambda x: jax.device_put(x, x.sharding if x.ndim else device),
+      make(params),
     )
-  state = arrays.TrainState(
+  return state.replace(params=jax.tree.map(jnp.copy, state.params))
+
+
+def _new_state(params, optimizer, beta2):
+  return arrays.TrainState(
     step=jnp.int32(0),
     params=params,
     opt_state=optimizer.init(params),
     beta2=jnp.float32(beta2),
     skipped=jnp.int32(0),
   )
-  return jax.tree.map(
-    lambda x: jax.device_put(x, x.sharding if x.ndim else sharding), state
+
+
+def state_shardings(
+  config: model_config.ModelConfig,
+  optimizer: optax.GradientTransformation,
+  params: Any,
+) -> arrays.TrainState:
+  """Shardings of a state whose parameters have these shardings."""
+  shapes = jax.eval_shape(
+    lambda: _new_state(
+      transformer.init_params(config, jax.random.key(0)), optimizer, 0.0
+    )
   )
+  return sharding.state_shardings(shapes, params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +109,8 @@ class UpdateOptions:
 def make_train_step(
   config: model_config.ModelConfig,
   optimizer: optax.GradientTransformation,
+  *,
+  shardings: arrays.TrainState | None = None,
   **options,
 ) -> Callable[..., tuple[arrays.TrainState, Metrics]]:
   """Makes the compiled update of one configuration.
@@ -95,15 +118,21 @@ def make_train_step(
   Args:
     config: the model.
     optimizer: see `training.optimizer`.
+    shardings: of the state, before and after; None: wherever it lies.
     **options: of `UpdateOptions`.
 
   Returns:
     step(state, reference params, batch, in_loss bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
-    loss. The state's buffers are donated.
+    loss. The state's buffers are donated. Where its params are adapters, the
+    policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  loss_fn = functools.partial(_loss, config, options)
+  rows = None
+  if shardings is not None:
+    mesh = jax.tree.leaves(shardings)[0].mesh
+    rows = sharding.batch_sharding(mesh)
+  loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
     state: arrays.TrainState,
@@ -130,11 +159,15 @@ def make_train_step(
     }
     return state, metrics
 
-  return jax.jit(train_step, donate_argnums=0)
+  out = {} if shardings is None else {'out_shardings': (shardings, None)}
+  return jax.jit(train_step, donate_argnums=0, **out)
 
 
-def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
+def _loss(
+  config, options, rows, params, reference, batch, in_loss, stage, num_rows
+):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  policy = lora.complete(params, reference)
   trajectory = batch.trajectory
   forward = functools.partial(
     transformer.forward,
@@ -144,8 +177,9 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
     dtype=options.dtype,
     unroll=options.unroll,
     transposed=options.transposed,
+    rows=rows,
   )
-  hidden, _ = forward(params, remat=options.remat)
+  hidden, _ = forward(policy, remat=options.remat)
   reference_hidden, _ = forward(reference)
   index = token_logprobs.attempt_index(
     trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
@@ -156,7 +190,7 @@ def _loss(config, options, params, reference, batch, in_loss, stage, num_rows):
   )  # [B, A]: attempts only
   statistics = token_logprobs.target_statistics(
     config,
-    params['embedding'],
+    policy['embedding'],
     token_logprobs.states_before(hidden, index),
     tokens,
     temperature=options.temperature,
@@ -249,6 +283,9 @@ def row_positions(trajectory: arrays.Trajectory) -> jax.Array:
 def split_rows(tree: Any, parts: int) -> Any:
   """[B, ...] leaves as [parts, B / parts, ...].
 
+  Row b goes to part b mod parts: rows that lie side by side on one device are
+  dealt out, so that every part has rows of every device.
+
   Raises:
     ValueError: the rows do not divide.
   """
@@ -258,7 +295,8 @@ def split_rows(tree: Any, parts: int) -> Any:
       raise ValueError(
         f'{x.shape[0]} rows do not divide into {parts} micro-batches'
       )
-    return x.reshape(parts, x.shape[0] // parts, *x.shape[1:])
+    dealt = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
+    return dealt.swapaxes(0, 1)
 
   return jax.tree.map(split, tree)
 

@@ -82,13 +82,13 @@ def test_digests_see_references():
 
 
 def test_updates_are_shared_by_settings(tmp_path):
-  config = assemble(tmp_path).config
-  one = assembly.make_update(settings_of(), config)
+  layout = assemble(tmp_path).layout
+  one = assembly.make_update(settings_of(), layout)
   # Alpha, betas and the number of steps enter as arrays, or not at all.
   same = settings_of('--alpha=3', '--beta1=1', '--steps-stage1=9')
-  assert assembly.make_update(same, config) is one
+  assert assembly.make_update(same, layout) is one
   for flag in ('--kl=k3', '--micro-batch=4', '--learning-rate=1', '--seed=1'):
-    other = assembly.make_update(settings_of(flag), config)
+    other = assembly.make_update(settings_of(flag), layout)
     assert (other is one) == (flag == '--seed=1')
 
 

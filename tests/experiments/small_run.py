@@ -39,7 +39,8 @@ TRAINING = (
   '--checkpoint-every=2',
   '--log-samples-every=2',
 )
-FLAGS = (*TASK, *MODEL, *TRAINING)
+# One of the eight devices that tests have.
+FLAGS = (*TASK, *MODEL, *TRAINING, '--mesh.fsdp=1')
 
 
 def main(path: pathlib.Path, *more: str) -> int:
@@ -77,7 +78,7 @@ def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   params = policies.restore(parts, run.stage(stage), 'latest')
   if stage == 'base':
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-  update = assembly.make_update(settings, parts.config)
+  update = assembly.make_update(settings, parts.layout)
   with checkpoints_lib.Checkpoints(
     run.stage(stage).checkpoints, read_only=True
   ) as checkpoints:

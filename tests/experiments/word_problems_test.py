@@ -10,6 +10,7 @@ from tests.tasks import shared_data
 
 FLAGS = (
   *small_run.MODEL,
+  '--mesh.fsdp=1',
   '--task=gsm8k',
   '--pretrain.steps=2',
   '--pretrain.rows=2',

@@ -41,7 +41,7 @@ def golden(request, tmp_path_factory):
     hugging_face_config.read(directory, golden['vocab_size'].item()),
     round_embedding_scale=False,
   )
-  return golden, config, checkpoint_formats.load_hugging_face(directory, config)
+  return golden, config, checkpoint_formats.load(directory, config)
 
 
 @pytest.mark.parametrize('unroll', [True, False])

@@ -1,0 +1,149 @@
+"""What became of the first attempt: kept, edited, corrected, spoilt."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from score_jax.evaluation import bootstrap, metrics
+
+OUTCOMES = ('right_right', 'wrong_right', 'right_wrong', 'wrong_wrong')
+
+
+def transition_counts(
+  correct: np.ndarray, first: int = 1, second: int = 2
+) -> dict[str, int]:
+  """How many episodes were right or wrong at two turns.
+
+  Args:
+    correct: bool [M, K].
+    first: the earlier turn, from 1.
+    second: the later turn.
+
+  Returns:
+    `right_right`, `wrong_right` (corrected), `right_wrong` (spoilt) and
+    `wrong_wrong`, in this order; they add up to M.
+  """
+  before, after = correct[:, first - 1], correct[:, second - 1]
+  masks = (before & after, ~before & after, before & ~after, ~before & ~after)
+  return {name: int(mask.sum()) for name, mask in zip(OUTCOMES, masks)}
+
+
+def ratio_histogram(ratios: Sequence[float], bins: int = 20) -> dict[str, list]:
+  """Distribution of edit-distance ratios (the paper's Figure 3).
+
+  Args:
+    ratios: in [0, 1], `metrics.edit_distance_ratio` of each two attempts.
+    bins: of equal width from 0 to 1.
+
+  Returns:
+    `edges`, bins + 1 of them, and `counts`; a bin holds its lower edge, the
+    last one both.
+  """
+  counts, _ = np.histogram(ratios, bins=bins, range=(0.0, 1.0))
+  return {
+    'edges': [i / bins for i in range(bins + 1)],
+    'counts': counts.tolist(),
+  }
+
+
+def changed_answers(
+  firsts: Sequence[Hashable | None], seconds: Sequence[Hashable | None]
+) -> np.ndarray:
+  """Which second attempts answer something else than the first, bool [M].
+
+  The paper's Figure 5b. Two attempts without an answer have not changed it.
+
+  Args:
+    firsts: answer keys of the first attempts, see `tasks.answer_keys`.
+    seconds: of the second attempts.
+  """
+  return np.array(
+    [one != other for one, other in zip(firsts, seconds, strict=True)], bool
+  )
+
+
+def conditional_rates(
+  correct: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+  resamples: int = 10_000,
+) -> dict[str, Any]:
+  """How much of what was wrong is corrected, and of what was right spoilt.
+
+  Unlike `i_to_c` and `c_to_i`, shares of the problems where it could happen:
+  what the paper's Figure 4 follows, on given first attempts.
+
+  Args:
+    correct: bool [M * G, K].
+    samples_per_problem: G.
+    seed: of the bootstrap, which resamples problems.
+    resamples: of the bootstrap.
+
+  Returns:
+    `correction_rate` and `spoiling_rate` with `<name>_ci95`; without those
+    where no problem could be corrected or spoilt.
+  """
+  pair = metrics.transitions(correct)
+  before = correct[:, 0].astype(float)
+  result: dict[str, Any] = {}
+  for name, part, whole in (
+    ('correction_rate', pair['i_to_c'], 1 - before),
+    ('spoiling_rate', pair['c_to_i'], before),
+  ):
+    if whole.any():
+      rate, interval = bootstrap.ratio(
+        part.reshape(-1, samples_per_problem).sum(axis=1),
+        whole.reshape(-1, samples_per_problem).sum(axis=1),
+        seed=seed,
+        resamples=resamples,
+      )
+      result |= {name: rate, f'{name}_ci95': interval}
+  return result
+
+
+def summarize(
+  texts: Sequence[tuple[str, str]],
+  keys: Sequence[tuple[Hashable | None, Hashable | None]],
+  correct: np.ndarray,
+  *,
+  samples_per_problem: int = 1,
+  seed: int = 0,
+) -> dict[str, Any]:
+  """Everything about the step from the first attempt to the second.
+
+  Args:
+    texts: first and second attempt of each of M * G episodes.
+    keys: their answers.
+    correct: bool [M * G, K].
+    samples_per_problem: G.
+    seed: of the bootstrap.
+
+  Returns:
+    `transitions`, `edit_ratio_histogram`, the shares `changed_answer` and
+    `frac_identical` of all episodes with `<name>_ci95`, the mean
+    `edit_distance_ratio`, and `conditional_rates`.
+  """
+  columns = {
+    'changed_answer': changed_answers(*zip(*keys, strict=True)),
+    'frac_identical': np.array([one == other for one, other in texts]),
+  }
+  shares = bootstrap.means(
+    {
+      name: values.reshape(-1, samples_per_problem).mean(axis=1)
+      for name, values in columns.items()
+    },
+    seed=seed,
+  )
+  result: dict[str, Any] = {'transitions': transition_counts(correct)}
+  for name, (mean, interval) in shares.items():
+    result |= {name: mean, f'{name}_ci95': interval}
+  ratios = [metrics.edit_distance_ratio(*pair) for pair in texts]
+  result |= conditional_rates(
+    correct, samples_per_problem=samples_per_problem, seed=seed
+  )
+  return result | {
+    'edit_distance_ratio': float(np.mean(ratios)),
+    'edit_ratio_histogram': ratio_histogram(ratios),
+  }

@@ -1,0 +1,118 @@
+"""Self-consistency: the answer that most attempts give.
+
+Votes are over answer keys (`tasks.answer_keys`), so that an answer counts once
+however it is spelled, and never over verdicts: the reference is not known when
+votes are counted.
+"""
+
+import collections
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+Keys = Sequence[Hashable | None]
+
+
+def majority(keys: Keys) -> int | None:
+  """Index of the first attempt with the most frequent answer.
+
+  Args:
+    keys: an attempt's answer each; None abstains.
+
+  Returns:
+    Of answers that are as frequent, the one seen first; None where all abstain.
+  """
+  votes = collections.Counter(key for key in keys if key is not None)
+  if not votes:
+    return None
+  # Counter keeps the order of first sight, and max takes the first.
+  return list(keys).index(max(votes, key=votes.get))
+
+
+def vote_accuracy(
+  keys: Sequence[Sequence[Keys]],
+  correct: np.ndarray,
+  size: int,
+  *,
+  draws: int = 50,
+  seed: int = 0,
+) -> np.ndarray:
+  """How often the majority is right among `size` of G episodes.
+
+  Mean over random choices of `size` episodes without replacement, in random
+  order (which decides ties); where all G are taken, once and in their order.
+
+  Args:
+    keys: answers of N problems, G episodes and V voting attempts of each.
+    correct: bool [N, G, V].
+    size: episodes that vote.
+    draws: choices of episodes.
+    seed: of the choices.
+
+  Returns:
+    float64 [N], the share of choices whose answer is right; a choice in which
+    everybody abstains is wrong.
+
+  Raises:
+    ValueError: there are fewer than `size` episodes.
+  """
+  samples = correct.shape[1]
+  if not 1 <= size <= samples:
+    raise ValueError(
+      f'a vote of {size} episodes needs as many samples, not {samples}'
+    )
+  rng = np.random.default_rng(seed)
+  orders = [np.arange(samples)]
+  if size < samples:
+    orders = [rng.permutation(samples)[:size] for _ in range(draws)]
+  return np.array(
+    [
+      np.mean([_is_right(answers, judged, order) for order in orders])
+      for answers, judged in zip(keys, correct, strict=True)
+    ]
+  )
+
+
+def _is_right(answers, judged, order) -> bool:
+  winner = majority([key for i in order for key in answers[i]])
+  return winner is not None and bool(judged[order].reshape(-1)[winner])
+
+
+def merge_equivalent(
+  keys: Sequence[Sequence[Keys]],
+  same: Callable[[list[str], list[str]], Sequence[bool]],
+  *,
+  most: int = 8,
+) -> list[list[list[Hashable | None]]]:
+  """Gives answers that are equal by algebra one key.
+
+  Args:
+    keys: as in `vote_accuracy`; only those that are texts are compared.
+    same: whether the i-th of the first list equals the i-th of the second.
+    most: answers of a problem that are compared, the most frequent first: a
+      vote is decided among these.
+
+  Returns:
+    The keys, those of equal answers replaced by the first one's.
+  """
+  pairs = []
+  for number, episodes in enumerate(keys):
+    counts = collections.Counter(
+      key for votes in episodes for key in votes if isinstance(key, str)
+    )
+    frequent = [key for key, _ in counts.most_common(most)]
+    pairs += [
+      (number, one, other)
+      for i, one in enumerate(frequent)
+      for other in frequent[i + 1 :]
+    ]
+  equal = same([one for _, one, _ in pairs], [other for *_, other in pairs])
+  leaders: list[dict[str, str]] = [{} for _ in keys]
+  for (number, one, other), is_same in zip(pairs, equal, strict=True):
+    if is_same:
+      leader = leaders[number].get(one, one)
+      leaders[number].setdefault(other, leader)
+  return [
+    [[leader.get(key, key) for key in votes] for votes in episodes]
+    for leader, episodes in zip(leaders, keys)
+  ]

@@ -1,0 +1,254 @@
+"""Low-rank adapters of the projections (LoRA, arXiv:2106.09685).
+
+    y = x @ (W + alpha / rank * A @ B)
+
+W stays as it is; A is drawn at random and B starts at zero, so that a policy
+starts as exactly its base. Adapters are a tree of their own, with the base's
+paths and stacked as its layers are. Attached to the base they make a parameter
+tree that every function of parameters takes; without them it is the base, which
+is how policy and reference share one copy of the weights.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import math
+from typing import Any
+import zlib
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+ATTENTION = ('q', 'k', 'v', 'o')
+MLP = ('gate', 'up', 'down')
+TARGETS = (*ATTENTION, *MLP)
+
+
+@struct.dataclass
+class Adapter:
+  """What is added to a projection [..., in, out].
+
+  Attributes:
+    a: f32 [..., in, rank].
+    b: f32 [..., rank, out].
+    scale: alpha / rank.
+  """
+
+  a: jax.Array
+  b: jax.Array
+  scale: float = struct.field(pytree_node=False, default=1.0)
+
+
+@struct.dataclass
+class Adapted:
+  """A projection with its adapter, in the place of the weight alone.
+
+  Attributes:
+    weight: [..., in, out]; the first leaf, whose shape linen compares with the
+      module's.
+    adapter: of this weight.
+  """
+
+  weight: Any
+  adapter: Adapter
+
+
+def init_adapters(
+  params: Any,
+  key: jax.Array,
+  *,
+  rank: int,
+  alpha: float = 16.0,
+  targets: Sequence[str] = TARGETS,
+) -> Any:
+  """Fresh adapters: A of variance 1 / in, B zero, both float32.
+
+  A projection's draw depends on the key and on its path alone.
+
+  Args:
+    params: the base, of arrays or of shapes.
+    key: for A.
+    rank: of the products A @ B.
+    alpha: their scale is alpha / rank.
+    targets: names of the projections that get adapters, of `TARGETS`.
+
+  Returns:
+    The base's nested dicts, with an `Adapter` in the place of each target and
+    nothing else.
+
+  Raises:
+    ValueError: rank, alpha or targets that no adapters can have.
+  """
+  _check(rank, alpha, targets)
+  adapters = {}
+  for path, weight in _projections(base_of(params)):
+    if path[-1] not in targets:
+      continue
+    *stack, size_in, size_out = weight.shape
+    if rank > min(size_in, size_out):
+      raise ValueError(
+        f'rank={rank} is more than {path[-1]!r} has, which is {size_in} x '
+        f'{size_out}: choose at most {min(size_in, size_out)}, or leave '
+        f'{path[-1]!r} out of targets'
+      )
+    here = jax.random.fold_in(key, zlib.crc32('/'.join(path).encode()))
+    a = jax.random.normal(here, (*stack, size_in, rank)) / math.sqrt(size_in)
+    b = jnp.zeros((*stack, rank, size_out), jnp.float32)
+    _put(adapters, path, Adapter(a, b, alpha / rank))
+  return adapters
+
+
+def attach(params: Any, adapters: Any) -> Any:
+  """The parameters with adapters in place; those there before come off.
+
+  No weight is copied: under jit the tree shares the arguments it is made of.
+
+  Raises:
+    ValueError: adapters of another model.
+  """
+  base = base_of(params)
+  known = dict(_projections(base))
+  found = dict(_adapters(adapters))
+  for path, adapter in found.items():
+    weight = known.get(path)
+    fits = weight is not None and weight.shape == (
+      *adapter.a.shape[:-1],
+      adapter.b.shape[-1],
+    )
+    if not fits:
+      has = 'nothing' if weight is None else f'shape {weight.shape}'
+      raise ValueError(
+        f'adapter {"/".join(path)} is for a weight of shape '
+        f'{(*adapter.a.shape[:-1], adapter.b.shape[-1])}, where the model has '
+        f'{has}: these adapters belong to another base'
+      )
+
+  def join(path, weight):
+    adapter = found.get(tuple(entry.key for entry in path))
+    return weight if adapter is None else Adapted(weight, adapter)
+
+  return jax.tree.map_with_path(join, base)
+
+
+def base_of(params: Any) -> Any:
+  """The parameters without adapters."""
+  return _map_adapted(lambda adapted: adapted.weight, params)
+
+
+def adapters_of(params: Any) -> Any:
+  """The adapters of an attached tree, as `init_adapters` lays them out."""
+  adapters = {}
+  leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_adapted)
+  for path, leaf in leaves:
+    if _is_adapted(leaf):
+      _put(adapters, tuple(entry.key for entry in path), leaf.adapter)
+  return adapters
+
+
+def merge(params: Any, dtype: Any = None) -> Any:
+  """Plain weights W + scale * A @ B, computed in float32.
+
+  Args:
+    params: attached; plain parameters come back as they are.
+    dtype: of the merged weights; None: of each W.
+  """
+  return _map_adapted(lambda adapted: _merged(adapted, dtype), params)
+
+
+def complete(params: Any, frozen: Any) -> Any:
+  """The whole policy that trained parameters stand for.
+
+  Args:
+    params: what is trained: all parameters, or adapters.
+    frozen: the weights that adapters belong to, with or without adapters of
+      its own; not looked at where all parameters are trained.
+
+  Returns:
+    `params` themselves, or `frozen` with these adapters instead of its own.
+  """
+  return attach(frozen, params) if is_adapters(params) else params
+
+
+def is_adapters(tree: Any) -> bool:
+  """Whether a tree is of adapters, as from `init_adapters`."""
+  leaves = jax.tree.leaves(tree, is_leaf=_is_adapter)
+  return bool(leaves) and all(map(_is_adapter, leaves))
+
+
+def logical_axes(axes: Any, adapters: Any) -> Any:
+  """Logical axis names of adapters: A's input and B's output as the base's.
+
+  Args:
+    axes: of the base, from `transformer.logical_axes`.
+    adapters: of arrays or of shapes.
+
+  Returns:
+    The adapters' tree, with a tuple of names for each array; the rank has none.
+  """
+  names_of = {
+    tuple(entry.key for entry in path): names
+    for path, names in jax.tree_util.tree_leaves_with_path(
+      axes, is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
+  }
+  named = {}
+  for path, adapter in _adapters(adapters):
+    *stack, axis_in, axis_out = names_of[path]
+    a, b = (*stack, axis_in, None), (*stack, None, axis_out)
+    _put(named, path, adapter.replace(a=a, b=b))
+  return named
+
+
+@functools.partial(jax.jit, static_argnames='dtype')
+def _merged(adapted: Adapted, dtype: Any) -> jax.Array:
+  """Compiled, so that the product and the sum are no arrays of their own."""
+  weight, adapter = adapted.weight, adapted.adapter
+  product = adapter.a.astype(jnp.float32) @ adapter.b.astype(jnp.float32)
+  whole = weight.astype(jnp.float32) + adapter.scale * product
+  return whole.astype(dtype or weight.dtype)
+
+
+def _check(rank: int, alpha: float, targets: Sequence[str]) -> None:
+  if rank < 1:
+    raise ValueError(f'rank={rank}: adapters have at least rank 1')
+  if not 0 < alpha < math.inf:
+    raise ValueError(f'alpha={alpha}: choose a positive number, such as 16')
+  unknown = [name for name in targets if name not in TARGETS]
+  if unknown or not targets:
+    raise ValueError(
+      f'targets={tuple(targets)}: choose one or more of {", ".join(TARGETS)}'
+    )
+
+
+def _projections(base: Any) -> list[tuple[tuple[str, ...], Any]]:
+  """Path and weight of what may have an adapter."""
+  leaves = jax.tree_util.tree_leaves_with_path(base)
+  paths = [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
+  return [(path, leaf) for path, leaf in paths if path[-1] in TARGETS]
+
+
+def _adapters(adapters: Any) -> list[tuple[tuple[str, ...], Adapter]]:
+  leaves = jax.tree_util.tree_leaves_with_path(adapters, is_leaf=_is_adapter)
+  return [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
+
+
+def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+  for name in path[:-1]:
+    tree = tree.setdefault(name, {})
+  tree[path[-1]] = value
+
+
+def _map_adapted(function: Callable[[Adapted], Any], params: Any) -> Any:
+  return jax.tree.map(
+    lambda leaf: function(leaf) if _is_adapted(leaf) else leaf,
+    params,
+    is_leaf=_is_adapted,
+  )
+
+
+def _is_adapted(leaf: Any) -> bool:
+  return isinstance(leaf, Adapted)
+
+
+def _is_adapter(leaf: Any) -> bool:
+  return isinstance(leaf, Adapter)

@@ -1,0 +1,157 @@
+"""Parameters under construction, written where they belong block by block.
+
+Every device holds its shards of each leaf; a block of numbers from the host
+goes straight into them, in place. So beyond the result only one block is held,
+whatever the stacking of layers, the mesh, or the size of a tensor.
+"""
+
+from collections.abc import Sequence
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from score_jax.models import config as model_config
+from score_jax.models import transformer
+
+
+class ParamBuilder:
+  """A tree like `transformer.init_params`, to be filled.
+
+  A leaf is addressed by its layer and its path inside the layer, such as
+  (3, 'attention/q'), or by (None, 'embedding') and (None, 'final_norm/scale').
+  """
+
+  def __init__(
+    self,
+    config: model_config.ModelConfig,
+    dtype: Any = jnp.float32,
+    shardings: Any = None,
+  ):
+    """Begins with nothing.
+
+    Args:
+      config: the model.
+      dtype: of the parameters.
+      shardings: of each parameter, a tree like them; None: all on the default
+        device, uncommitted.
+    """
+    self._config = config
+    self._tree = param_shapes(config)
+    trees = (self._tree,) if shardings is None else (self._tree, shardings)
+    leaves = jax.tree.map(
+      lambda leaf, sharding=None: _Leaf(leaf.shape, dtype, sharding), *trees
+    )
+    self._leaves = {
+      path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(leaves)
+    }
+
+  def shape(self, layer: int | None, leaf: str) -> tuple[int, ...]:
+    """Shape of a leaf, of one layer where layers are stacked."""
+    path, repeat = locate(self._config, layer, leaf)
+    shape = self._leaves[path].shape
+    return shape if repeat is None else shape[1:]
+
+  def write(
+    self,
+    layer: int | None,
+    leaf: str,
+    start: Sequence[int],
+    block: np.ndarray,
+  ) -> None:
+    """Puts a block of a leaf's numbers at `start`, its first index."""
+    path, repeat = locate(self._config, layer, leaf)
+    if repeat is not None:
+      start, block = (repeat, *start), block[None]
+    self._leaves[path].write(start, block)
+
+  def finish(self) -> Any:
+    """The parameters. What was never written is zero."""
+    return jax.tree.map_with_path(
+      lambda path, _: self._leaves.pop(path_name(path)).finish(), self._tree
+    )
+
+
+def param_shapes(config: model_config.ModelConfig) -> Any:
+  """Shapes of the parameters, a tree of `jax.ShapeDtypeStruct`."""
+  return jax.eval_shape(
+    lambda: transformer.init_params(config, jax.random.key(0))
+  )
+
+
+def path_name(path: Any) -> str:
+  """A tree path as text, such as 'pattern/0/attention/q'."""
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def locate(
+  config: model_config.ModelConfig, layer: int | None, leaf: str
+) -> tuple[str, int | None]:
+  """The path of a layer's leaf, and its place in the stack if there is one."""
+  if layer is None:
+    return leaf, None
+  repeat, place = divmod(layer, len(config.layer_pattern))
+  if repeat < config.num_repeats:
+    return f'pattern/{place}/{leaf}', repeat
+  return f'remainder/{place}/{leaf}', None
+
+
+class _Leaf:
+  """One array, as a buffer on each device that holds a part of it."""
+
+  def __init__(self, shape, dtype, sharding):
+    self.shape = shape
+    self._dtype = dtype
+    self._sharding = sharding
+    self._buffers = {}
+    if sharding is None:
+      self._bounds = {None: tuple((0, size) for size in shape)}
+    else:
+      indices = sharding.addressable_devices_indices_map(shape)
+      self._bounds = {
+        device: tuple(
+          part.indices(size)[:2] for part, size in zip(index, shape)
+        )
+        for device, index in indices.items()
+      }
+
+  def write(self, start, block) -> None:
+    stop = [first + size for first, size in zip(start, block.shape)]
+    for device, bounds in self._bounds.items():
+      low = [max(a, b) for a, (b, _) in zip(start, bounds)]
+      high = [min(a, b) for a, (_, b) in zip(stop, bounds)]
+      if any(a >= b for a, b in zip(low, high)):
+        continue
+      part = block[
+        tuple(slice(a - c, b - c) for a, b, c in zip(low, high, start))
+      ]
+      self._buffers[device] = _write(
+        self._take_buffer(device),
+        jax.device_put(part, device),
+        np.array([a - b for a, (b, _) in zip(low, bounds)], np.int32),
+      )
+    # Else the blocks of later calls would queue up on the host.
+    jax.block_until_ready(list(self._buffers.values()))
+
+  def finish(self) -> jax.Array:
+    buffers = [self._take_buffer(device) for device in self._bounds]
+    if self._sharding is None:
+      return buffers[0]
+    return jax.make_array_from_single_device_arrays(
+      self.shape, self._sharding, buffers
+    )
+
+  def _take_buffer(self, device):
+    if device in self._buffers:
+      return self._buffers.pop(device)
+    shape = [most - least for least, most in self._bounds[device]]
+    return jnp.zeros(shape, self._dtype, device=device)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _write(buffer, part, start):
+  return jax.lax.dynamic_update_slice(
+    buffer, part.astype(buffer.dtype), tuple(start)
+  )

@@ -1,0 +1,230 @@
+"""Placement rules by hand, and the update over every kind of mesh."""
+
+import dataclasses
+
+import jax
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+import pytest
+
+from score_jax.algorithm import stages
+from score_jax.models import config as model_config
+from score_jax.models import gemma, transformer
+from score_jax.rollout import engine
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
+from score_jax.training import step as step_lib
+from tests import small_models
+from tests.training import small_batch
+
+_STAGE = stages.stage_two()
+_IN_LOSS = np.ones((8, 2), bool)
+_WIDE = dataclasses.replace(
+  small_batch.CONFIG, num_layers=2, num_heads=8, num_kv_heads=8
+)
+
+
+def _mesh(shape):
+  return sharding.make_mesh(jax.devices(), *shape)
+
+
+def _specs(config, shape, rules=sharding.UPDATE_RULES):
+  shardings = sharding.param_shardings(config, _mesh(shape), rules)
+  return jax.tree.map(lambda s: s.spec, shardings)
+
+
+def test_update_rules():
+  specs = _specs(gemma.CONFIGS['gemma-2-2b'], (2, 2, 2))
+  block = specs['pattern']['0']
+  assert specs['embedding'] == P(('fsdp', 'tensor'), None)
+  assert specs['final_norm']['scale'] == P(None)
+  assert block['attention']['q'] == P(None, 'fsdp', 'tensor')
+  assert block['attention']['v'] == P(None, 'fsdp', 'tensor')
+  assert block['attention']['o'] == P(None, 'tensor', 'fsdp')
+  assert block['mlp']['gate'] == P(None, 'fsdp', 'tensor')
+  assert block['mlp']['down'] == P(None, 'tensor', 'fsdp')
+  assert block['pre_mlp_norm']['scale'] == P(None, None)
+
+
+@pytest.mark.parametrize(
+  ('vocab_size', 'width', 'expected'),
+  [
+    # 257 is prime: the width takes fsdp in its place; tensor has no use.
+    (257, 8, P(None, 'fsdp')),
+    # 258 = 2 x 129 divides by fsdp, but by no four devices.
+    (258, 8, P('fsdp', None)),
+    # Neither divides.
+    (257, 9, P(None, None)),
+    (256, 8, P(('fsdp', 'tensor'), None)),
+  ],
+)
+def test_embedding_that_does_not_divide(vocab_size, width, expected):
+  config = dataclasses.replace(
+    small_batch.CONFIG, vocab_size=vocab_size, width=width
+  )
+  assert _specs(config, (2, 2, 2))['embedding'] == expected
+
+
+@pytest.mark.parametrize(
+  ('heads', 'kv_heads', 'q', 'k'),
+  [
+    (8, 4, 'tensor', 'tensor'),
+    # A head is never cut, although 1 x 4 columns divide by 4.
+    (8, 1, 'tensor', None),
+    (3, 3, None, None),
+    (1, 1, None, None),
+  ],
+)
+def test_heads_that_do_not_divide(heads, kv_heads, q, k):
+  config = dataclasses.replace(
+    small_batch.CONFIG, num_heads=heads, num_kv_heads=kv_heads
+  )
+  attention = _specs(config, (2, 1, 4))['pattern']['0']['attention']
+  assert attention['q'][2] == q
+  assert attention['k'][2] == k
+  assert attention['o'][1] == q
+
+
+def test_state_lies_as_its_parameters():
+  mesh = _mesh((1, 4, 2))
+  params = small_batch.params(0)
+  shardings = sharding.param_shardings(small_batch.CONFIG, mesh)
+  state = step_lib.init_state(params, optimizer_lib.make_optimizer(1e-3))
+  placed = sharding.state_shardings(state, shardings)
+  assert placed.params == shardings
+  adam = optax.tree.get(placed.opt_state, 'mu')
+  assert adam == shardings
+  assert optax.tree.get(placed.opt_state, 'nu') == shardings
+  assert placed.step.spec == P()
+  assert (
+    optax.tree.get_all_with_path(placed.opt_state, 'count')[0][1].spec == P()
+  )
+
+
+@pytest.mark.parametrize(
+  ('kv_heads', 'rows', 'q'),
+  [
+    (4, ('data', 'fsdp'), P(None, 'tensor')),
+    (1, ('data', 'fsdp', 'tensor'), P(None, None)),
+  ],
+)
+def test_rollout_splits_heads_or_rows(kv_heads, rows, q):
+  config = dataclasses.replace(
+    small_models.CONFIGS['gemma2'], num_kv_heads=kv_heads
+  )
+  placement = sharding.rollout_shardings(config, _mesh((2, 1, 4)))
+  view = jax.eval_shape(
+    lambda: engine.rollout_view(
+      transformer.init_params(config, jax.random.key(0))
+    )
+  )
+  assert jax.tree.structure(view) == jax.tree.structure(placement.params)
+  # Three layers in a pattern of two: the last comes from the remainder.
+  for layer in ('0', '1', '2'):
+    weights = placement.params['layers'][layer]
+    assert weights['attention']['q'].spec == q, layer
+    # 24 wide, 40 hidden: split unless rows are.
+    assert weights['mlp']['down'].spec == P(q[1], None), layer
+  assert placement.rows.spec == P(rows)
+
+
+@pytest.mark.parametrize('shape', [(3, 1, 1), (8, 2, 1), (0, 8, 1)])
+def test_mesh_of_another_size_is_refused(shape):
+  with pytest.raises(ValueError, match='there are 8.*--mesh.fsdp'):
+    _mesh(shape)
+
+
+def test_rollout_mesh_keeps_the_order_of_devices():
+  mesh = _mesh((1, 8, 1))
+  other = sharding.rollout_mesh(mesh, 4)
+  assert dict(other.shape) == {'data': 2, 'fsdp': 1, 'tensor': 4}
+  assert other.devices.ravel().tolist() == mesh.devices.ravel().tolist()
+  with pytest.raises(ValueError, match='tensor=3 does not divide 8'):
+    sharding.rollout_mesh(mesh, 3)
+
+
+def test_view_on_another_layout_of_the_same_devices():
+  """One program reads the update's layout and writes the rollout's."""
+  config = small_models.CONFIGS['gemma2']
+  params = small_models.params('gemma2')
+  mesh = _mesh((1, 8, 1))
+  placed = jax.device_put(params, sharding.param_shardings(config, mesh))
+  placement = sharding.rollout_shardings(config, sharding.rollout_mesh(mesh, 2))
+  view = jax.jit(engine.rollout_view, out_shardings=placement.params)(placed)
+  assert view['layers']['0']['mlp']['up'].sharding.spec == P(None, 'tensor')
+  small_batch.assert_close(view, engine.rollout_view(params), atol=0)
+
+
+def _update(config, mesh=None, micro_batches=1, seed=0):
+  """Adam's update of one batch: the state after it, and its metrics."""
+  optimizer = optimizer_lib.make_optimizer(1e-3)
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  params, reference = (
+    init(config, jax.random.key(i)) for i in (seed, seed + 1)
+  )
+  batch = (small_batch.make_batch(), _IN_LOSS)
+  if mesh:
+    shardings = sharding.param_shardings(config, mesh)
+    params, reference = jax.device_put((params, reference), (shardings,) * 2)
+    batch = jax.device_put(batch, sharding.batch_sharding(mesh))
+  state = step_lib.init_state(params, optimizer)
+  placed = sharding.state_shardings(state, shardings) if mesh else None
+  train_step = step_lib.make_train_step(
+    config,
+    optimizer,
+    shardings=placed,
+    micro_batches=micro_batches,
+    unroll=False,
+  )
+  return train_step(state, reference, *batch, _STAGE)
+
+
+_CONFIGS = {
+  'wide': _WIDE,
+  'one head, prime vocabulary': dataclasses.replace(
+    small_batch.CONFIG, vocab_size=257, num_heads=1, num_kv_heads=1
+  ),
+  'three heads': dataclasses.replace(
+    small_batch.CONFIG, num_heads=3, num_kv_heads=3
+  ),
+}
+
+
+@pytest.mark.parametrize(
+  ('name', 'shape', 'micro_batches'),
+  [
+    ('wide', (2, 2, 2), 2),
+    ('wide', (8, 1, 1), 1),
+    ('wide', (1, 8, 1), 1),
+    ('wide', (1, 1, 8), 4),
+    ('one head, prime vocabulary', (2, 2, 2), 1),
+    ('three heads', (1, 1, 8), 1),
+  ],
+)
+def test_update_on_a_mesh(name, shape, micro_batches, one_device):
+  config: model_config.ModelConfig = _CONFIGS[name]
+  after, metrics = _update(config, _mesh(shape), micro_batches)
+  expected, expected_metrics = one_device(name)
+  small_batch.assert_close(after.opt_state, expected.opt_state, atol=1e-6)
+  # Adam's steps are 1e-3; it divides the gradient by its size, and where that
+  # is nothing but rounding, the step is too.
+  small_batch.assert_close(after.params, expected.params, atol=1e-4)
+  for metric, (total, count) in metrics.items():
+    assert int(count) == int(expected_metrics[metric][1])
+    assert float(total) == pytest.approx(
+      float(expected_metrics[metric][0]), rel=1e-4, abs=1e-4
+    ), metric
+
+
+@pytest.fixture(scope='module')
+def one_device():
+  """The update of a configuration on one device, made once."""
+  made = {}
+
+  def get(name):
+    if name not in made:
+      made[name] = jax.device_get(_update(_CONFIGS[name]))
+    return made[name]
+
+  return get
