@@ -15,6 +15,7 @@ import pytest
 
 from experiments import (
   assembly,
+  convert,
   evaluate,
   flags,
   policies,
@@ -168,15 +169,14 @@ def test_a_preset_from_checkpoint_to_checkpoint(
   if settings.lora.rank:
     assert same(lora.base_of(second), loaded)
 
-  hugging_face_export.export(
-    tmp_path / 'out',
-    config,
-    merged[2],
-    tokenizer_path=run.tokenizer,
-    chat_style='gemma',
-    dtype=np.float32,
-  )
+  # Out again, with adapters merged, from a base that lies elsewhere now.
+  (tmp_path / 'in').rename(tmp_path / 'moved')
+  flags_out = (f'--from={path}', f'--to={tmp_path / "out"}', '--dtype=float32')
+  moved = f'--init-from={tmp_path / "moved"}'
+  assert convert.main([*flags_out, moved, '--verify']) == 0
   assert same(checkpoint_formats.load(tmp_path / 'out', config), merged[2])
+  description = json.loads((tmp_path / 'out' / 'config.json').read_text())
+  assert description['vocab_size'] == config.vocab_size + 24
 
 
 def same(one, other):
