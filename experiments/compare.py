@@ -70,7 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
   write(root, cells, settings)
   console.print(comparison.make_table(comparison.summarise(cells), titles()))
-  console.print(f'written to {root}/compare.json, .csv and .md', markup=False)
+  console.print(
+    f'written to {root}/compare.json, .csv and .md; a page of it: '
+    f'python -m experiments.report {root}',
+    markup=False,
+    highlight=False,
+    soft_wrap=True,
+  )
   return 1 if failed else 0
 
 

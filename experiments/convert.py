@@ -106,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except (OSError, ValueError, run_directory.RunError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print('stopped; nothing half-written is left', file=sys.stderr)
+    return 130
 
 
 def convert(options: Options, console: rich_console.Console) -> int:
@@ -195,12 +198,17 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
         '--chat-style=gemma if it is, --chat-style=plain if not'
       )
     style = 'gemma' if base_model.has_template(path) else 'plain'
+  title, padded_vocab = f'{_KINDS[kind]} {path}', None
+  if kind == 'hugging_face':
+    padded_vocab = hugging_face_config.embedding_rows(path)
+    if hugging_face_config.has_vision(path):
+      title += ' (its text model; the vision tower is left out)'
   return Source(
-    f'{_KINDS[kind]} {path}',
+    title,
     config,
     checkpoint_formats.load(path, config, dtype=jnp.dtype(options.dtype)),
     chat.ChatFormat(tokenizer, style),
-    hugging_face_config.embedding_rows(path) if kind != 'orbax' else None,
+    padded_vocab,
   )
 
 

@@ -50,7 +50,14 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.rollout_mesh)
+    return sharding.rollout_shardings(
+      self.config,
+      self.rollout_mesh,
+      # In float32 the view merges them.
+      self.trained_shapes
+      if self.lora.rank and self.dtype != jnp.float32
+      else None,
+    )
 
   @functools.cached_property
   def trained_shapes(self) -> Any:
@@ -69,11 +76,8 @@ class Layout:
     """Shardings of `trained_shapes`."""
     if not self.lora.rank:
       return self.update.params
-    axes = lora.logical_axes(
-      transformer.logical_axes(self.config), self.trained_shapes
-    )
-    return sharding.tree_shardings(
-      self.config, self.mesh, self.trained_shapes, axes
+    return sharding.adapter_shardings(
+      self.config, self.mesh, self.trained_shapes
     )
 
   def new_adapters(self, params: Any, key: jax.Array) -> Any:
@@ -86,12 +90,29 @@ class Layout:
       targets=self.lora.targets,
     )
 
-  @functools.cached_property
-  def view(self) -> Callable[[Any], Any]:
+  def view(self, params: Any) -> Any:
     """`engine.rollout_view`, compiled: it also moves what lies elsewhere."""
+    # In float32 the view merges adapters.
+    is_merged = self.dtype == jnp.float32 or not lora.adapters_of(params)
+    return (self._view_of_weights if is_merged else self._view_of_adapted)(
+      params
+    )
+
+  @functools.cached_property
+  def _view_of_weights(self) -> Callable[[Any], Any]:
+    return self._make_view(self.rollout.params)
+
+  @functools.cached_property
+  def _view_of_adapted(self) -> Callable[[Any], Any]:
+    placement = sharding.rollout_shardings(
+      self.config, self.rollout_mesh, self.trained_shapes
+    )
+    return self._make_view(placement.params)
+
+  def _make_view(self, shardings: Any) -> Callable[[Any], Any]:
     return jax.jit(
       functools.partial(engine.rollout_view, dtype=self.dtype),
-      out_shardings=self.rollout.params,
+      out_shardings=shardings,
     )
 
   def put_rows(self, tree: Any) -> Any:

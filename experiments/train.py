@@ -158,7 +158,7 @@ def train_stage(
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
   update = updates.make_update(settings, parts.layout)
-  sampler, train = parts.sampler, parts.task.train
+  sampler = parts.sampler
   trained = policies.trained_part(settings, parts, policy)
   state = step_lib.init_state(trained, update.optimizer, beta2=settings.beta2)
   reference = policies.make_reference(settings, parts, reference)
@@ -174,10 +174,9 @@ def train_stage(
     state = recorder.state
     for step in range(int(state.step), steps):
       recorder.begin_step()
-      indices = batches.batch_indices(
-        len(train), settings.problems_per_step, seed=settings.seed, step=step
+      problems = batches.batch(
+        parts.task.train, settings.problems_per_step, settings.seed, step
       )
-      problems = [train[i] for i in indices]
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(

@@ -225,7 +225,7 @@ def forward(
 def _contexts(config, positions, cache, transposed):
   contexts = {}
   for kind in sorted(set(config.layer_kinds)):
-    rope = layers.rope_table(positions, config.head_dim, *config.rope(kind))
+    rope = _rope(config, kind, positions, constant=cache is None)
     context = Context(positions, rope, transposed=transposed)
     if cache is not None:
       stored = cache.positions[kind]
@@ -234,6 +234,16 @@ def _contexts(config, positions, cache, transposed):
       context = context.replace(slots=slots, stored=stored, stored_after=after)
     contexts[kind] = context
   return contexts
+
+
+def _rope(config, kind, positions, constant):
+  if not constant:
+    return layers.rope_table(positions, config.head_dim, *config.rope(kind))
+  # Rows without a cache start at 0. Of a constant table, since a compiler may
+  # make cosines anew for every head and layer that they are fused into.
+  with jax.ensure_compile_time_eval():
+    index = jnp.arange(positions.shape[1])[None]
+    return layers.rope_table(index, config.head_dim, *config.rope(kind))
 
 
 def _lay(x, sharding):

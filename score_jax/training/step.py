@@ -128,10 +128,7 @@ def make_train_step(
     policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  rows = None
-  if shardings is not None:
-    mesh = jax.tree.leaves(shardings)[0].mesh
-    rows = sharding.batch_sharding(mesh)
+  rows, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
@@ -159,8 +156,7 @@ def make_train_step(
     }
     return state, metrics
 
-  out = {} if shardings is None else {'out_shardings': (shardings, None)}
-  return jax.jit(train_step, donate_argnums=0, **out)
+  return jax.jit(train_step, donate_argnums=0, **jit_options)
 
 
 def _loss(
