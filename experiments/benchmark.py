@@ -4,6 +4,10 @@ import importlib
 import sys
 
 BENCHMARKS = {
+  'rollout': 'experiments.benchmarks.rollout',
+  'scaling': 'experiments.benchmarks.scaling',
+  'step': 'experiments.benchmarks.step',
+  'update': 'experiments.benchmarks.update',
   'gemma_memory': 'experiments.benchmarks.gemma_memory',
   'reward': 'experiments.benchmarks.reward',
 }
