@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import gemma, kv_cache, transformer
+from score_jax.models import gemma, kv_cache, splash, transformer
 from tests import programs
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_update(name, mesh):
     micro_batches=MICRO_BATCHES,
     unroll=False,
     remat=True,
-    transposed=False,
+    attention='xla',
   ).compile()
   rows = UPDATE_ROWS // MICRO_BATCHES // DEVICES
   vocabularies = {config.vocab_size, config.vocab_size // DEVICES}
@@ -144,3 +144,23 @@ def test_update(name, mesh):
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
   assert peak < HBM
+
+
+@pytest.mark.parametrize('window', [None, 700])
+def test_attention_kernel(mesh, window):
+  """Gemma 2's heads, soft-cap and a window, forward and backward."""
+  rows = _named(mesh, 'fsdp')
+
+  def array(heads):
+    shape = (DEVICES, UPDATE_LENGTH, heads, 256)
+    return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=rows)
+
+  def total(q, k, v):
+    out = splash.attend(q, k, v, window=window, softcap=50.0, rows=rows)
+    return out.astype(jnp.float32).sum()
+
+  gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+  compiled = gradient.lower(array(8), array(4), array(4)).compile()
+  # Scores of whole rows are 8 x 1920 x 1920 numbers a device.
+  sizes = [i.elements for i in programs.stored_arrays(compiled.as_text())]
+  assert max(sizes) < 8 * UPDATE_LENGTH**2 / 4

@@ -13,7 +13,6 @@ import os
 import pathlib
 import statistics
 import subprocess
-import tempfile
 import time
 
 import numpy as np
@@ -55,15 +54,13 @@ class _Contestant:
       'TOKENIZERS_PARALLELISM': 'false',
       'HF_HUB_OFFLINE': '1',
     }
-    # Not a pipe: nobody reads what may be much.
-    self._errors = tempfile.TemporaryFile('w+')
     self._process = subprocess.Popen(
       command,
       cwd=_ROOT,
       env=environment,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=self._errors,
+      stderr=subprocess.STDOUT,
       text=True,
     )
 
@@ -73,19 +70,18 @@ class _Contestant:
       with contextlib.suppress(BrokenPipeError):  # said below
         self._process.stdin.write(request + '\n')
         self._process.stdin.flush()
+    last = 'no message'
     for line in self._process.stdout:
       if line.startswith(serving.MARK):
         return json.loads(line.removeprefix(serving.MARK))
-    self._errors.seek(0)
-    lines = self._errors.read().strip().splitlines()
-    print(f'{self.name} ended: {lines[-1] if lines else "no message"}')
+      last = line.strip() or last
+    print(f'{self.name} ended: {last}')
     return None
 
   def close(self) -> None:
     """Ends the process."""
     self._process.kill()
     self._process.communicate()
-    self._errors.close()
 
 
 def hold(
@@ -151,20 +147,20 @@ def print_table(
     )
 
 
-def matmul_ceiling(size: int = 1024) -> float:
+def matmul_ceiling(size: int = 512) -> float:
   """FLOPs a CPU second of this machine in f32, by NumPy's library."""
   x = np.ones((size, size), np.float32)
   return 2 * size**3 / _best(lambda: x @ x)
 
 
-def copy_ceiling(size: int = 2**28) -> float:
+def copy_ceiling(size: int = 2**27) -> float:
   """Bytes a CPU second that a large copy reads and writes."""
   x = np.ones(size, np.uint8)
   y = np.empty_like(x)
   return 2 * size / _best(lambda: np.copyto(y, x))
 
 
-def _best(function, repeats: int = 5) -> float:
+def _best(function, repeats: int = 20) -> float:
   times = []
   for _ in range(repeats):
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""Our engine and updates, as a contestant: `rollout`, `update` or `supervised`."""
+"""Our engine and updates: `rollout`, `update` or `supervised`."""
 
 import sys
 
