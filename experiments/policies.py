@@ -17,7 +17,7 @@ from experiments import (
   run_directory,
 )
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.algorithm import ablations, adaptive, stages
 from score_jax.models import transformer
 from score_jax.rollout import engine, randomness
@@ -223,11 +223,12 @@ def given_first_attempts(
     turns=1,
     temperature=settings.temperature,
   )
-  first = np.asarray(drawn.turn) == 1
+  drawn_tokens, turn = map(processes.to_host, (drawn.tokens, drawn.turn))
+  first = turn == 1
   width = sampler.limits[0]
   tokens = np.zeros((len(problems), samples, turns, width), np.int32)
   lengths = np.zeros((len(problems), samples, turns), np.int32)
-  for row, (ids, mask) in enumerate(zip(np.asarray(drawn.tokens), first)):
+  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
     problem, sample = divmod(row, count)
     attempt = ids[mask]
     tokens[problem, sample, 0, : len(attempt)] = attempt
