@@ -51,12 +51,14 @@ class Store:
     )
 
   def steps(self) -> list[int]:
-    """Steps that are there, ascending, intact or not."""
-    return sorted(self._manager.all_steps()) if self.directory.exists() else []
+    """Steps that are there, ascending, intact or not; the same everywhere."""
+    return processes.agree(
+      sorted(self._manager.all_steps()) if self.directory.exists() else []
+    )
 
   def has_traces(self) -> bool:
     """Whether anything was ever saved here, damaged or not."""
-    return bool(self.steps()) or (
+    return bool(self.steps()) or processes.agree(
       self.directory.exists()
       and any(_DAMAGED in path.name for path in self.directory.iterdir())
     )
