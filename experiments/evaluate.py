@@ -15,7 +15,6 @@ experiments.report:
 
 from collections.abc import Sequence
 import contextlib
-import logging
 import pathlib
 import sys
 from typing import Any
@@ -24,6 +23,7 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  cluster,
   evaluation_options,
   evaluation_problems,
   evaluations,
@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   mistakes = evaluation_options.find_mistakes(options)
   if mistakes:
     flags.refuse('\n       '.join(mistakes))
-  logging.basicConfig(format='%(levelname)s: %(message)s')
-  console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
+    cluster.join(options.processes)
+    console = cluster.make_console()
     measured = evaluate(options, run)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
