@@ -1,14 +1,12 @@
 """From settings to the parts of a run: task, tokenizer, model, sampler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
-import functools
 import hashlib
 import logging
 from typing import Any
 
 import numpy as np
-import optax
 
 from experiments import base_model, cluster, layout, run_directory
 from experiments import settings as settings_lib
@@ -17,14 +15,8 @@ from score_jax.models import config as model_config
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
 from score_jax.tasks.sandbox import probe
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding
-from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
-# So few layers compile quickly as a loop in Python, which runs faster on a CPU;
-# more of them are scanned.
-_UNROLLED_LAYERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +34,6 @@ class Parts:
   sampler: episodes.EpisodeSampler
   config: model_config.ModelConfig
   layout: layout.Layout
-
-
-@dataclasses.dataclass(frozen=True)
-class Update:
-  """The compiled programs that learn, the same for all stages.
-
-  Attributes:
-    optimizer: of `training.optimizer`.
-    train_step: of `training.step.make_train_step`.
-    reference_logprobs: of `training.step.make_reference_logprobs`.
-  """
-
-  optimizer: optax.GradientTransformation
-  train_step: Callable[..., Any]
-  reference_logprobs: Callable[..., Any]
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
@@ -159,45 +136,6 @@ def assemble(
     rows=places.rollout.rows,
   )
   return Parts(task, sampler, config, places)
-
-
-def make_update(
-  settings: settings_lib.Settings, places: layout.Layout
-) -> Update:
-  """The programs of these settings; asked again, the same ones."""
-  return _make_update(
-    places.config,
-    mesh=places.mesh,
-    learning_rate=settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    kl=settings.kl,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-    temperature=settings.temperature,
-    attempt_tokens=settings.turns * settings.max_attempt_tokens,
-    dtype=places.dtype,
-    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
-    remat=settings.remat,
-  )
-
-
-@functools.cache
-def _make_update(
-  config, *, mesh, learning_rate, max_grad_norm, remat, **options
-):
-  # Cached because jit compiles once for each function object: Stage II then
-  # runs the program that Stage I compiled.
-  optimizer = optimizer_lib.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  shardings = step_lib.state_shardings(
-    config, optimizer, sharding.param_shardings(config, mesh)
-  )
-  train_step = step_lib.make_train_step(
-    config, optimizer, shardings=shardings, remat=remat, **options
-  )
-  forward = {name: options[name] for name in ('temperature', 'dtype', 'unroll')}
-  reference_logprobs = step_lib.make_reference_logprobs(config, **forward)
-  return Update(optimizer, train_step, reference_logprobs)
 
 
 def reopen(

@@ -4,6 +4,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+  'gemma_import': 'experiments.benchmarks.gemma_import',
   'gemma_memory': 'experiments.benchmarks.gemma_memory',
   'reward': 'experiments.benchmarks.reward',
 }

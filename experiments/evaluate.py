@@ -4,17 +4,19 @@
 results.json again and changes nothing on disk. Others, kept for
 experiments.report:
 
-  --attempts=10                            more attempts, no retraining
+  --attempts=10 [--history=last]           more attempts, no retraining
   --scaling                                votes of 2 to 32 attempts
   --samples=32 --temperature=0.7 --pass-at=1,8,32 --majority-at=8,32
   --by=level                               by difficulty
   --given-attempts=FILE_OR_POLICY          corrections of given first attempts
   --compare=RUN/stage2                     paired tests against another policy
   --data.file=FILE                         your own problems
+  --init-from=PATH --task=math             a checkpoint's policy, as it is
 """
 
 from collections.abc import Sequence
 import contextlib
+import logging
 import pathlib
 import sys
 from typing import Any
@@ -23,6 +25,7 @@ from rich import console as rich_console
 
 from experiments import (
   assembly,
+  checkpoint_run,
   cluster,
   evaluation_options,
   evaluation_problems,
@@ -34,6 +37,7 @@ from experiments import (
   policies,
   run_directory,
 )
+from experiments import settings as settings_lib
 from score_jax.evaluation import evaluate as evaluate_lib
 from score_jax.evaluation import measure_tables, tables
 from score_jax.tasks import answer_keys
@@ -44,6 +48,14 @@ _MOST_TURNS_IN_TABLE = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Evaluates and prints the table; the exit code."""
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  if checkpoint_run.is_asked_for(arguments):
+    try:
+      arguments = checkpoint_run.begin(arguments)
+    except run_directory.RunError as error:
+      print(f'error: {error}', file=sys.stderr)
+      return 2
   options = flags.parse(
     evaluation_options.Options,
     arguments,
@@ -62,11 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _print(measured, console)
+  _print(run.read_settings(), measured, console)
   name = evaluation_options.name_of(options)
   if name:
     path = evaluations.write(run, name, options, measured)
     console.print(f'kept as {path}', markup=False, soft_wrap=True)
+  elif not run.results.exists():
+    files.write_json(run.results, measured['policies'])
   elif options.temperature == 0 and options.samples == 1:
     _check_same(measured['policies'], outcome.read_results(run), console)
   if options.output:
@@ -110,13 +124,18 @@ def evaluate(
 def _judge(
   options, settings, parts, run, name, grader
 ) -> evaluate_lib.Evaluation:
-  return outcome.evaluate_policy(
-    settings,
-    parts,
-    policies.stage_policy(settings, parts, run, name),
+  own = policies.parts_for(settings, parts, name)
+  policy = policies.stage_policy(settings, parts, run, name)
+  return evaluate_lib.evaluate(
+    own.sampler,
+    own.layout.view(policy),
+    own.task.test,
     grader,
+    outcome.evaluation_key(settings),
     samples_per_problem=options.samples,
-    temperature=options.temperature,
+    greedy=options.temperature == 0,
+    temperature=options.temperature or 1.0,
+    history=options.history,
   )
 
 
@@ -139,14 +158,18 @@ def _compare(options, run, judged, grader) -> dict[str, Any]:
   }
 
 
-def _print(measured: dict[str, Any], console: rich_console.Console) -> None:
+def _print(
+  settings: settings_lib.Settings,
+  measured: dict[str, Any],
+  console: rich_console.Console,
+) -> None:
   """Prints the paper's table and whatever else was measured."""
   results = measured['policies']
   turns = max(map(tables.number_of_turns, results.values()))
   if turns > _MOST_TURNS_IN_TABLE:
     console.print(measure_tables.attempts(results))
   else:
-    console.print(outcome.make_table(results))
+    console.print(outcome.make_table(settings, results))
   for table in measure_tables.others(results):
     console.print(table)
   if 'comparison' in measured:

@@ -4,7 +4,7 @@ What is wrong is refused with exit code 2 and a suggestion, before jax is
 imported. `parse` does the same for the other programs of this floor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import importlib
@@ -42,26 +42,63 @@ def load_preset(name: str) -> tuple[settings_lib.Settings, str]:
 
 
 def parse_settings(
-  arguments: Sequence[str] | None = None, *, program: str = 'experiments.train'
+  arguments: Sequence[str] | None = None,
+  *,
+  program: str = 'experiments.train',
+  default: settings_lib.Settings | None = None,
 ) -> settings_lib.Settings:
-  """Settings from the command line; exits with code 2 where it is wrong."""
+  """Settings from the command line; exits with code 2 where it is wrong.
+
+  `default` is what flags change where no --preset is named; None: the preset
+  that `Settings` names.
+  """
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  try:
-    name = _value_of('--preset', arguments) or settings_lib.Settings.preset
-    default, document = load_preset(name)
-  except ValueError as error:
-    refuse(str(error))
+  name = _value_of('--preset', arguments)
+  document = "No preset: the paper's settings."
+  if name or default is None:
+    name = name or settings_lib.Settings.preset
+    try:
+      default, document = load_preset(name)
+    except ValueError as error:
+      refuse(str(error))
+    document = f'Preset {name!r}. {document}'
   parsed = parse(
     settings_lib.Settings,
     arguments,
     default=default,
     program=program,
-    document=f'Preset {name!r}. {document}',
+    document=document,
   )
-  mistakes = validation.find_mistakes(parsed)
+  refuse_mistakes(parsed)
+  return parsed
+
+
+def refuse_mistakes(settings: settings_lib.Settings) -> None:
+  """Exits with code 2 where settings are impossible, and says which."""
+  mistakes = validation.find_mistakes(settings)
   if mistakes:
     refuse('\n       '.join(mistakes))
-  return parsed
+
+
+def split(
+  arguments: Sequence[str], fields: Mapping[str, object]
+) -> tuple[list[str], list[str]]:
+  """The arguments that are flags of these fields, and all others.
+
+  For a program that hands on what it does not know itself; a value goes with
+  the flag before it, and --help with the first list.
+  """
+  known = {settings_lib.flag(name) for name in fields} | {'--help'}
+  known |= {'--no-' + name.removeprefix('--') for name in known}
+  own: list[str] = []
+  rest: list[str] = []
+  chosen = own
+  for argument in arguments:
+    if argument.startswith('--'):
+      name = argument.partition('=')[0].replace('_', '-')
+      chosen = own if name in known else rest
+    chosen.append(argument)
+  return own, rest
 
 
 def parse(

@@ -1,21 +1,29 @@
 """What came of a run: results.json, the table, the curves, transcripts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+import jax
 from rich import console as rich_console
 from rich import table as rich_table
 
-from experiments import assembly, files, policies, run_directory, transcripts
+from experiments import (
+  assembly,
+  curves,
+  files,
+  methods,
+  policies,
+  run_directory,
+  transcripts,
+)
 from experiments import settings as settings_lib
 from score_jax import processes, types
 from score_jax.evaluation import evaluate, plots, tables
 from score_jax.rollout import randomness
 
 _PRINTED = 3
-_HELD_OUT = 'eval/'
-_NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II (SCoRe)'}
+_NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II'}
 
 
 def evaluate_policy(
@@ -33,11 +41,16 @@ def evaluate_policy(
     parts.layout.view(policy),
     parts.task.test[: settings.eval_problems],
     grader,
-    randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    evaluation_key(settings),
     samples_per_problem=samples_per_problem,
     greedy=temperature == 0,
     temperature=temperature or 1.0,
   )
+
+
+def evaluation_key(settings: settings_lib.Settings) -> jax.Array:
+  """The random numbers of an evaluation that samples."""
+  return randomness.stream(settings.seed, 'evaluate', 'test', 0)
 
 
 def held_out_metrics(
@@ -49,7 +62,7 @@ def held_out_metrics(
   """The numbers of `evaluate_policy`, as metrics of a training step."""
   summary = evaluate_policy(settings, parts, policy, grader).summary()
   return {
-    f'{_HELD_OUT}{name}': value
+    f'{curves.HELD_OUT}{name}': value
     for name, value in summary.items()
     if isinstance(value, float)
   }
@@ -67,11 +80,12 @@ def evaluate_once(
   """Adds a policy to results.json, unless it is there already."""
   if _is_evaluated(settings, parts, run, name):
     return
-  evaluation = evaluate_policy(settings, parts, policy, grader)
+  own_parts = policies.parts_for(settings, parts, name)
+  evaluation = evaluate_policy(settings, own_parts, policy, grader)
   write_transcripts(run, name, evaluation)
   results = read_results(run)
   results[name] = evaluation.summary()
-  order = ['base', *policies.all_stages(settings)]
+  order = [methods.BASE, *methods.phases(settings)]
   files.write_json(
     run.results, {key: results[key] for key in order if key in results}
   )
@@ -100,12 +114,11 @@ def is_complete(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
   run: run_directory.RunDirectory,
-  plan: Iterable[str],
+  plan: methods.Phases,
 ) -> bool:
-  """Whether all stages of the plan were trained and evaluated."""
+  """Whether all phases of the plan were made and evaluated."""
   return all(
-    run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
-    for name in plan
+    run.stage(name).is_finished(phase.steps) for name, phase in plan.items()
   ) and all(
     _is_evaluated(settings, parts, run, name) for name in ('base', *plan)
   )
@@ -157,20 +170,31 @@ def report(
   results = read_results(run)
   if not processes.is_first():
     return
-  names = [name for name in policies.all_stages(settings) if name in results]
+  names = [name for name in methods.phases(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(
-      console, _telling_episodes(run.stage(name)), _NAMES.get(name, name)
+      console, _telling_episodes(run.stage(name)), label(settings, name)
     )
   _draw_curves(settings, run, results)
-  console.print(make_table(results))
+  console.print(make_table(settings, results))
   _print_places(run, names, console)
 
 
-def make_table(results: Mapping[str, Any]) -> rich_table.Table:
+def label(settings: settings_lib.Settings, name: str) -> str:
+  """What tables call a policy: the method's last one has its title."""
+  shown = _NAMES.get(name, name)
+  if name not in list(methods.phases(settings))[-1:]:
+    return shown
+  title = methods.METHODS[settings.method].title
+  return title if name == settings.method else f'{shown} ({title})'
+
+
+def make_table(
+  settings: settings_lib.Settings, results: Mapping[str, Any]
+) -> rich_table.Table:
   """The paper's table of what results.json holds."""
   return tables.console_table(
-    {_NAMES.get(name, name): summary for name, summary in results.items()}
+    {label(settings, name): summary for name, summary in results.items()}
   )
 
 
@@ -180,40 +204,14 @@ def _draw_curves(
   results: Mapping[str, Any],
 ) -> None:
   """Draws every stage that has made an update, if there is one."""
-  names = list(results)
-  records = {
-    name: list(files.read_lines(run.stage(name).metrics))
-    for name in names
-    if name != 'base'
-  }
-  drawn = [name for name in names if records.get(name)]
-  if not drawn:
+  names = {name: label(settings, name) for name in results}
+  records, points = curves.read(run, results, names)
+  if not records:
     return
-  evaluations = [
-    {
-      'stage': name,
-      'step': settings_lib.stage_steps(settings, name),
-      **results[name],
-    }
-    for name in drawn
-  ]
-  before = names[: names.index(drawn[0])]
-  if before:
-    evaluations.insert(0, {'stage': drawn[0], 'step': 0, **results[before[-1]]})
-  everything = [record for name in drawn for record in records[name]]
-  evaluations += [
-    {
-      name.removeprefix(_HELD_OUT): value
-      for name, value in record.items()
-      if name in ('stage', 'step') or name.startswith(_HELD_OUT)
-    }
-    for record in everything
-    if f'{_HELD_OUT}acc_t1' in record
-  ]
   plots.learning_curves(
-    everything,
+    records,
     run.curves,
-    evaluations=evaluations,
+    evaluations=points,
     evaluation_label='held-out, greedy',
     title=f'{settings.preset}: accuracy of each turn',
   )

@@ -13,57 +13,38 @@ from experiments import (
   assembly,
   base_model,
   interrupts,
+  layout,
+  methods,
   pretraining,
   run_directory,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, processes, types
-from score_jax.algorithm import ablations, adaptive, stages
-from score_jax.models import transformer
+from score_jax.algorithm import adaptive, stages
+from score_jax.models import lora
 from score_jax.rollout import engine, randomness
+from score_jax.tasks import self_refine
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import manifest
+from score_jax.training import reference as reference_lib
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
 _SELF_SUFFICIENT = 'tiny'
-
-
-def all_stages(settings: settings_lib.Settings) -> dict[str, stages.Stage]:
-  """The run's stages by name, in order, with the settings' coefficients.
-
-  A method that SCoRe is compared with is one stage, named after it.
-  """
-  if settings.method == 'single_turn':
-    return {settings.method: ablations.single_turn(settings.beta1)}
-  if settings.method == 'multi_turn':
-    stage = ablations.multi_turn(settings.beta1, settings.turns)
-    return {settings.method: stage}
-  table = stages.score_stages(
-    settings.turns,
-    alpha=settings.alpha,
-    beta1=settings.beta1,
-    # An adaptive beta2 is added to each step's stage.
-    beta2=0.0 if settings.adaptive_beta2 else settings.beta2,
-    normalize_bonus=settings.normalize_bonus,
-  )
-  discount = np.float32(settings.discount)
-  return {
-    name: dataclasses.replace(stage, discount=discount)
-    for name, stage in table.items()
-  }
 
 
 def make_plan(
   settings: settings_lib.Settings,
   run: run_directory.RunDirectory,
   console: rich_console.Console,
-) -> dict[str, stages.Stage]:
-  """The stages to run now, those before a missing policy included.
+) -> methods.Phases:
+  """The phases to run now, those before a missing policy included.
 
   Raises:
     RunError: a policy is missing that this preset does not make by itself.
   """
-  table = all_stages(settings)
+  table = methods.phases(settings)
+  if not table:
+    return table
   wanted = [
     name
     for name in table
@@ -79,7 +60,7 @@ def make_plan(
   missing = [
     name
     for name in before
-    if not run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+    if not run.stage(name).is_finished(table[name].steps)
   ]
   if missing and settings.preset != _SELF_SUFFICIENT:
     first = missing[0].removeprefix('stage')
@@ -108,31 +89,73 @@ def base_policy(
   directory = run.stage('base')
   if settings.init_from is not None:
     base_model.note_source(settings, directory)
-    return base_model.import_weights(
-      settings, parts.config, shardings=parts.layout.update.params
-    )
-  if directory.is_finished(settings.pretrain.steps):
-    return restore(parts, directory, 'latest')
+  if is_there(settings, directory):
+    return stage_policy(settings, parts, run, methods.BASE)
   return pretraining.pretrain(settings, parts, directory, console, stop)
+
+
+def trained_part(
+  settings: settings_lib.Settings, parts: assembly.Parts, policy: Any
+) -> Any:
+  """What updates change of a policy: all of its weights, or adapters of it."""
+  if not settings.lora.rank:
+    return policy
+  adapters = lora.adapters_of(policy)
+  if not adapters:
+    key = randomness.stream(settings.seed, 'init', 'lora', 0)
+    adapters = parts.layout.new_adapters(policy, key)
+  return jax.tree.map(processes.put, adapters, parts.layout.trained)
+
+
+def make_reference(
+  settings: settings_lib.Settings, parts: assembly.Parts, policy: Any
+) -> Any:
+  """The policy as one to be held to, as wide and where the settings say.
+
+  Raises:
+    RunError: the devices have no memory on the host.
+  """
+  dtype = settings.reference_dtype
+  dtype = None if dtype == 'auto' else layout.resolve_dtype(dtype)
+  if settings.lora.rank:
+    # The weights that adapters belong to: there is nothing to copy.
+    return policy
+  try:
+    return reference_lib.make_reference(
+      policy,
+      dtype=dtype or parts.layout.dtype,
+      offload=settings.offload_reference,
+    )
+  except ValueError as error:
+    raise run_directory.RunError(f'--offload-reference: {error}') from error
 
 
 def restore(
   parts: assembly.Parts,
   directory: run_directory.StageDirectory,
   which: str,
+  base: Any = None,
 ) -> Any:
-  """Parameters from a stage's latest or best checkpoint.
+  """A policy from a stage's latest or best checkpoint.
+
+  Args:
+    parts: of the run.
+    directory: of the stage, or of the base policy.
+    which: 'latest' or 'best'.
+    base: the base policy, whose adapters a stage's checkpoints may hold.
 
   Raises:
     RunError: there is none.
   """
-  shapes = jax.eval_shape(
-    lambda: transformer.init_params(parts.config, jax.random.key(0))
-  )
+  places = parts.layout
+  shapes, shardings = places.trained_shapes, places.trained
+  if directory.name == methods.BASE:
+    places = dataclasses.replace(places, lora=settings_lib.LoRA())
+    shapes, shardings = places.trained_shapes, places.trained
   target = jax.tree.map(
     lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
     shapes,
-    parts.layout.update.params,
+    shardings,
   )
   with checkpoints_lib.Checkpoints(
     directory.checkpoints, read_only=True
@@ -146,7 +169,7 @@ def restore(
       f'{directory.path} has no checkpoint; make one with: python -m '
       f'experiments.train --run-dir={directory.path.parent}'
     )
-  return restored.state['params']
+  return lora.complete(restored.state['params'], base)
 
 
 def stage_policy(
@@ -155,27 +178,47 @@ def stage_policy(
   run: run_directory.RunDirectory,
   name: str,
 ) -> Any:
-  """The policy that `base` or a stage ended with."""
-  which = 'latest'
-  if name == 'base' and settings.init_from is not None:
+  """The policy that `base` or a phase ended with."""
+  phase = methods.phases(settings).get(name)
+  if isinstance(phase, methods.Prompted):
+    return stage_policy(settings, parts, run, phase.start)
+  if name == methods.BASE and settings.init_from is not None:
+    # Not wider than it is used: what trains makes a float32 copy of its own.
+    dtype = settings.reference_dtype
+    dtype = settings.dtype if dtype == 'auto' else dtype
     return base_model.import_weights(
-      settings, parts.config, shardings=parts.layout.update.params
+      settings,
+      parts.config,
+      dtype=layout.resolve_dtype(dtype),
+      shardings=parts.layout.update.params,
     )
-  if name != 'base' and settings.checkpoint_selection == 'best':
-    which = 'best'
-  return restore(parts, run.stage(name), which)
+  if name == methods.BASE:
+    return restore(parts, run.stage(name), 'latest')
+  is_best = settings.checkpoint_selection == 'best'
+  base = None
+  if settings.lora.rank:
+    base = stage_policy(settings, parts, run, methods.BASE)
+  which = 'best' if is_best else 'latest'
+  return restore(parts, run.stage(name), which, base)
+
+
+def is_there(
+  settings: settings_lib.Settings, base: run_directory.StageDirectory
+) -> bool:
+  """Whether the run has its base policy."""
+  is_checkpoint = processes.agree(base.source.exists())
+  return is_checkpoint or base.is_finished(settings.pretrain.steps)
 
 
 def finished_policies(
   settings: settings_lib.Settings, run: run_directory.RunDirectory
 ) -> list[str]:
   """Names of the policies that the run has finished, in their order."""
-  base = run.stage('base')
-  has_base = base.source.exists() or base.is_finished(settings.pretrain.steps)
-  return ['base'] * has_base + [
+  has_base = is_there(settings, run.stage(methods.BASE))
+  return [methods.BASE] * has_base + [
     name
-    for name in all_stages(settings)
-    if run.stage(name).is_finished(settings_lib.stage_steps(settings, name))
+    for name, phase in methods.phases(settings).items()
+    if run.stage(name).is_finished(phase.steps)
   ]
 
 
@@ -197,26 +240,42 @@ def choose_finished(
   return name
 
 
+def parts_for(
+  settings: settings_lib.Settings, parts: assembly.Parts, name: str
+) -> assembly.Parts:
+  """The parts that a policy's episodes are made with: its own instruction."""
+  phase = methods.phases(settings).get(name)
+  if not isinstance(phase, methods.Prompted):
+    return parts
+  text = settings.self_refine_instruction or self_refine.instruction(
+    settings.task,
+    settings.data.grader,
+    chat=parts.sampler.chat_format.style != 'plain',
+  )
+  task = dataclasses.replace(parts.task, instruction=text)
+  sampler = dataclasses.replace(parts.sampler, task=task)
+  return dataclasses.replace(parts, task=task, sampler=sampler)
+
+
 def given_first_attempts(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
-  base: Any,
+  reference: Any,
   problems: Sequence[types.Problem],
-  stage: str,
-  turns: int,
+  phase: methods.Reinforced,
 ) -> engine.GivenAttempts | None:
-  """First attempts of the base policy for a share of Stage II's rows.
+  """First attempts of the reference policy for a share of a phase's rows.
 
   They come from a fixed pool: the same problem always has the same ones. The
   first round(share * G) samples of each problem take them.
   """
-  samples = settings.samples_per_problem
-  count = round(settings.given_attempts_share * samples)
-  if not count or not stage.startswith('stage2'):
+  samples, turns = settings.samples_per_problem, phase.stage.turns
+  count = round(phase.given_share * samples)
+  if not count:
     return None
   sampler = parts.sampler
   drawn = sampler.sample(
-    parts.layout.view(base),
+    parts.layout.view(reference_lib.on_device(reference)),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,
@@ -240,26 +299,22 @@ def given_first_attempts(
 
 
 def stage_now(
-  settings: settings_lib.Settings,
-  name: str,
-  stage: stages.Stage,
-  state: arrays.TrainState,
+  phase: methods.Reinforced, state: arrays.TrainState
 ) -> stages.Stage:
-  """The stage with the coefficients of this step."""
-  if not _is_adaptive(settings, name):
-    return stage
+  """The phase's stage with the coefficients of this step."""
+  if not phase.is_adaptive:
+    return phase.stage
   # From the host: jit would compile once more for a stage on a device.
-  return adaptive.with_beta2(stage, np.asarray(state.beta2))
+  return adaptive.with_beta2(phase.stage, np.asarray(state.beta2))
 
 
 def adapt(
-  settings: settings_lib.Settings,
-  name: str,
+  phase: methods.Reinforced,
   state: arrays.TrainState,
   metrics: Mapping[str, Any],
 ) -> arrays.TrainState:
   """The state with beta2 moved towards its balance, where it adapts."""
-  if not _is_adaptive(settings, name):
+  if not phase.is_adaptive:
     return state
   magnitudes = sorted(m for m in metrics if m.startswith('advantage_magnitude'))
 
@@ -271,7 +326,3 @@ def adapt(
     state.beta2, mean('kl/turn1'), mean(magnitudes[-1])
   )
   return state.replace(beta2=beta2)
-
-
-def _is_adaptive(settings: settings_lib.Settings, name: str) -> bool:
-  return settings.adaptive_beta2 and name.startswith('stage1')

@@ -98,8 +98,11 @@ def _make_update(
     learning_rate / 20,
   )
   optimizer = optimizer_lib.make_optimizer(schedule)
+  shapes = jax.eval_shape(
+    lambda: transformer.init_params(config, jax.random.key(0))
+  )
   shardings = step_lib.state_shardings(
-    config, optimizer, sharding.param_shardings(config, mesh)
+    optimizer, shapes, sharding.param_shardings(config, mesh)
   )
   return optimizer, supervised.make_supervised_step(
     config, optimizer, shardings=shardings

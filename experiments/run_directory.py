@@ -65,6 +65,11 @@ class StageDirectory:
     return self.path / 'samples.jsonl'
 
   @property
+  def collected(self) -> pathlib.Path:
+    """Of a supervised phase: the judged episodes that it learns from."""
+    return self.path / 'collected'
+
+  @property
   def tensorboard(self) -> pathlib.Path:
     """Event files."""
     return self.path / 'tensorboard'
@@ -82,6 +87,7 @@ class StageDirectory:
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made, after the last checkpoint."""
+    self.path.mkdir(parents=True, exist_ok=True)
     files.write_json(self._marker, {'steps': steps})
 
   def rewind(self, step: int) -> None:
@@ -207,13 +213,21 @@ class RunDirectory:
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
 
+  def read_data(self) -> dict[str, str]:
+    """Digests of the data that the run was started with, by name.
+
+    Raises:
+      RunError: there is no run.
+    """
+    return self._read_config()['data']
+
   def check_data(self, data: Mapping[str, str]) -> None:
     """Compares digests with those that the run was started with.
 
     Raises:
       RunError: one differs.
     """
-    there = self._read_config()['data']
+    there = self.read_data()
     for name in sorted(there.keys() | data.keys()):
       if there.get(name) != data.get(name):
         raise RunError(
@@ -245,7 +259,9 @@ class RunDirectory:
     if (settings.init_from is None) != (self.read_settings().init_from is None):
       # The same checkpoint may have moved; another base policy is another run.
       free.discard('init_from')
-    if not self.stage('stage2').has_begun():
+    if settings.method in settings_lib.DIVIDED:
+      free.discard('steps_stage2')
+    elif not self.stage('stage2').has_begun():
       # Stage I may still be made longer: nothing was built on its policy.
       free.add('steps_stage1')
     differences = _differences(

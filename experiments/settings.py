@@ -97,6 +97,34 @@ class Pretraining:
 
 
 @dataclasses.dataclass(frozen=True)
+class SFT:
+  """The supervised baselines, STaR and Pair-SFT; the paper says little here."""
+
+  rounds: int = 3
+  """STaR's rounds of sampling and fine-tuning, as in the paper; they share the
+  budget evenly."""
+  from_newest: bool = False
+  """Fine-tune the newest policy in each round. By default every round starts
+  from the policy before the first one, as in ReST^EM; the newest is sampled."""
+  epochs: float | None = None
+  """Most passes over a round's pairs. None: the updates of the budget, however
+  often they see a pair, since all methods have the same; the paper makes 1 for
+  Pair-SFT, whose data it calls large."""
+  learn: Literal['second', 'right', 'both'] = 'second'
+  """Attempts whose tokens carry loss: second: the repaired ones alone, since a
+  wrong first one is nothing to imitate; right: right first ones, too; both."""
+  most_per_problem: int | None = 10
+  """Most repairs of a problem, and most pairs of two right attempts: ReST^EM's
+  10 keep easy problems from outweighing the others. None: all."""
+  right_share: float = 1.0
+  """D+: largest share of pairs of two right attempts, in [0, 1]. 1: as many as
+  were sampled, because the paper states no mix."""
+  learning_rate: float | None = None
+  """Adam's step size, constant. None: --learning-rate, because the paper does
+  not vary it between methods."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
   """Where problems come from that no --data-dir holds."""
 
@@ -135,11 +163,17 @@ class Settings:
   """A file in experiments/presets; its settings are the defaults."""
   run_dir: str | None = None
   """Directory of the run; a run found there is continued. None: runs/PRESET."""
-  stage: Literal['1', '2', 'all'] = 'all'
-  """What to run; 2 starts from the run directory's Stage I policy."""
-  method: Literal['score', 'single_turn', 'multi_turn'] = 'score'
-  """SCoRe's two stages; or, for comparison, as many updates of RL on the first
-  attempt alone, or on both attempts without stages and bonus."""
+  stage: Literal['1', '1a', '1b', '2', 'all'] = 'all'
+  """What to run; 2 starts from the run directory's Stage I policy. With
+  --turns=3 Stage I has two parts, 1a and 1b."""
+  method: Literal[
+    'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
+    'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'score',
+    'without_stage1', 'without_bonus', 'star_stage2', 'offline_first_attempts',
+    'discount_08', 'adaptive_beta2', 'interleaved',
+  ] = 'score'  # fmt: skip
+  """SCoRe, or what it is compared with on the same budget of episodes and
+  updates; `python -m experiments.methods` says what each is."""
   seed: int = 0
   """Seed of everything random, 0 to 2**31 - 1."""
   dry_run: bool = False
@@ -234,6 +268,9 @@ class Settings:
   """Replaces the first message; {question} and {column} are the problem's."""
   instruction: str | None = None
   """Replaces what is said between the attempts."""
+  self_refine_instruction: str | None = None
+  """The same for --method=self_refine. None: our own wording, asking for
+  feedback and then a better attempt; the paper's is not published."""
   workers: int | None = None
   """Grader processes; None: one less than there are cores."""
   sandbox: Literal['auto', 'bwrap', 'landlock', 'none'] = 'auto'
@@ -246,6 +283,7 @@ class Settings:
   lora: LoRA = LoRA()
   mesh: Mesh = Mesh()
   processes: Processes = Processes()
+  sft: SFT = SFT()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
 
@@ -293,15 +331,12 @@ FREE = frozenset(
     'tokenizer',
   }
 )
-
-
-def stage_steps(settings: Settings, name: str) -> int:
-  """Updates of a stage; the Stages I of a longer episode share theirs."""
-  if name.startswith('stage1'):
-    return settings.steps_stage1
-  if name == 'stage2':
-    return settings.steps_stage2
-  return settings.steps_stage1 + settings.steps_stage2
+# Methods that divide their updates among several phases: more steps would
+# change the first of them, so that such a run cannot be made longer.
+DIVIDED = frozenset(
+  {'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2',
+   'interleaved'}
+)  # fmt: skip
 
 
 def flag(name: str) -> str:

@@ -64,8 +64,11 @@ class StageRecorder:
     self._progress = self._resources.enter_context(
       progress.stage(console, directory.name, steps, done=done)
     )
+    # Supervised updates have neither.
     records = processes.by_first(
-      lambda: list(files.read_lines(directory.metrics))
+      lambda: [
+        r for r in files.read_lines(directory.metrics) if _SELECTION in r
+      ]
     )
     self._selection = [record[_SELECTION] for record in records]
     self._no_spread = [record[_NO_SPREAD] for record in records]
@@ -105,16 +108,10 @@ class StageRecorder:
     values |= attempt_metrics(
       attempts, verdicts, self._settings.samples_per_problem, stage
     )
-    values |= {'beta2': float(state.beta2), 'skipped': int(state.skipped)}
-    values |= self._speed(trajectory)
-    every = self._settings.eval_every
-    if every and done % every == 0:
-      values |= self._evaluate(state.params)
+    values['beta2'] = float(state.beta2)
     self._selection.append(values[_SELECTION])
     self._no_spread.append(values[_NO_SPREAD])
-    self._metrics.write(done, values)
-    self._progress.update(done, values)
-    self._stop_if_not_finite(state, trajectory)
+    self._log(state, values, trajectory)
     every = self._settings.log_samples_every
     if every and done % every == 0:
       chosen = np.random.default_rng((self._settings.seed, done)).choice(
@@ -129,9 +126,40 @@ class StageRecorder:
         self._console, shown[:1], f'{self._directory.name}, step {done}'
       )
     window = self._settings.checkpoint_every
-    if done % window == 0 or done == self._steps:
+    if self._is_due(done):
       score = float(np.mean(self._selection[-window:]))
       self._checkpoints.save(done, state, score=score)
+
+  def end_supervised_step(
+    self,
+    state: arrays.TrainState,
+    metrics: Mapping[str, Any],
+    rows: arrays.Trajectory,
+  ) -> None:
+    """Logs an update on rows that were given, and saves when it is time.
+
+    Raises:
+      FloatingPointError: several updates in a row were not finite.
+    """
+    self._log(state, masked.means(metrics), rows)
+    done = int(state.step)
+    if self._is_due(done):
+      self._checkpoints.save(done, state)
+
+  def _log(self, state, values: dict[str, float], trajectory) -> None:
+    """What every step reports, however it learnt."""
+    done = int(state.step)
+    values |= {'skipped': int(state.skipped)} | self._speed(trajectory)
+    every = self._settings.eval_every
+    if every and done % every == 0:
+      values |= self._evaluate(state.params)
+    self._metrics.write(done, values)
+    self._progress.update(done, values)
+    self._stop_if_not_finite(state, trajectory)
+
+  def _is_due(self, done: int) -> bool:
+    """Whether a checkpoint is."""
+    return done % self._settings.checkpoint_every == 0 or done == self._steps
 
   def save(self, state: arrays.TrainState) -> None:
     """Saves between two regular checkpoints, because the run must stop."""
@@ -141,7 +169,8 @@ class StageRecorder:
 
   def chosen_policy(self) -> Any:
     """The last or best checkpoint's parameters; marks the stage finished."""
-    best = self._settings.checkpoint_selection == 'best'
+    # Without episodes of its own a policy has no training reward.
+    best = self._settings.checkpoint_selection == 'best' and self._selection
     restored = self._checkpoints.restore(
       self.state, 'best' if best else 'latest'
     )

@@ -20,21 +20,25 @@ from experiments import (
   cluster,
   flags,
   interrupts,
+  methods,
   outcome,
   paper,
   policies,
   run_directory,
   stage_recorder,
+  supervised_stage,
+  updates,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
-from score_jax.algorithm import advantages as advantages_lib
 from score_jax.algorithm import rewards as rewards_lib
 from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
+from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import manifest
+from score_jax.training import reference as reference_lib
 from score_jax.training import step as step_lib
 
 
@@ -53,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       train(settings, run, console, stop)
       if stop.is_requested:
         console.print(f'Stopped; the same command goes on with {run.path}.')
+      else:
+        outcome.report(settings, run, console)
       return stop.exit_code
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -68,7 +74,7 @@ def train(
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> None:
-  """Base policy, then the stages, each from the one before; then the tables."""
+  """Base policy, then the method's phases, each from the ones before."""
   task = assembly.load_task(base_model.resolve(settings, run))
   run.begin(settings, assembly.digests(task))
   parts = assembly.assemble(settings, task, run)
@@ -78,47 +84,71 @@ def train(
   else:
     with contextlib.closing(assembly.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
-  if not stop.is_requested:
-    outcome.report(settings, run, console)
 
 
 def make_policies(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
   run: run_directory.RunDirectory,
-  plan: Mapping[str, stages.Stage],
+  plan: methods.Phases,
   grader: types.Grader,
   console: rich_console.Console,
   stop: interrupts.StopRequest,
 ) -> None:
   """Makes and evaluates each policy of the plan, the base first."""
-  base = policy = policies.base_policy(settings, parts, run, console, stop)
+  policy = policies.base_policy(settings, parts, run, console, stop)
   if stop.is_requested:
     return
-  outcome.evaluate_once(settings, parts, run, 'base', base, grader, console)
-  for name, stage in plan.items():
-    if stop.is_requested:
-      return
-    if not run.stage(name).is_finished(
-      settings_lib.stage_steps(settings, name)
-    ):
+  outcome.evaluate_once(
+    settings, parts, run, methods.BASE, policy, grader, console
+  )
+  made = {methods.BASE: policy}
+  for name, phase in plan.items():
+    if not run.stage(name).is_finished(phase.steps):
       outcome.forget(run, name)
-    # Every Stage I is held to the policy that it starts from.
-    reference = policy if name.startswith('stage1') else base
-    policy = train_stage(
-      settings, parts, run.stage(name), stage, policy, reference, grader,
-      console, stop,
-    )  # fmt: skip
+    policy = make_policy(
+      settings, parts, run.stage(name), phase, made, grader, console, stop
+    )
     if stop.is_requested:
       return
     outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
+    needed = methods.needed_later(plan, name)
+    made = {n: p for n, p in (made | {name: policy}).items() if n in needed}
+
+
+def make_policy(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  directory: run_directory.StageDirectory,
+  phase: methods.Phase,
+  made: Mapping[str, Any],
+  grader: types.Grader,
+  console: rich_console.Console,
+  stop: interrupts.StopRequest,
+) -> Any:
+  """What a phase makes of the policies before it."""
+  start = made[phase.start]
+  match phase:
+    case methods.Reinforced():
+      return train_stage(
+        settings, parts, directory, phase, start, made[phase.reference],
+        grader, console, stop,
+      )  # fmt: skip
+    case methods.Supervised():
+      return supervised_stage.train_round(
+        settings, parts, directory, phase, start, made[phase.source],
+        grader, console, stop,
+      )  # fmt: skip
+    case methods.Prompted():
+      directory.mark_finished(phase.steps)
+      return start
 
 
 def train_stage(
   settings: settings_lib.Settings,
   parts: assembly.Parts,
   directory: run_directory.StageDirectory,
-  stage: stages.Stage,
+  phase: methods.Reinforced,
   policy: Any,
   reference: Any,
   grader: types.Grader,
@@ -126,35 +156,39 @@ def train_stage(
   stop: interrupts.StopRequest,
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
-  steps = settings_lib.stage_steps(settings, directory.name)
+  stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
-  update = assembly.make_update(settings, parts.layout)
-  sampler, train = parts.sampler, parts.task.train
-  evaluate_held_out = functools.partial(
-    outcome.held_out_metrics, settings, parts, grader
-  )
-  state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
+  update = updates.make_update(settings, parts.layout)
+  sampler = parts.sampler
+  trained = policies.trained_part(settings, parts, policy)
+  state = step_lib.init_state(trained, update.optimizer, beta2=settings.beta2)
+  reference = policies.make_reference(settings, parts, reference)
+  # The whole policy, where only adapters of the reference are trained.
+  whole = functools.partial(lora.complete, frozen=reference)
+
+  def evaluate_held_out(params):
+    return outcome.held_out_metrics(settings, parts, grader, whole(params))
+
   with stage_recorder.StageRecorder(
     settings, directory, state, steps, console, evaluate_held_out
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
       recorder.begin_step()
-      indices = batches.batch_indices(
-        len(train), settings.problems_per_step, seed=settings.seed, step=step
+      problems = batches.batch(
+        parts.task.train, settings.problems_per_step, settings.seed, step
       )
-      problems = [train[i] for i in indices]
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(
-        parts.layout.view(state.params),
+        parts.layout.view(whole(state.params)),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
         turns=stage.turns,
         temperature=settings.temperature,
         given=policies.given_first_attempts(
-          settings, parts, reference, problems, directory.name, stage.turns
+          settings, parts, reference, problems, phase
         ),
       )
       attempts = sampler.attempts(trajectory)
@@ -167,50 +201,57 @@ def train_stage(
       recorder.mark('grade')
 
       # Learn: each attempt is credited with its own shaped reward.
-      current = policies.stage_now(settings, directory.name, stage, state)
-      advantages, objective = credit(
+      current = policies.stage_now(phase, state)
+      rewards, valid, objective = shape(
         settings, update, current, reference, trajectory, score, graded
+      )
+      advantages = phase.advantages(
+        rewards, valid & trajectory.sampled, samples
       )
       batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
       state, metrics = update.train_step(
-        state, reference, batch, trajectory.sampled & graded, objective
+        state,
+        reference_lib.on_device(reference),
+        batch,
+        trajectory.sampled & graded,
+        objective,
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
-      state = policies.adapt(settings, directory.name, state, metrics)
+      state = policies.adapt(phase, state, metrics)
       recorder.end_step(
         state, metrics, trajectory, rows, attempts, verdicts, stage
       )
       if stop.is_requested:
         recorder.save(state)
-        return state.params
-    return recorder.chosen_policy()
+        return whole(state.params)
+    return whole(recorder.chosen_policy())
 
 
-def credit(
+def shape(
   settings: settings_lib.Settings,
-  update: assembly.Update,
+  update: updates.Update,
   stage: stages.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,
   score: np.ndarray,
   graded: np.ndarray,
-) -> tuple[jax.Array, stages.Stage]:
-  """Advantages f32 [B, K], and the stage whose KL the loss still has to add."""
+) -> tuple[jax.Array, jax.Array, stages.Stage]:
+  """Rewards f32 [B, K], where they are known, and the stage for the loss.
+
+  The latter's KL is what the loss still has to add.
+  """
   rewards, valid = rewards_lib.shape_rewards(score, graded, stage)
   objective = stage
   if settings.kl == 'reward':
     rewards = rewards_lib.kl_in_reward(
       rewards,
       trajectory.logprobs,
-      update.reference_logprobs(reference, trajectory),
+      update.reference_logprobs(reference_lib.on_device(reference), trajectory),
       trajectory.turn,
       stage,
     )
     objective = rewards_lib.without_kl(stage)
-  advantages = advantages_lib.leave_one_out(
-    rewards, valid & trajectory.sampled, settings.samples_per_problem
-  )
-  return advantages, objective
+  return rewards, valid, objective
 
 
 if __name__ == '__main__':

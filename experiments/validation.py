@@ -7,6 +7,15 @@ import pathlib
 from experiments import settings as settings_lib
 
 MAX_TURNS = 3
+# Pairs are made of a first and a second attempt.
+_OF_TWO_TURNS = (
+  'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2'
+)  # fmt: skip
+_OF_ANY_TURNS = ('base', 'single_turn')
+_WITHOUT_STAGES = (
+  'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
+  'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'interleaved',
+)  # fmt: skip
 # Named again here, because this module imports no jax; a test compares.
 MODELS = (
   'gemma-1-2b',
@@ -77,6 +86,11 @@ _RANGES = {
   'pretrain.rows': (1, _INF, False),
   'pretrain.learning_rate': (0, _INF, True),
   'pretrain.copy_share': (0, 1, False),
+  'sft.rounds': (1, _INF, False),
+  'sft.epochs': (0, _INF, True),
+  'sft.most_per_problem': (1, _INF, False),
+  'sft.right_share': (0, 1, False),
+  'sft.learning_rate': (0, _INF, True),
   'arithmetic.digits': (1, 18, False),
   'arithmetic.nines': (0, 1, False),
   'pretrain.easy_nines': (0, 1, False),
@@ -121,16 +135,29 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield 'tokenizer', 'belongs to a checkpoint; add --init-from=PATH'
   if settings.tokenizer and not pathlib.Path(settings.tokenizer).is_file():
     yield 'tokenizer', 'there is no such file'
+  if settings.init_from and settings.preset == 'tiny':
+    yield (
+      'init_from',
+      'the preset tiny is made for its own small model; choose another one '
+      'with --preset, or --preset=gemma2_2b_math to begin with',
+    )
   if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
     yield 'init_from', 'there is no such directory'
   if settings.given_attempts_share == 1:
     yield (
       'given_attempts_share',
       'must be less than 1: without attempts of its own the policy learns '
-      'nothing about its first turn (the paper: delta falls to 0.2)',
+      'nothing about its first turn (the paper: delta falls to 0.2; '
+      '--method=offline_first_attempts shows it)',
     )
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
+  if settings.method in _OF_TWO_TURNS and settings.turns != 2:
+    yield 'method', f'needs --turns=2, not {settings.turns}'
+  if settings.method not in _OF_ANY_TURNS and settings.turns < 2:
+    yield 'method', 'needs --turns=2 or more'
+  if settings.stage != 'all' and settings.method in _WITHOUT_STAGES:
+    yield 'stage', f'--method={settings.method} has no such stage: leave it out'
   if settings.task == 'arithmetic' and settings.data_dir is not None:
     yield 'data_dir', 'the arithmetic task reads no data; leave it out'
   if settings.task in ('records', 'repair') and settings.data.file is None:

@@ -13,8 +13,8 @@ from tests import one_layout, process_group, promise
 
 FIELDS = ('tokens', 'turn', 'sampled', 'logprobs', 'length', 'finished',
           'problem_index')  # fmt: skip
-# Absolute and relative. The largest gradients are of order 1; sums over rows and
-# devices, taken in another order, differ by 2e-6.
+# Absolute and relative. The largest gradients are of order 1; sums over rows
+# and devices, taken in another order, differ by 2e-6.
 GRADIENT = 2e-5
 # Adam divides by the gradient's size, so that what is lost in the smallest
 # gradients shows: of 7,000 parameters one differs by 7e-5, the others by 2e-6.

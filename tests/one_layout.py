@@ -96,7 +96,7 @@ def updates(
     places.config,
     optimizer,
     shardings=step_lib.state_shardings(
-      places.config, optimizer, places.update.params
+      optimizer, places.trained_shapes, places.trained
     ),
     micro_batches=2,
     temperature=TEMPERATURE,

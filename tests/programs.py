@@ -145,12 +145,12 @@ def lower_update(
     **options: of `step.make_train_step`.
   """
   optimizer = optimizer_lib.make_optimizer(1e-5)
-  params = _place(
-    jax.eval_shape(
-      functools.partial(transformer.init_params, config), jax.random.key(0)
-    ),
-    shardings,
+  shapes = jax.eval_shape(
+    functools.partial(transformer.init_params, config), jax.random.key(0)
   )
+  if shardings is not None:
+    options['shardings'] = step.state_shardings(optimizer, shapes, shardings)
+  params = _place(shapes, shardings)
   moments = jax.eval_shape(optimizer.init, params)
   number = functools.partial(_shape, (), sharding=replicated)
   state = arrays.TrainState(

@@ -12,7 +12,7 @@ import numpy as np
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import token_logprobs, transformer
+from score_jax.models import lora, token_logprobs, transformer
 from score_jax.rollout import engine, randomness
 
 VOCAB = 61
@@ -201,3 +201,15 @@ def no_given_attempts(batch: int, turns: int) -> engine.GivenAttempts:
     jnp.zeros((batch, turns, max(LIMITS)), jnp.int32),
     jnp.zeros((batch, turns), jnp.int32),
   )
+
+
+def adapters(params, *, rank: int = 4, seed: int = 0, **options):
+  """Adapters of parameters, large enough that the policy is another one."""
+  fresh = lora.init_adapters(params, jax.random.key(seed), rank=rank, **options)
+  rng = np.random.default_rng(seed)
+
+  def noisy(leaf):
+    noise = 0.1 * rng.normal(size=leaf.shape).astype(np.float32)
+    return leaf + jnp.asarray(noise)
+
+  return jax.tree.map(noisy, fresh)

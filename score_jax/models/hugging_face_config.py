@@ -92,11 +92,7 @@ def read(
     FileNotFoundError: there is no `config.json`.
     ValueError: it is no Gemma 1, 2 or 3, or asks for what is not supported.
   """
-  path = pathlib.Path(directory) / 'config.json'
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'no config.json in {directory}; is it a Hugging Face checkpoint?'
-    )
+  path = _config_file(directory)
   family, settings = _settings(path)
   _refuse_unsupported(path, family, settings)
   kinds = _layer_kinds(path, family, settings)
@@ -127,6 +123,16 @@ def read(
   )
 
 
+def embedding_rows(directory: str | pathlib.Path) -> int:
+  """Rows of the embedding by a directory's `config.json`, padding included.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read`.
+  """
+  _, settings = _settings(_config_file(directory))
+  return settings['vocab_size']
+
+
 def check(
   config: model_config.ModelConfig, directory: str | pathlib.Path
 ) -> None:
@@ -144,13 +150,22 @@ def check(
   lines = [
     f'  {name}: {given[name]} in the checkpoint, {wanted[name]} in the model'
     for name in wanted
-    if wanted[name] != given[name]
+    if name in given and wanted[name] != given[name]
   ]
   if lines:
     raise ValueError(
       f'{pathlib.Path(directory) / "config.json"} describes another model:\n'
       + '\n'.join(lines)
     )
+
+
+def _config_file(directory: str | pathlib.Path) -> pathlib.Path:
+  path = pathlib.Path(directory) / 'config.json'
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'no config.json in {directory}; is it a Hugging Face checkpoint?'
+    )
+  return path
 
 
 def _essence(config: model_config.ModelConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import pathlib
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
 START_OF_TURN = '<start_of_turn>'
 END_OF_TURN = '<end_of_turn>'
@@ -59,6 +60,7 @@ class Tokenizer:
     self.pad_id = max(self._pieces.pad_id(), 0)
     self.bos_id = self._pieces.bos_id()
     self.eos_id = self._pieces.eos_id()
+    self.unk_id = self._pieces.unk_id()
     if min(self.bos_id, self.eos_id) < 0:
       raise ValueError(f'{self.path} has no BOS or no EOS piece')
 
@@ -73,7 +75,25 @@ class Tokenizer:
   def piece_id(self, piece: str) -> int | None:
     """Id of a special piece such as '<end_of_turn>'; None if there is none."""
     index = self._pieces.piece_to_id(piece)
-    return None if index == self._pieces.unk_id() else index
+    return None if index == self.unk_id else index
+
+  def special_pieces(self) -> dict[int, tuple[str, bool]]:
+    """Pieces that are never part of another, by id; whether they are control.
+
+    Control are the unknown piece, BOS, EOS, padding and the turn tokens, which
+    are no text. The others are text that is never split: line breaks, tags.
+    """
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(self._pieces.serialized_model_proto())
+    control = (model.SentencePiece.CONTROL, model.SentencePiece.UNKNOWN)
+    found = {}
+    for index, piece in enumerate(model.pieces):
+      is_turn = piece.piece in (START_OF_TURN, END_OF_TURN)
+      if piece.type in control:
+        found[index] = piece.piece, True
+      elif piece.type == model.SentencePiece.USER_DEFINED:
+        found[index] = piece.piece, is_turn
+    return found
 
   def require(self, expected: SpecialTokens) -> None:
     """Refuses to be used with a checkpoint of another tokenizer.
@@ -89,7 +109,7 @@ class Tokenizer:
       'pad': self._pieces.pad_id(),
       'eos': self.eos_id,
       'bos': self.bos_id,
-      'unk': self._pieces.unk_id(),
+      'unk': self.unk_id,
     }
     differences = [
       f'{name} is {found[name]}, the checkpoint has {value}'

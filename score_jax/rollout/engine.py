@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays
-from score_jax.models import chat, kv_cache, transformer
+from score_jax.models import chat, kv_cache, lora, transformer
 from score_jax.models import config as model_config
 from score_jax.rollout import randomness, sampling
 
@@ -127,8 +127,12 @@ def rollout_view(params, dtype=jnp.float32):
 
   Each layer's stand apart, since what is cut out of a stack would be copied
   for every token. Matrices are cast to decode's dtype; norm scales stay in
-  float32.
+  float32. Adapters are merged into float32 weights, which saves a CPU a tenth
+  of decode. In a narrower dtype they stay apart: an update of less than half a
+  unit in the last place of a weight would be rounded away.
   """
+  if jnp.dtype(dtype) == jnp.float32:
+    params = lora.merge(params)
   return transformer.cast(transformer.unstack(params), dtype)
 
 

@@ -23,11 +23,14 @@ def make_supervised_step(
   unroll: bool = True,
   remat: bool = False,
   chunk: int = 128,
+  micro_batches: int = 1,
 ) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
   """Makes the compiled update on rows whose attempts were written by others.
 
   Loss: mean of -log pi over the tokens of the attempts that are learnt, their
-  stop tokens included. `shardings`: as for `step.make_train_step`.
+  stop tokens included. `micro_batches` divides the rows; memory falls by it,
+  and the mean stays that over the tokens of all rows.
+  `shardings`: as for `step.make_train_step`.
 
   Returns:
     step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
@@ -35,7 +38,7 @@ def make_supervised_step(
     are adapters, `frozen` has the weights that they belong to.
   """
 
-  def loss_fn(params, trajectory, learnt, frozen):
+  def loss_fn(params, frozen, trajectory, learnt, num_tokens):
     policy = lora.complete(params, frozen)
     hidden, _ = transformer.forward(
       config,
@@ -49,21 +52,47 @@ def make_supervised_step(
     logprobs = token_logprobs.token_statistics(
       config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
     ).logprob
-    mask = jnp.zeros(trajectory.turn.shape, bool)
-    for k in range(learnt.shape[1]):
-      mask |= (trajectory.turn == k + 1) & learnt[:, k, None]
-    count = mask.sum()
+    mask = _learnt_tokens(trajectory.turn, learnt)
     total = -jnp.where(mask, logprobs, 0.0).sum()
-    return total / jnp.maximum(count, 1), (total, count)
+    return total / jnp.maximum(num_tokens, 1), total
 
   def supervised_step(state, trajectory, learnt, frozen=None):
-    (loss, pair), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params, trajectory, learnt, frozen
-    )
+    count = _learnt_tokens(trajectory.turn, learnt).sum()
+
+    def gradient_fn(part):
+      return jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params, frozen, *part, count
+      )
+
+    if micro_batches == 1:
+      (loss, total), gradients = gradient_fn((trajectory, learnt))
+    else:
+      parts = step_lib.split_rows((trajectory, learnt), micro_batches)
+      (loss, total), gradients = _add_up(gradient_fn, parts)
     state, norm = optimizer_lib.apply_if_finite(
       optimizer, loss, gradients, state
     )
-    return state, {'loss': pair, 'grad_norm': (norm, jnp.int32(1))}
+    return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
   out = {} if shardings is None else {'out_shardings': (shardings, None)}
   return jax.jit(supervised_step, donate_argnums=0, **out)
+
+
+def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:
+  """Tokens of the attempts that are learnt, bool [B, T]."""
+  mask = jnp.zeros(turn.shape, bool)
+  for k in range(learnt.shape[1]):
+    mask |= (turn == k + 1) & learnt[:, k, None]
+  return mask
+
+
+def _add_up(function: Callable[[Any], Any], parts: Any) -> Any:
+  """The sum of a function's values over the leading axis of `parts`."""
+  shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  total, _ = jax.lax.scan(
+    lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None),
+    zeros,
+    parts,
+  )
+  return total

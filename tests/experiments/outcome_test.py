@@ -7,7 +7,7 @@ import shutil
 import pytest
 from rich import console as rich_console
 
-from experiments import assembly, outcome, policies, run_directory
+from experiments import assembly, methods, outcome, run_directory
 from tests.experiments import small_run
 
 
@@ -79,7 +79,7 @@ def test_results_are_those_of_the_transcripts(finished):
 
 def test_another_number_of_problems_is_evaluated_again(copied):
   settings, parts = assembly.reopen(copied)
-  plan = policies.all_stages(settings)
+  plan = methods.phases(settings)
   assert outcome.is_complete(settings, parts, copied, plan)
   results = small_run.results(copied.path)
   results['stage1']['problems'] = 5
@@ -93,7 +93,7 @@ def test_a_stage_that_goes_on_loses_its_result(copied):
   assert list(small_run.results(copied.path)) == ['base', 'stage1']
   outcome.forget(copied, 'stage2')
   assert not outcome.is_complete(
-    settings, parts, copied, policies.all_stages(settings)
+    settings, parts, copied, methods.phases(settings)
   )
 
 

@@ -6,52 +6,20 @@ import numpy as np
 import pytest
 from rich import console as rich_console
 
-from experiments import assembly, flags, policies, presets, run_directory
-from experiments import settings as settings_lib
+from experiments import (
+  assembly,
+  flags,
+  methods,
+  policies,
+  presets,
+  run_directory,
+)
 from score_jax.tasks import batches
 from tests.experiments import small_run
 
 
 def settings_of(*more):
   return flags.parse_settings([*small_run.FLAGS, *more])
-
-
-def test_the_stages_have_the_settings_coefficients():
-  table = policies.all_stages(
-    settings_of('--alpha=7', '--beta1=0.02', '--beta2=0.3', '--discount=0.5')
-  )
-  assert list(table) == ['stage1', 'stage2']
-  first, second = table.values()
-  np.testing.assert_allclose(first.kl_coefficient, [0.32, 0.02])
-  np.testing.assert_allclose(first.reward_weight, [0, 1])
-  np.testing.assert_allclose(second.kl_coefficient, [0.02, 0.02])
-  np.testing.assert_allclose(second.progress_bonus, [0, 7])
-  # The tiny preset: advantages of turn 2 over 1 + alpha.
-  np.testing.assert_allclose(second.advantage_scale, [1, 1 / 8])
-  assert float(first.discount) == float(second.discount) == 0.5
-
-
-def test_an_adaptive_beta2_is_not_in_the_table():
-  first = policies.all_stages(settings_of('--adaptive-beta2'))['stage1']
-  np.testing.assert_allclose(first.kl_coefficient, [0.01, 0.01])
-
-
-@pytest.mark.parametrize(
-  ('flag', 'names'),
-  [
-    ('--turns=2', ['stage1', 'stage2']),
-    ('--turns=3', ['stage1a', 'stage1b', 'stage2']),
-    ('--method=single_turn', ['single_turn']),
-    ('--method=multi_turn', ['multi_turn']),
-  ],
-)
-def test_names_and_steps(flag, names):
-  settings = settings_of(flag, '--steps-stage1=3', '--steps-stage2=5')
-  assert list(policies.all_stages(settings)) == names
-  # Methods to compare with get as many updates in all.
-  steps = {'stage1': 3, 'stage1a': 3, 'stage1b': 3, 'stage2': 5}
-  for name in names:
-    assert settings_lib.stage_steps(settings, name) == steps.get(name, 8)
 
 
 def make_plan(settings, run):
@@ -135,10 +103,11 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
 
   def given(step, stage='stage2', share=0.5):
     changed = settings_of(f'--given-attempts-share={share}')
+    phase = methods.phases(changed)[stage]
     indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
     problems = [parts.task.train[i] for i in indices]
     attempts = policies.given_first_attempts(
-      changed, parts, base, problems, stage, 2
+      changed, parts, base, problems, phase
     )
     return [p.id for p in problems], attempts
 
@@ -181,8 +150,8 @@ def test_beta2_moves_by_its_measurements():
   }
   # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
   # 5 %: 0.1 * exp(0.05).
-  changed = settings_of('--adaptive-beta2')
-  moved = policies.adapt(changed, 'stage1', state, metrics)
+  phase = methods.phases(settings_of('--adaptive-beta2'))['stage1']
+  moved = policies.adapt(phase, state, metrics)
   assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
 
 

@@ -86,3 +86,17 @@ def test_files_that_are_no_tokenizer(tmp_path):
   broken.write_text('{"json": true}')
   with pytest.raises(ValueError, match='is not a sentencepiece model'):
     tokenizer_lib.Tokenizer(broken)
+
+
+def test_special_pieces(tmp_path):
+  tokenizer = _train(tmp_path / 'tokenizer.model', gemma.GEMMA_3_TOKENS)
+  pieces = tokenizer.special_pieces()
+  assert pieces[0] == ('<pad>', True)
+  assert pieces[3] == ('<unk>', True)
+  assert pieces[4] == ('<mask>', False)
+  assert pieces[106] == ('<end_of_turn>', True)
+  assert pieces[108] == ('\n\n', False)
+  # Neither bytes nor what was learned.
+  assert len(pieces) == 4 + len(
+    tokenizer_lib.gemma_pieces(gemma.GEMMA_3_TOKENS)
+  )

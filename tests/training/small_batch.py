@@ -7,6 +7,7 @@ import numpy as np
 from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import transformer
+from score_jax.rollout import engine, randomness
 
 CONFIG = model_config.ModelConfig(
   vocab_size=19,
@@ -70,3 +71,28 @@ def assert_close(one, other, atol):
   pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
   for a, b in pairs:
     np.testing.assert_allclose(a, b, atol=atol, rtol=0)
+
+
+def make_trajectory(params, temperature):
+  """Episodes of the engine: two problems, four samples each."""
+  boundaries = engine.Boundaries(
+    after_stop=jnp.array([[5, 6, 0]]),
+    after_stop_length=jnp.array([2]),
+    after_cut=jnp.array([[1, 5, 6]]),
+    after_cut_length=jnp.array([3]),
+    stop_ids=jnp.array([1]),
+  )
+  prompts = arrays.Prompts(jnp.array([[2, 7, 8], [2, 9, 0]]), jnp.array([3, 2]))
+  keys = randomness.row_keys(
+    randomness.stream(0, 'train', 'stage1', 0), ['a', 'b'], 4
+  )
+  return engine.sample_episodes(
+    params,
+    prompts,
+    keys,
+    boundaries,
+    config=CONFIG,
+    limits=(4, 5),
+    samples_per_problem=4,
+    temperature=jnp.float32(temperature),
+  )

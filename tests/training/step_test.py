@@ -12,7 +12,6 @@ import pytest
 from score_jax import arrays
 from score_jax.algorithm import adaptive, advantages, losses, rewards, stages
 from score_jax.models import transformer
-from score_jax.rollout import engine, randomness
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 from tests.training import small_batch
@@ -314,34 +313,9 @@ def test_the_state_is_donated_and_the_reference_is_not(policy):
   assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
 
 
-def make_trajectory(params, temperature):
-  """Episodes of the engine: two problems, four samples each."""
-  boundaries = engine.Boundaries(
-    after_stop=jnp.array([[5, 6, 0]]),
-    after_stop_length=jnp.array([2]),
-    after_cut=jnp.array([[1, 5, 6]]),
-    after_cut_length=jnp.array([3]),
-    stop_ids=jnp.array([1]),
-  )
-  prompts = arrays.Prompts(jnp.array([[2, 7, 8], [2, 9, 0]]), jnp.array([3, 2]))
-  keys = randomness.row_keys(
-    randomness.stream(0, 'train', 'stage1', 0), ['a', 'b'], 4
-  )
-  return engine.sample_episodes(
-    params,
-    prompts,
-    keys,
-    boundaries,
-    config=CONFIG,
-    limits=(4, 5),
-    samples_per_problem=4,
-    temperature=jnp.float32(temperature),
-  )
-
-
 def test_sampler_and_trainer_agree(policy, reference):
   temperature = 0.6
-  trajectory = make_trajectory(policy, temperature)
+  trajectory = small_batch.make_trajectory(policy, temperature)
   step = step_lib.make_train_step(CONFIG, SGD, temperature=temperature)
   batch = arrays.TrainBatch(trajectory, jnp.zeros((8, 2)))
   _, metrics = gradient(step, policy, reference, batch)
@@ -364,7 +338,7 @@ def test_sampler_and_trainer_agree(policy, reference):
 
 
 def test_reference_logprobs_are_the_samplers(policy):
-  trajectory = make_trajectory(policy, 0.6)
+  trajectory = small_batch.make_trajectory(policy, 0.6)
   logprobs = step_lib.make_reference_logprobs(CONFIG, temperature=0.6)(
     policy, trajectory
   )

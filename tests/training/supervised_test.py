@@ -71,6 +71,22 @@ def test_nothing_learnt_is_no_update(policy, step):
   small_batch.assert_close(state.params, policy, atol=0)
 
 
+@pytest.mark.parametrize('parts', [2, 4])
+def test_micro_batches_are_the_whole(policy, step, parts):
+  # Learnt tokens differ from part to part: a mean of means would not do.
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
+  in_parts = supervised.make_supervised_step(CONFIG, SGD, micro_batches=parts)
+  one, whole = step(step_lib.init_state(policy, SGD), trajectory, learnt)
+  two, added = in_parts(step_lib.init_state(policy, SGD), trajectory, learnt)
+  small_batch.assert_close(one.params, two.params, atol=1e-6)
+  # 3 + 3, 4, 0 and 2 tokens.
+  assert int(whole['loss'][1]) == int(added['loss'][1]) == 12
+  assert float(added['loss'][0]) == pytest.approx(
+    float(whole['loss'][0]), rel=1e-6
+  )
+
+
 def test_padding_is_not_read(policy, step):
   trajectory = small_batch.make_batch(rows=4).trajectory
   inside = np.arange(12) < np.asarray(trajectory.length)[:, None]

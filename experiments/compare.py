@@ -1,0 +1,180 @@
+"""Every baseline and ablation on one budget: the paper's Tables 1, 2 and 4.
+
+`python -m experiments.compare --preset=tiny --seeds=3` trains each method from
+the same base policies, one per seed, and writes the table: compare.json, .csv
+and .md. It goes on where it was stopped, method by method. Flags that it does
+not know are those of experiments.train, such as --steps-stage1=50.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import logging
+import pathlib
+import sys
+
+from rich import console as rich_console
+
+from experiments import (
+  comparison,
+  flags,
+  interrupts,
+  methods,
+  run_directory,
+)
+from experiments import settings as settings_lib
+from score_jax.training import manifest
+
+# Set by this program for each run.
+_OWN = ('--seed', '--method', '--stage', '--dry-run')
+_QUICK_SHARE = 0.4
+_QUICK_PROBLEMS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is compared."""
+
+  preset: str = settings_lib.Settings.preset
+  """A file in experiments/presets; its settings are the defaults."""
+  methods: str = 'all'
+  """Names, separated by commas; `python -m experiments.methods` lists them."""
+  seeds: int | None = None
+  """Runs of each method, with seeds 0, 1, ...: a base policy for each. None: 3,
+  with --quick 1."""
+  quick: bool = False
+  """One seed, 40 % of the updates and 500 held-out problems: shows every method
+  at work in 20 minutes, not how good it is. Leaves out the spread over seeds,
+  and what a method learns late."""
+  run_dir: str | None = None
+  """Directory of all runs; what is found there is continued. None:
+  runs/compare-PRESET, with --quick runs/compare-PRESET-quick."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Makes what is missing, writes and prints the table; the exit code."""
+  options, settings = parse(arguments)
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  console = rich_console.Console()
+  root = directory(options)
+  cells = make_cells(options, settings, root)
+  try:
+    with interrupts.StopRequest() as stop:
+      failed = comparison.run_cells(
+        cells, console, stop, lambda: write(root, cells, settings)
+      )
+      if stop.is_requested:
+        console.print(f'Stopped; the same command goes on with {root}.')
+        return stop.exit_code
+  except (run_directory.RunError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  write(root, cells, settings)
+  console.print(comparison.make_table(comparison.summarise(cells), titles()))
+  console.print(f'written to {root}/compare.json, .csv and .md', markup=False)
+  return 1 if failed else 0
+
+
+def parse(
+  arguments: Sequence[str] | None,
+) -> tuple[Options, settings_lib.Settings]:
+  """The options of this program, and the settings that all runs share.
+
+  Exits with code 2 where a flag is wrong.
+  """
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  own, rest = flags.split(arguments, settings_lib.flatten(Options()))
+  options = flags.parse(
+    Options, own, program='experiments.compare', document=__doc__
+  )
+  refuse_own(rest)
+  if options.seeds is not None and options.seeds < 1:
+    flags.refuse(f'--seeds={options.seeds}: must be at least 1')
+  first = [f'--preset={options.preset}']
+  if options.quick:
+    first += quick_flags(options.preset)
+  settings = flags.parse_settings(
+    [*first, *rest], program='experiments.compare'
+  )
+  for name in method_names(options.methods):
+    flags.refuse_mistakes(dataclasses.replace(settings, method=name))
+  return options, settings
+
+
+def refuse_own(arguments: Sequence[str]) -> None:
+  """Exits with code 2 where a flag is one that each run has its own of."""
+  for argument in arguments:
+    name = argument.partition('=')[0]
+    if name in _OWN:
+      flags.refuse(f'{name} is set for each run: see --methods and --seeds')
+
+
+def method_names(text: str) -> list[str]:
+  """The methods that a flag names, in the table's order; all for `all`."""
+  wanted = list(methods.METHODS) if text == 'all' else text.split(',')
+  unknown = [name for name in wanted if name not in methods.METHODS]
+  if unknown:
+    flags.refuse(
+      f'there is no method {unknown[0]!r}; there are: '
+      f'{", ".join(methods.METHODS)}'
+    )
+  return [name for name in methods.METHODS if name in wanted]
+
+
+def quick_flags(preset: str) -> list[str]:
+  """What --quick says in place of the preset's settings."""
+  try:
+    settings, _ = flags.load_preset(preset)
+  except ValueError as error:
+    flags.refuse(str(error))
+  return [
+    f'--steps-stage1={round(_QUICK_SHARE * settings.steps_stage1)}',
+    f'--steps-stage2={round(_QUICK_SHARE * settings.steps_stage2)}',
+    f'--eval-problems={min(_QUICK_PROBLEMS, settings.eval_problems)}',
+  ]
+
+
+def titles() -> dict[str, str]:
+  """What the table calls each method."""
+  return {name: method.title for name, method in methods.METHODS.items()}
+
+
+def directory(options: Options) -> pathlib.Path:
+  """Where all runs are."""
+  quick = '-quick' if options.quick else ''
+  return pathlib.Path(
+    options.run_dir or f'runs/compare-{options.preset}{quick}'
+  )
+
+
+def make_cells(
+  options: Options, settings: settings_lib.Settings, root: pathlib.Path
+) -> list[comparison.Cell]:
+  """The runs, seed by seed: after the first seed there is a whole table."""
+  return [
+    comparison.Cell(
+      dataclasses.replace(
+        settings,
+        method=name,
+        seed=seed,
+        run_dir=str(root / f'seed{seed}' / name),
+      ),
+    )
+    for seed in range(options.seeds or (1 if options.quick else 3))
+    for name in method_names(options.methods)
+  ]
+
+
+def write(
+  root: pathlib.Path,
+  cells: Sequence[comparison.Cell],
+  settings: settings_lib.Settings,
+) -> None:
+  """Writes compare.json and compare.csv of what is there so far."""
+  root.mkdir(parents=True, exist_ok=True)
+  about = {'preset': settings.preset, 'budget': methods.budget(settings)}
+  rows = comparison.summarise(cells)
+  comparison.write(root / 'compare.json', rows, titles(), about)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,393 @@
+"""Every method of the paper as a table: what it trains, in which order.
+
+A method is a few phases, a phase is what makes one policy out of others. An
+ablation differs from SCoRe by a number of its phases, never by a branch of a
+loop. All methods have one budget of episodes and updates: SCoRe's.
+
+`python -m experiments.methods` prints the table.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from rich import box
+from rich import console as rich_console
+from rich import table as rich_table
+
+from experiments import settings as settings_lib
+from score_jax.algorithm import (
+  ablations,
+  advantages,
+  repair_pairs,
+  stages,
+)
+
+BASE = 'base'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reinforced:
+  """A policy made by reinforcement learning.
+
+  Attributes:
+    stage: coefficients of its objective, and K.
+    steps: updates, each on N * G new episodes.
+    start: the policy that it starts from: the base's or an earlier phase's.
+    reference: the policy that the KL holds it to.
+    advantages: of `algorithm.advantages`.
+    given_share: share of each problem's episodes whose first attempt is given,
+      from a pool of the reference's.
+    is_adaptive: beta2 is added to the stage at every step, as measured.
+  """
+
+  stage: stages.Stage
+  steps: int
+  start: str = BASE
+  reference: str = BASE
+  advantages: Callable = advantages.leave_one_out
+  given_share: float = 0.0
+  is_adaptive: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Supervised:
+  """A policy made by imitation of repairs that another one happened to make.
+
+  Attributes:
+    construct: of `algorithm.repair_pairs`.
+    both_right: pairs of two right attempts, too.
+    steps: batches of N * G episodes that are sampled, and most updates.
+    start: the policy that is fine-tuned.
+    source: the policy that is sampled from.
+    first_batch: number of the first batch; another round sees other problems.
+  """
+
+  construct: repair_pairs.Construction
+  both_right: bool
+  steps: int
+  start: str = BASE
+  source: str = BASE
+  first_batch: int = 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prompted:
+  """A policy that is only told something else between its attempts."""
+
+  start: str = BASE
+  steps: int = 0
+
+
+Phase = Reinforced | Supervised | Prompted
+Phases = dict[str, Phase]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A row of the paper's tables.
+
+  Attributes:
+    title: what tables call it.
+    kind: which methods it stands with.
+    description: one line.
+    phases: what it trains with given settings, by name, in order.
+  """
+
+  title: str
+  kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
+  description: str
+  phases: Callable[[settings_lib.Settings], Phases]
+
+
+def phases(settings: settings_lib.Settings) -> Phases:
+  """What these settings train, by name, in order; the base policy not."""
+  return METHODS[settings.method].phases(settings)
+
+
+def budget(settings: settings_lib.Settings) -> int:
+  """Updates of a whole method: those of SCoRe's stages together."""
+  stages_one = max(1, settings.turns - 1)
+  return stages_one * settings.steps_stage1 + settings.steps_stage2
+
+
+def needed_later(table: Phases, name: str) -> set[str]:
+  """Policies that the phases after this one read."""
+  names = list(table)
+  later = [table[n] for n in names[names.index(name) + 1 :]]
+  return {
+    policy
+    for phase in later
+    for field in ('start', 'reference', 'source')
+    if (policy := getattr(phase, field, None))
+  }
+
+
+def _score(settings: settings_lib.Settings) -> Phases:
+  """Stage I (of every turn but the first), then Stage II."""
+  table = stages.score_stages(
+    settings.turns,
+    alpha=settings.alpha,
+    beta1=settings.beta1,
+    # An adaptive beta2 is added to each step's stage.
+    beta2=0.0 if settings.adaptive_beta2 else settings.beta2,
+    normalize_bonus=settings.normalize_bonus,
+  )
+  made: Phases = {}
+  before = BASE
+  for name, stage in table.items():
+    stage = dataclasses.replace(stage, discount=np.float32(settings.discount))
+    if name == 'stage2':
+      made[name] = Reinforced(
+        stage,
+        settings.steps_stage2,
+        start=before,
+        given_share=settings.given_attempts_share,
+      )
+    else:
+      # Every Stage I is held to the policy that it starts from.
+      made[name] = Reinforced(
+        stage,
+        settings.steps_stage1,
+        start=before,
+        reference=before,
+        is_adaptive=settings.adaptive_beta2,
+      )
+    before = name
+  return made
+
+
+def _score_with(**changes) -> Callable[[settings_lib.Settings], Phases]:
+  """SCoRe with other settings."""
+  return lambda settings: _score(dataclasses.replace(settings, **changes))
+
+
+def _without_stage1(settings: settings_lib.Settings) -> Phases:
+  """Stage II with the whole budget, from the base policy."""
+  stage = _score(settings)['stage2']
+  return {
+    'stage2': dataclasses.replace(stage, start=BASE, steps=budget(settings))
+  }
+
+
+def _interleaved(settings: settings_lib.Settings) -> Phases:
+  """Both stages twice, each with half of its steps."""
+  halves = (
+    dataclasses.replace(
+      settings,
+      steps_stage1=settings.steps_stage1 // 2,
+      steps_stage2=settings.steps_stage2 // 2,
+    ),
+    dataclasses.replace(
+      settings,
+      steps_stage1=settings.steps_stage1 - settings.steps_stage1 // 2,
+      steps_stage2=settings.steps_stage2 - settings.steps_stage2 // 2,
+    ),
+  )
+  made: Phases = {}
+  before = BASE
+  for number, half in enumerate(halves, start=1):
+    for name, phase in _score(half).items():
+      reference = BASE if name == 'stage2' else before
+      made[f'{name}_{number}'] = dataclasses.replace(
+        phase, start=before, reference=reference
+      )
+      before = f'{name}_{number}'
+  return made
+
+
+def _reinforced(
+  make_stage: Callable[[settings_lib.Settings], stages.Stage], **fields
+) -> Callable[[settings_lib.Settings], Phases]:
+  """One phase of RL from the base policy, named after the method."""
+
+  def make(settings):
+    phase = Reinforced(make_stage(settings), budget(settings), **fields)
+    return {settings.method: phase}
+
+  return make
+
+
+def _multi_turn(settings: settings_lib.Settings) -> stages.Stage:
+  return ablations.multi_turn(settings.beta1, settings.turns)
+
+
+def _last_turn(settings: settings_lib.Settings) -> stages.Stage:
+  return ablations.multi_turn(settings.beta1, settings.turns, only_last=True)
+
+
+def _single_turn(settings: settings_lib.Settings) -> stages.Stage:
+  return ablations.single_turn(settings.beta1)
+
+
+def _rounds(
+  settings: settings_lib.Settings,
+  steps: int,
+  *,
+  start: str = BASE,
+  both_right: bool = False,
+) -> Phases:
+  """STaR: rounds of sampling with the newest policy and fine-tuning."""
+  count = settings.sft.rounds
+  made: Phases = {}
+  source, first = start, 0
+  for number in range(1, count + 1):
+    share = steps * number // count - first
+    made[f'round{number}'] = Supervised(
+      repair_pairs.star,
+      both_right,
+      share,
+      start=source if settings.sft.from_newest else start,
+      source=source,
+      first_batch=first,
+    )
+    source, first = f'round{number}', first + share
+  return made
+
+
+def _star(both_right: bool) -> Callable[[settings_lib.Settings], Phases]:
+  return lambda settings: _rounds(
+    settings, budget(settings), both_right=both_right
+  )
+
+
+def _star_stage2(settings: settings_lib.Settings) -> Phases:
+  first = _score(settings)
+  del first['stage2']
+  return first | _rounds(settings, settings.steps_stage2, start=list(first)[-1])
+
+
+def _pair_sft(both_right: bool) -> Callable[[settings_lib.Settings], Phases]:
+  def make(settings):
+    phase = Supervised(repair_pairs.pair_sft, both_right, budget(settings))
+    return {settings.method: phase}
+
+  return make
+
+
+METHODS: dict[str, Method] = {
+  'base': Method(
+    'Base', 'prompting', 'nothing is trained', lambda settings: {}
+  ),
+  'self_refine': Method(
+    'Self-Refine',
+    'prompting',
+    'the base policy, asked for feedback and a better attempt',
+    lambda settings: {'self_refine': Prompted()},
+  ),
+  'star': Method(
+    'STaR, D',
+    'supervised',
+    'fine-tuned on its own repairs within an episode, three rounds',
+    _star(both_right=False),
+  ),
+  'star_plus': Method(
+    'STaR, D+',
+    'supervised',
+    'the same, and episodes with two right attempts',
+    _star(both_right=True),
+  ),
+  'pair_sft': Method(
+    'Pair-SFT, D',
+    'supervised',
+    'fine-tuned on wrong attempts paired with right ones at the same problem',
+    _pair_sft(both_right=False),
+  ),
+  'pair_sft_plus': Method(
+    'Pair-SFT, D+',
+    'supervised',
+    'the same, and right attempts paired with right ones',
+    _pair_sft(both_right=True),
+  ),
+  'single_turn': Method(
+    'Single-turn RL',
+    'reinforced',
+    'w/o multi-turn training: RL on the first attempt alone',
+    _reinforced(_single_turn),
+  ),
+  'multi_turn_fig5': Method(
+    'Multi-turn, turn 2',
+    'reinforced',
+    'RL on the second attempt given the first, as in Figure 5',
+    _reinforced(_last_turn),
+  ),
+  'multi_turn': Method(
+    'Multi-turn RL',
+    'reinforced',
+    'RL on both attempts, no stages, no bonus (Eq. 1)',
+    _reinforced(_multi_turn),
+  ),
+  # GRPO also divides an attempt's loss by its length. Here all methods sum over
+  # tokens, so that nothing but the advantages differs.
+  'grpo': Method(
+    'Multi-turn GRPO',
+    'reinforced',
+    'the same with group-normalised advantages, each turn with its own reward; '
+    'every update is on-policy, where a clipped ratio is 1 and clips nothing',
+    _reinforced(_multi_turn, advantages=advantages.group_normalized),
+  ),
+  'score': Method(
+    'SCoRe', 'score', 'Stage I, then Stage II with the bonus', _score
+  ),
+  'without_stage1': Method(
+    'w/o Stage I',
+    'ablation',
+    "Stage II from the base policy, with both stages' updates",
+    _without_stage1,
+  ),
+  'without_bonus': Method(
+    'w/o reward shaping',
+    'ablation',
+    'alpha = 0, the same Stage I',
+    _score_with(alpha=0.0),
+  ),
+  'star_stage2': Method(
+    'STaR in Stage II',
+    'ablation',
+    'rounds of STaR from the Stage I policy, instead of RL',
+    _star_stage2,
+  ),
+  'offline_first_attempts': Method(
+    'w/o online turn 1',
+    'ablation',
+    'every first attempt of Stage II is given: the base policy wrote it',
+    _score_with(given_attempts_share=1.0),
+  ),
+  'discount_08': Method(
+    'Discount 0.8',
+    'ablation',
+    'gamma = 0.8 and alpha = 1 (appendix A.2): turn 1 is paid for turn 2',
+    _score_with(discount=0.8, alpha=1.0),
+  ),
+  'adaptive_beta2': Method(
+    'Adaptive beta2',
+    'ablation',
+    "Stage I's beta2 balances KL and objective",
+    _score_with(adaptive_beta2=True),
+  ),
+  'interleaved': Method(
+    'Interleaved',
+    'ablation',
+    'Stage I, II, I, II, half as long each',
+    _interleaved,
+  ),
+}
+
+
+def print_methods(console: rich_console.Console) -> None:
+  """Prints name, title and description of each method."""
+  table = rich_table.Table(box=box.HORIZONTALS)
+  for heading in ('--method', 'in tables', 'what it is'):
+    table.add_column(heading)
+  kind = None
+  for name, method in METHODS.items():
+    if kind not in (None, method.kind):
+      table.add_section()
+    kind = method.kind
+    table.add_row(name, method.title, method.description)
+  console.print(table)
+
+
+if __name__ == '__main__':
+  print_methods(rich_console.Console())

@@ -1,0 +1,268 @@
+"""When do the stages and the bonus matter? Curves that the paper does not have.
+
+`python -m experiments.studies --sweep=copy_share` varies how often the base
+policy's second attempt copies its first, and so how well it corrects itself
+before any RL; `--sweep=stage1_steps` varies how much of the budget Stage I has.
+Both write study.json, .csv, .md and .png. It goes on where it was stopped.
+Flags that it does not know are those of experiments.train.
+"""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+import json
+import logging
+import pathlib
+import statistics
+import sys
+from typing import Any, Literal
+
+from rich import console as rich_console
+from rich import table as rich_table
+
+from experiments import (
+  assembly,
+  compare,
+  comparison,
+  files,
+  flags,
+  interrupts,
+  methods,
+  outcome,
+  policies,
+  run_directory,
+)
+from experiments import settings as settings_lib
+from score_jax.evaluation import study_plots
+from score_jax.training import manifest
+
+_SAMPLED = 'sampled.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """What is varied.
+
+  Attributes:
+    label: of the figure's horizontal axis.
+    values: that are tried if no others are named.
+    methods: that are trained at each of them.
+  """
+
+  label: str
+  values: tuple[float, ...]
+  methods: tuple[str, ...]
+
+
+SWEEPS = {
+  'copy_share': Sweep(
+    "share of copies among the base policy's second attempts",
+    (0.3, 0.6, 0.8, 0.9, 0.97),
+    ('multi_turn', 'score', 'without_stage1', 'without_bonus'),
+  ),
+  'stage1_steps': Sweep(
+    'updates of Stage I, of the same budget',
+    (0.0, 25.0, 50.0, 100.0, 150.0),
+    ('score', 'without_bonus'),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is varied, and for whom."""
+
+  sweep: Literal['copy_share', 'stage1_steps'] = 'copy_share'
+  """copy_share (of pre-training: the more copies, the less the base policy
+  corrects itself) or stage1_steps (Stage II gets the rest of the budget)."""
+  preset: str = settings_lib.Settings.preset
+  """A file in experiments/presets; its settings are the defaults."""
+  values: str | None = None
+  """Numbers, separated by commas. None: five that span the range."""
+  methods: str | None = None
+  """Names, separated by commas. None: those that the sweep is about."""
+  seeds: int = 2
+  """Runs at each value, with seeds 0, 1, ...."""
+  run_dir: str | None = None
+  """Directory of all runs; what is found there is continued. None:
+  runs/study-SWEEP-PRESET."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Makes what is missing, writes and draws the curves; the exit code."""
+  options, settings = parse(arguments)
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  console = rich_console.Console()
+  root = pathlib.Path(
+    options.run_dir or f'runs/study-{options.sweep}-{options.preset}'
+  )
+  cells = make_cells(options, settings, root)
+  try:
+    with interrupts.StopRequest() as stop:
+      failed = comparison.run_cells(
+        cells, console, stop, lambda: write(options, root, cells)
+      )
+      if stop.is_requested:
+        console.print(f'Stopped; the same command goes on with {root}.')
+        return stop.exit_code
+  except (run_directory.RunError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  rows = write(options, root, cells)
+  draw(options, root, rows)
+  console.print(make_table(rows))
+  console.print(
+    f'written to {root}/study.json, .csv, .md and .png', markup=False
+  )
+  return 1 if failed else 0
+
+
+def parse(
+  arguments: Sequence[str] | None,
+) -> tuple[Options, settings_lib.Settings]:
+  """The options of this program, and the settings that all runs share.
+
+  Exits with code 2 where a flag is wrong.
+  """
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  own, rest = flags.split(arguments, settings_lib.flatten(Options()))
+  options = flags.parse(
+    Options, own, program='experiments.studies', document=__doc__
+  )
+  if options.seeds < 1:
+    flags.refuse(f'--seeds={options.seeds}: must be at least 1')
+  compare.refuse_own(rest)
+  settings = flags.parse_settings(
+    [f'--preset={options.preset}', *rest], program='experiments.studies'
+  )
+  for value in values(options):
+    for name in method_names(options):
+      varied = vary(options.sweep, settings, value)
+      flags.refuse_mistakes(dataclasses.replace(varied, method=name))
+  return options, settings
+
+
+def values(options: Options) -> list[float]:
+  """The values that are tried, ascending."""
+  if options.values is None:
+    return list(SWEEPS[options.sweep].values)
+  try:
+    return sorted({float(value) for value in options.values.split(',')})
+  except ValueError:
+    flags.refuse(
+      f'--values={options.values}: numbers with commas between, such as 0.3,0.9'
+    )
+
+
+def method_names(options: Options) -> list[str]:
+  """The methods that are trained."""
+  if options.methods is None:
+    return list(SWEEPS[options.sweep].methods)
+  return compare.method_names(options.methods)
+
+
+def vary(
+  sweep: str, settings: settings_lib.Settings, value: float
+) -> settings_lib.Settings:
+  """The settings at one value of a sweep."""
+  if sweep == 'copy_share':
+    pretrain = dataclasses.replace(settings.pretrain, copy_share=value)
+    return dataclasses.replace(settings, pretrain=pretrain)
+  total = settings.steps_stage1 + settings.steps_stage2
+  first = round(value)
+  return dataclasses.replace(
+    settings, steps_stage1=first, steps_stage2=total - first
+  )
+
+
+def make_cells(
+  options: Options, settings: settings_lib.Settings, root: pathlib.Path
+) -> list[comparison.Cell]:
+  """The runs, seed by seed: after the first seed there are whole curves."""
+  cells = []
+  for seed in range(options.seeds):
+    for value in values(options):
+      varied = vary(options.sweep, settings, value)
+      for name in method_names(options):
+        path = root / f'seed{seed}' / f'{options.sweep}={value:g}' / name
+        own = dataclasses.replace(
+          varied, method=name, seed=seed, run_dir=str(path)
+        )
+        cells.append(comparison.Cell(own, value))
+  return cells
+
+
+def write(
+  options: Options, root: pathlib.Path, cells: Sequence[comparison.Cell]
+) -> dict[str, Any]:
+  """Writes study.json and study.csv of what is there so far; the rows.
+
+  Beside the methods they have, as `ability`, what the base policy corrects by
+  itself when it is sampled: the share of wrong, then right episodes.
+  """
+  ordered = sorted(
+    cells, key=lambda c: list(methods.METHODS).index(c.settings.method)
+  )
+  rows = comparison.summarise(ordered)
+  for group, row in rows.items():
+    same = [c for c in cells if c.group == group and c.result() is not None]
+    row['ability'] = [sampled(cell, methods.BASE)['i_to_c'] for cell in same]
+  root.mkdir(parents=True, exist_ok=True)
+  about = {'sweep': options.sweep, 'label': SWEEPS[options.sweep].label}
+  comparison.write(root / 'study.json', rows, titles(rows), about)
+  return rows
+
+
+def sampled(cell: comparison.Cell, name: str) -> Mapping[str, Any]:
+  """Summary of a policy's episodes at training temperature, made once."""
+  path = cell.run.stage(name).path / _SAMPLED
+  if not path.exists():
+    settings, parts = assembly.reopen(cell.run)
+    with contextlib.closing(assembly.make_grader(parts.task)) as grader:
+      evaluation = outcome.evaluate_policy(
+        settings,
+        parts,
+        policies.stage_policy(settings, parts, cell.run, name),
+        grader,
+        temperature=settings.temperature,
+      )
+    files.write_json(path, evaluation.summary())
+  return json.loads(path.read_text())
+
+
+def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
+  """Draws the last turn's accuracy and the delta over the varied value."""
+  curves = {}
+  for row in rows.values():
+    title = methods.METHODS[row['method']].title
+    points = curves.setdefault(title, {})
+    points[row['value']] = list(row['seeds'].values())
+  study_plots.draw_study(
+    curves,
+    root / 'study.png',
+    label=f'{SWEEPS[options.sweep].label}; beneath: base i→c, sampled',
+    notes={
+      row['value']: f'{100 * statistics.fmean(row["ability"]):.1f} %'
+      for row in rows.values()
+    },
+  )
+
+
+def titles(rows: Mapping[str, Any]) -> dict[str, str]:
+  """What the table calls each row: with the base policy's ability."""
+  return {
+    group: f'{methods.METHODS[row["method"]].title}, {row["value"]:g} '
+    f'({100 * statistics.fmean(row["ability"]):.1f} %)'
+    for group, row in rows.items()
+  }
+
+
+def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
+  """The table of the rows."""
+  table = comparison.make_table(rows, titles(rows))
+  table.columns[0].header = 'Method, value (base i→c)'
+  return table
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,107 @@
+"""Rows of the supervised baselines, cut from sampled episodes.
+
+Tokens stay tokens: a row is one episode up to where its second attempt begins,
+instruction included, and then an attempt's own ids. Nothing is decoded.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from score_jax import arrays
+from score_jax.algorithm import repair_pairs
+
+Learn = Literal['second', 'right', 'both']
+
+
+def concatenate(
+  trajectories: Sequence[arrays.Trajectory],
+) -> arrays.Trajectory:
+  """Episodes of several batches as one, on the host, padded to one length.
+
+  `problem_index` is left as it is: what it counts is the caller's.
+  """
+  longest = max(np.shape(t.tokens)[1] for t in trajectories)
+
+  def join(name):
+    parts = [np.asarray(getattr(t, name)) for t in trajectories]
+    if name in ('tokens', 'turn', 'logprobs'):
+      parts = [
+        np.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in parts
+      ]
+    return np.concatenate(parts)
+
+  return arrays.Trajectory(
+    **{name: join(name) for name in arrays.Trajectory.__dataclass_fields__}
+  )
+
+
+def splice(
+  episodes: arrays.Trajectory, pairs: repair_pairs.Pairs, length: int
+) -> arrays.Trajectory:
+  """A row for each pair: its first attempt's episode, then its second attempt.
+
+  Args:
+    episodes: of two attempts [B, T], on the host.
+    pairs: P of them.
+    length: of the rows; right-padded to it.
+
+  Returns:
+    A trajectory [P, length] of which nothing counts as sampled.
+
+  Raises:
+    ValueError: a row does not fit.
+  """
+  count = len(pairs)
+  tokens = np.zeros((count, length), np.int32)
+  turn = np.zeros((count, length), np.int32)
+  lengths = np.zeros(count, np.int32)
+  finished = np.ones((count, 2), bool)
+  for i in range(count):
+    first, second = pairs.first_row[i], pairs.second_row[i]
+    k = pairs.second_turn[i]
+    # What the engine put between the attempts is right for this first attempt,
+    # finished or cut off.
+    begin = int(np.argmax(episodes.turn[first] == 2))
+    attempt = episodes.tokens[second][episodes.turn[second] == k]
+    end = begin + len(attempt)
+    if end > length:
+      raise ValueError(f'pair {i} has {end} tokens, more than {length}')
+    tokens[i, :begin] = episodes.tokens[first, :begin]
+    turn[i, :begin] = episodes.turn[first, :begin]
+    tokens[i, begin:end], turn[i, begin:end] = attempt, 2
+    lengths[i] = end
+    finished[i] = episodes.finished[first, 0], episodes.finished[second, k - 1]
+  return arrays.Trajectory(
+    tokens=tokens,
+    turn=turn,
+    sampled=np.zeros((count, 2), bool),
+    logprobs=np.zeros((count, length), np.float32),
+    length=lengths,
+    finished=finished,
+    problem_index=np.asarray(episodes.problem_index)[pairs.first_row],
+  )
+
+
+def learnt_attempts(pairs: repair_pairs.Pairs, learn: Learn) -> np.ndarray:
+  """Which attempts' tokens carry loss, bool [P, 2].
+
+  The paper does not say. 'second': the repaired attempt alone, for a wrong
+  first attempt is nothing to imitate. 'right': right first attempts as well,
+  which D+ has. 'both': every token that the policy would have to write.
+  """
+  first = {
+    'second': np.zeros(len(pairs), bool),
+    'right': pairs.first_right,
+    'both': np.ones(len(pairs), bool),
+  }
+  if learn not in first:
+    raise ValueError(f'learn is {learn!r}: one of {", ".join(first)}')
+  return np.stack([first[learn], np.ones(len(pairs), bool)], axis=1)
+
+
+def take(rows: arrays.Trajectory, index: np.ndarray) -> arrays.Trajectory:
+  """Some of the rows, in this order."""
+  fields = arrays.Trajectory.__dataclass_fields__
+  return arrays.Trajectory(**{n: getattr(rows, n)[index] for n in fields})

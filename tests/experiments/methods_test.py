@@ -1,0 +1,353 @@
+"""Every method's phases, and every objective, against numbers by hand."""
+
+import io
+import typing
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich import console as rich_console
+
+from experiments import flags, methods, validation
+from experiments import settings as settings_lib
+from score_jax.algorithm import adaptive, losses, repair_pairs, rewards
+from tests.experiments import small_run
+
+FLAGS = (
+  *small_run.FLAGS,
+  '--steps-stage1=5',
+  '--steps-stage2=6',
+  '--alpha=10',
+  '--beta1=0.01',
+  '--beta2=0.1',
+)
+
+
+def phases(method, *more):
+  return methods.phases(
+    flags.parse_settings([*FLAGS, f'--method={method}', *more])
+  )
+
+
+def test_the_settings_know_every_method():
+  hints = typing.get_type_hints(settings_lib.Settings)
+  assert typing.get_args(hints['method']) == tuple(methods.METHODS)
+
+
+# method: phases as (name, steps, start, reference or source).
+PHASES = {
+  'score': [('stage1', 5, 'base', 'base'), ('stage2', 6, 'stage1', 'base')],
+  'base': [],
+  'self_refine': [('self_refine', 0, 'base', None)],
+  # 11 batches in three rounds; each starts from the base and samples with the
+  # newest.
+  'star': [
+    ('round1', 3, 'base', 'base'),
+    ('round2', 4, 'base', 'round1'),
+    ('round3', 4, 'base', 'round2'),
+  ],
+  'star_plus': [
+    ('round1', 3, 'base', 'base'),
+    ('round2', 4, 'base', 'round1'),
+    ('round3', 4, 'base', 'round2'),
+  ],
+  'pair_sft': [('pair_sft', 11, 'base', 'base')],
+  'pair_sft_plus': [('pair_sft_plus', 11, 'base', 'base')],
+  'single_turn': [('single_turn', 11, 'base', 'base')],
+  'multi_turn_fig5': [('multi_turn_fig5', 11, 'base', 'base')],
+  'multi_turn': [('multi_turn', 11, 'base', 'base')],
+  'grpo': [('grpo', 11, 'base', 'base')],
+  'without_stage1': [('stage2', 11, 'base', 'base')],
+  'without_bonus': [
+    ('stage1', 5, 'base', 'base'),
+    ('stage2', 6, 'stage1', 'base'),
+  ],
+  'star_stage2': [
+    ('stage1', 5, 'base', 'base'),
+    ('round1', 2, 'stage1', 'stage1'),
+    ('round2', 2, 'stage1', 'round1'),
+    ('round3', 2, 'stage1', 'round2'),
+  ],
+  'offline_first_attempts': [
+    ('stage1', 5, 'base', 'base'),
+    ('stage2', 6, 'stage1', 'base'),
+  ],
+  'discount_08': [
+    ('stage1', 5, 'base', 'base'),
+    ('stage2', 6, 'stage1', 'base'),
+  ],
+  'adaptive_beta2': [
+    ('stage1', 5, 'base', 'base'),
+    ('stage2', 6, 'stage1', 'base'),
+  ],
+  # The second Stage I is held to the policy that it starts from.
+  'interleaved': [
+    ('stage1_1', 2, 'base', 'base'),
+    ('stage2_1', 3, 'stage1_1', 'base'),
+    ('stage1_2', 3, 'stage2_1', 'stage2_1'),
+    ('stage2_2', 3, 'stage1_2', 'base'),
+  ],
+}
+
+
+def summary(table):
+  return [
+    (
+      name,
+      phase.steps,
+      phase.start,
+      getattr(phase, 'reference', getattr(phase, 'source', None)),
+    )
+    for name, phase in table.items()
+  ]
+
+
+@pytest.mark.parametrize('method', methods.METHODS)
+def test_phases(method):
+  assert summary(phases(method)) == PHASES[method]
+
+
+@pytest.mark.parametrize('method', methods.METHODS)
+def test_one_budget_for_all(method):
+  steps = sum(phase.steps for phase in phases(method).values())
+  assert steps == (0 if method in ('base', 'self_refine') else 11)
+
+
+def test_three_turns():
+  table = phases('score', '--turns=3')
+  assert summary(table) == [
+    ('stage1a', 5, 'base', 'base'),
+    ('stage1b', 5, 'stage1a', 'stage1a'),
+    ('stage2', 6, 'stage1b', 'base'),
+  ]
+  assert [phase.stage.turns for phase in table.values()] == [2, 3, 3]
+  # One more Stage I, for every method.
+  assert phases('multi_turn', '--turns=3')['multi_turn'].steps == 16
+  assert phases('grpo', '--turns=3')['grpo'].stage.turns == 3
+  assert summary(phases('interleaved', '--turns=3')) == [
+    ('stage1a_1', 2, 'base', 'base'),
+    ('stage1b_1', 2, 'stage1a_1', 'stage1a_1'),
+    ('stage2_1', 3, 'stage1b_1', 'base'),
+    ('stage1a_2', 3, 'stage2_1', 'stage2_1'),
+    ('stage1b_2', 3, 'stage1a_2', 'stage1a_2'),
+    ('stage2_2', 3, 'stage1b_2', 'base'),
+  ]
+
+
+def test_supervised_phases():
+  table = phases('star_plus')
+  assert all(phase.construct is repair_pairs.star for phase in table.values())
+  assert all(phase.both_right for phase in table.values())
+  # Every round samples at other problems.
+  assert [phase.first_batch for phase in table.values()] == [0, 3, 7]
+  assert not phases('star')['round1'].both_right
+  going_on = phases('star', '--sft.from-newest')
+  assert summary(going_on)[1:] == [
+    ('round2', 4, 'round1', 'round1'),
+    ('round3', 4, 'round2', 'round2'),
+  ]
+  for method, both_right in (('pair_sft', False), ('pair_sft_plus', True)):
+    (phase,) = phases(method).values()
+    assert phase.construct is repair_pairs.pair_sft
+    assert phase.both_right == both_right
+
+
+def test_given_attempts_and_adaptation():
+  table = phases('offline_first_attempts')
+  assert [phase.given_share for phase in table.values()] == [0, 1]
+  table = phases('adaptive_beta2')
+  assert [phase.is_adaptive for phase in table.values()] == [True, False]
+  # What an adaptive beta2 is added to.
+  np.testing.assert_allclose(table['stage1'].stage.kl_coefficient, 0.01)
+  table = phases('score', '--given-attempts-share=0.5', '--adaptive-beta2')
+  assert [phase.given_share for phase in table.values()] == [0, 0.5]
+  assert [phase.is_adaptive for phase in table.values()] == [True, False]
+
+
+def test_what_later_phases_read():
+  table = phases('score', '--turns=3')
+  assert methods.needed_later(table, 'stage1a') == {
+    'base',
+    'stage1a',
+    'stage1b',
+  }
+  assert methods.needed_later(table, 'stage1b') == {'base', 'stage1b'}
+  assert methods.needed_later(table, 'stage2') == set()
+  assert methods.needed_later(phases('star'), 'round2') == {'base', 'round2'}
+
+
+# (method, phase, flags): reward weights, bonus, KL coefficients, scale of the
+# advantages, discount, whether they are group-normalised.
+STAGE1 = ([0, 1], [0, 0], [0.11, 0.01], [1, 1], 0, False)
+STAGE2 = ([1, 1], [0, 10], [0.01, 0.01], [1, 1 / 11], 0, False)
+NO_BONUS = ([1, 1], [0, 0], [0.01, 0.01], [1, 1], 0, False)
+THREE = ('--turns=3',)
+OBJECTIVES = {
+  ('score', 'stage1', ()): STAGE1,
+  ('score', 'stage2', ()): STAGE2,
+  ('single_turn', 'single_turn', ()): ([1], [0], [0.01], [1], 0, False),
+  ('multi_turn_fig5', 'multi_turn_fig5', ()): (
+    [0, 1], [0, 0], [0, 0.01], [1, 1], 0, False
+  ),
+  ('multi_turn', 'multi_turn', ()): NO_BONUS,
+  ('grpo', 'grpo', ()): (*NO_BONUS[:5], True),
+  ('without_stage1', 'stage2', ()): STAGE2,
+  ('without_bonus', 'stage1', ()): STAGE1,
+  ('without_bonus', 'stage2', ()): NO_BONUS,
+  ('star_stage2', 'stage1', ()): STAGE1,
+  ('offline_first_attempts', 'stage1', ()): STAGE1,
+  ('offline_first_attempts', 'stage2', ()): STAGE2,
+  ('discount_08', 'stage1', ()): (*STAGE1[:4], 0.8, False),
+  ('discount_08', 'stage2', ()): (
+    [1, 1], [0, 1], [0.01, 0.01], [1, 1 / 2], 0.8, False
+  ),
+  ('adaptive_beta2', 'stage1', ()): STAGE1,
+  ('adaptive_beta2', 'stage2', ()): STAGE2,
+  ('interleaved', 'stage1_1', ()): STAGE1,
+  ('interleaved', 'stage2_1', ()): STAGE2,
+  ('interleaved', 'stage1_2', ()): STAGE1,
+  ('interleaved', 'stage2_2', ()): STAGE2,
+  # Appendix A.1: r(y2) with y1 held; r(y3) with y1 and y2 held; all of them,
+  # with a bonus over the attempt before.
+  ('score', 'stage1a', THREE): STAGE1,
+  ('score', 'stage1b', THREE): (
+    [0, 0, 1], [0, 0, 0], [0.11, 0.11, 0.01], [1, 1, 1], 0, False
+  ),
+  ('score', 'stage2', THREE): (
+    [1, 1, 1], [0, 10, 10], [0.01] * 3, [1, 1 / 11, 1 / 11], 0, False
+  ),
+}  # fmt: skip
+ROWS, SAMPLES, TOKENS = 8, 4, 14
+
+
+def make_batch(turns, seed):
+  """Two problems of four episodes: scores, some ungraded, some given."""
+  rng = np.random.default_rng((seed, turns))
+  turn = np.zeros((ROWS, TOKENS), np.int32)
+  for row in turn:
+    edges = np.sort(rng.choice(np.arange(1, TOKENS), 2 * turns, replace=False))
+    for k in range(turns):
+      row[edges[2 * k] : edges[2 * k + 1]] = k + 1
+  sampled = np.ones((ROWS, turns), bool)
+  sampled[[1, 5], 0] = False
+  return {
+    'score': rng.integers(0, 2, (ROWS, turns)).astype(np.float32),
+    'graded': rng.random((ROWS, turns)) < 0.85,
+    'logprobs': -rng.exponential(size=turn.shape).astype(np.float32),
+    'kl': rng.exponential(size=turn.shape).astype(np.float32),
+    'turn': turn,
+    'sampled': sampled,
+  }
+
+
+def slow_loss(batch, weight, bonus, kl_coefficient, scale, gamma, normalised):
+  """What the paper says, row by row, turn by turn, token by token."""
+  turns = len(weight)
+  reward = [[None] * turns for _ in range(ROWS)]
+  for b in range(ROWS):
+    for k in reversed(range(turns)):
+      if not batch['graded'][b, k]:
+        continue
+      value = weight[k] * batch['score'][b, k]
+      if k and bonus[k]:
+        if not batch['graded'][b, k - 1]:
+          continue
+        value += bonus[k] * (batch['score'][b, k] - batch['score'][b, k - 1])
+      if gamma and k + 1 < turns:
+        if reward[b][k + 1] is None:
+          continue
+        value += gamma * reward[b][k + 1]
+      reward[b][k] = value
+  loss = 0.0
+  for b in range(ROWS):
+    for k in range(turns):
+      if not (batch['sampled'][b, k] and batch['graded'][b, k]):
+        continue
+      first = b // SAMPLES * SAMPLES
+      group = {
+        row: reward[row][k]
+        for row in range(first, first + SAMPLES)
+        if reward[row][k] is not None and batch['sampled'][row, k]
+      }
+      advantage = 0.0
+      if b in group and normalised:
+        values = list(group.values())
+        advantage = (group[b] - np.mean(values)) / (np.std(values) + 1e-6)
+      elif b in group and len(group) > 1:
+        others = [value for row, value in group.items() if row != b]
+        advantage = group[b] - np.mean(others)
+      for t in range(TOKENS):
+        if batch['turn'][b, t] == k + 1:
+          loss -= advantage * scale[k] * batch['logprobs'][b, t]
+          loss += kl_coefficient[k] * batch['kl'][b, t]
+  return loss / ROWS
+
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+@pytest.mark.parametrize('key', OBJECTIVES, ids=lambda key: '-'.join(key[:2]))
+def test_each_objective_is_that_of_slow_loops(key, seed):
+  method, name, more = key
+  phase = phases(method, *more)[name]
+  batch = make_batch(phase.stage.turns, seed)
+  stage = phase.stage
+  if phase.is_adaptive:
+    stage = adaptive.with_beta2(stage, 0.1)
+  reward, valid = rewards.shape_rewards(
+    jnp.asarray(batch['score']), jnp.asarray(batch['graded']), stage
+  )
+  advantages = phase.advantages(reward, valid & batch['sampled'], SAMPLES)
+  loss, _ = losses.score_loss(
+    jnp.asarray(batch['logprobs']),
+    jnp.asarray(batch['kl']),
+    advantages,
+    jnp.asarray(batch['turn']),
+    jnp.asarray(batch['sampled'] & batch['graded']),
+    stage,
+  )
+  expected = slow_loss(batch, *OBJECTIVES[key])
+  assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_every_objective_is_tested():
+  reinforced = {
+    (method, name)
+    for method in methods.METHODS
+    for name, phase in phases(method).items()
+    if isinstance(phase, methods.Reinforced)
+  }
+  assert reinforced == {key[:2] for key in OBJECTIVES if key[2] == ()}
+
+
+@pytest.mark.parametrize(
+  ('flag', 'says'),
+  [
+    (('--method=star', '--turns=3'), 'needs --turns=2, not 3'),
+    (('--method=pair_sft', '--turns=1'), 'needs --turns=2, not 1'),
+    (('--method=grpo', '--turns=1'), 'needs --turns=2 or more'),
+    (('--method=score', '--turns=1'), 'needs --turns=2 or more'),
+    (('--method=multi_turn', '--stage=2'), 'has no such stage: leave it out'),
+    (('--sft.right-share=1.5',), 'must be at most 1'),
+    (('--sft.epochs=0',), 'must be more than 0'),
+  ],
+)
+def test_impossible_methods_are_refused(flag, says, capsys):
+  with pytest.raises(SystemExit) as stop:
+    flags.parse_settings([*FLAGS, *flag])
+  assert stop.value.code == 2
+  assert says in capsys.readouterr().err
+
+
+def test_what_has_stages_may_be_asked_for_one():
+  for method in methods.METHODS:
+    has_stages = {'stage1', 'stage2'} & set(phases(method))
+    refused = method in validation._WITHOUT_STAGES
+    assert refused != bool(has_stages), method
+
+
+def test_the_table_is_printed():
+  console = rich_console.Console(file=io.StringIO(), width=200)
+  methods.print_methods(console)
+  said = console.file.getvalue()
+  for name, method in methods.METHODS.items():
+    assert name in said
+    assert method.title in said
