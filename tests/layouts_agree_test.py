@@ -67,7 +67,7 @@ def pair(request):
 
 def test_random_numbers_bit_for_bit(pair):
   one, other = pair
-  assert one['uniforms'].shape == (8, 39)
+  assert one['uniforms'].shape == (8, 34)
   np.testing.assert_array_equal(one['uniforms'], other['uniforms'])
 
 
