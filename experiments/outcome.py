@@ -168,8 +168,11 @@ def report(
 ) -> None:
   """Draws the curves and prints transcripts, table, and where everything is."""
   results = read_results(run)
-  if not processes.is_first():
-    return
+  # The others wait, and leave together with it.
+  processes.by_first(lambda: _report(settings, run, results, console))
+
+
+def _report(settings, run, results, console) -> None:
   names = [name for name in methods.phases(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(

@@ -39,7 +39,7 @@ copy_commit() {
 # The images' own Python is older than 3.11.
 python311='command -v python3.11 >/dev/null || {
   sudo add-apt-repository -y ppa:deadsnakes/ppa &&
-  sudo apt-get install -y python3.11 python3.11-venv; } >/dev/null 2>&1'
+  sudo apt-get install -y python3.11 python3.11-venv; } >/dev/null'
 
 start() {
   local arguments
