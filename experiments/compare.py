@@ -26,7 +26,7 @@ from score_jax.training import manifest
 
 # Set by this program for each run.
 _OWN = ('--seed', '--method', '--stage', '--dry-run')
-_QUICK_SHARE = 0.4
+_QUICK_SHARE = 0.3
 _QUICK_PROBLEMS = 500
 
 
@@ -42,7 +42,7 @@ class Options:
   """Runs of each method, with seeds 0, 1, ...: a base policy for each. None: 3,
   with --quick 1."""
   quick: bool = False
-  """One seed, 40 % of the updates and 500 held-out problems: shows every method
+  """One seed, 30 % of the updates and 500 held-out problems: shows every method
   at work in 20 minutes, not how good it is. Leaves out the spread over seeds,
   and what a method learns late."""
   run_dir: str | None = None

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.planning import chips
 from experiments.planning import programs as planned
-from score_jax.models import gemma, kv_cache
+from score_jax.models import gemma, kv_cache, splash
 from score_jax.training import sharding
 from tests import programs
 
@@ -97,6 +97,7 @@ def test_update(name, slice16):
     micro_batches=MICRO_BATCHES,
     unroll=False,
     remat=True,
+    attention='xla',
   ).compile()
   text = compiled.as_text()
   # Layers' weights travel, not the products of rows with them.
@@ -116,3 +117,24 @@ def test_update(name, slice16):
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
   assert peak < chip.memory
+
+
+@pytest.mark.parametrize('window', [None, 700])
+def test_attention_kernel(slice16, window):
+  """Gemma 2's heads, soft-cap and a window, forward and backward."""
+  _, mesh = slice16
+  rows = sharding.batch_sharding(mesh)
+
+  def array(heads):
+    shape = (mesh.size, UPDATE_LENGTH, heads, 256)
+    return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=rows)
+
+  def total(q, k, v):
+    out = splash.attend(q, k, v, window=window, softcap=50.0, rows=rows)
+    return out.astype(jnp.float32).sum()
+
+  gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+  compiled = gradient.lower(array(8), array(4), array(4)).compile()
+  # Scores of whole rows are 8 x 1920 x 1920 numbers a device.
+  sizes = [i.elements for i in programs.stored_arrays(compiled.as_text())]
+  assert max(sizes) < 8 * UPDATE_LENGTH**2 / 4

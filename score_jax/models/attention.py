@@ -1,9 +1,11 @@
 """Attention of whole rows to themselves, as prefill and update need it.
 
 Rows are right-padded, so a causal mask keeps padding out and no mask depends
-on data. Neither result nor gradient stores scores of whole rows: queries come
-in chunks that skip the keys they cannot see, and the backward pass makes the
-probabilities anew from their log-sum-exp (arXiv:2205.14135, section 3.1).
+on data. `attend` has a path for each platform, with the same soft-caps and
+windows: a Pallas kernel on TPUs (`models/splash.py`), cuDNN on GPUs where it
+applies, and XLA everywhere. The last one's queries come in chunks that skip the
+keys they cannot see, and its backward pass makes the probabilities anew from
+their log-sum-exp (arXiv:2205.14135, section 3.1), so that no scores are kept.
 Attention over a cache is in `models/kv_cache.py`.
 
 Shapes: B rows, S tokens, N heads, K key-value heads, G = N / K, H head
@@ -11,15 +13,31 @@ dimension, C queries of a chunk, L keys that they see.
 """
 
 import functools
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from score_jax.models import splash
+
+Path = Literal['xla', 'splash', 'cudnn']
+
 # As small as float32 allows without overflow when a softmax subtracts it.
 MASKED = -2.3819763e38
 # Chunks of a row: more would skip little and compile long.
 _CHUNKS, _SMALLEST_CHUNK = 8, 64
+
+
+def default_path(platform: str, dtype: Any, softcap: float | None) -> Path:
+  """The fastest path that can do it, on 'cpu', 'gpu' or 'tpu'.
+
+  cuDNN knows no soft-cap and no float32.
+  """
+  if platform == 'tpu':
+    return 'splash'
+  narrow = jnp.dtype(dtype).itemsize == 2
+  return 'cudnn' if platform == 'gpu' and narrow and not softcap else 'xla'
 
 
 def attend(
@@ -29,6 +47,8 @@ def attend(
   *,
   window: int | None = None,
   softcap: float | None = None,
+  path: Path = 'xla',
+  rows: jax.sharding.NamedSharding | None = None,
 ) -> jax.Array:
   """Causal softmax attention inside rows.
 
@@ -38,16 +58,43 @@ def attend(
     v: [B, S, K, H].
     window: keys a query sees, its own included; None: all before it.
     softcap: c in c * tanh(score / c), applied before the mask.
+    path: what computes it.
+    rows: where rows lie on several devices; kernels need to know, XLA does
+      not.
 
   Returns:
     [B, S, N, H] in q's dtype.
+
+  Raises:
+    ValueError: the path cannot do it.
   """
+  if path == 'splash':
+    return splash.attend(q, k, v, window=window, softcap=softcap, rows=rows)
+  if path == 'cudnn':
+    return _cudnn(q, k, v, window, softcap)
   batch, length, heads, head_dim = q.shape
   grouped = (batch, length, k.shape[2], heads // k.shape[2], head_dim)
   q = jnp.transpose(q.reshape(grouped), (0, 2, 3, 1, 4))
   k, v = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
   out = _attend(window, softcap, q, k, v)
   return jnp.transpose(out, (0, 3, 1, 2, 4)).reshape(batch, length, heads, -1)
+
+
+def _cudnn(q, k, v, window, softcap):
+  if softcap:
+    raise ValueError(
+      'cuDNN has no soft-cap: use attention=xla for models with '
+      f'attention_softcap={softcap}'
+    )
+  return jax.nn.dot_product_attention(
+    q,
+    k,
+    v,
+    scale=1.0,
+    is_causal=True,
+    local_window_size=(window - 1, 0) if window else None,
+    implementation='cudnn',
+  )
 
 
 def _chunks(length: int, window: int | None) -> list[tuple[slice, slice]]:

@@ -143,7 +143,15 @@ class Attention(nn.Module):
     softcap = self.config.attention_softcap
     block = kv_cache.of_block(k, v, context.transposed)
     if keys is None:
-      out = attention.attend(q, k, v, window=window, softcap=softcap)
+      out = attention.attend(
+        q,
+        k,
+        v,
+        window=window,
+        softcap=softcap,
+        path=context.attention,
+        rows=context.rows,
+      )
       return out, block
     attend = functools.partial(kv_cache.attend, softcap=softcap)
     now = context.positions

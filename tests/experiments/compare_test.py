@@ -211,8 +211,8 @@ class TestFlags:
 
   def test_quick_is_smaller(self):
     options, settings = compare.parse(['--quick', '--steps-stage2=9'])
-    # 40 % of 100; what is said beside it holds.
-    assert (settings.steps_stage1, settings.steps_stage2) == (40, 9)
+    # 30 % of 100; what is said beside it holds.
+    assert (settings.steps_stage1, settings.steps_stage2) == (30, 9)
     assert settings.eval_problems == 500
     cells = compare.make_cells(options, settings, compare.directory(options))
     assert len(cells) == len(methods.METHODS)

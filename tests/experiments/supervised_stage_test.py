@@ -20,6 +20,7 @@ from experiments import (
   supervised_stage,
   updates,
 )
+from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
@@ -264,3 +265,23 @@ def test_such_a_run_cannot_be_made_longer(star, tmp_path, capsys):
   shutil.copytree(star, path)
   assert small_run.main(path, *STAR, '--steps-stage2=9') == 2
   assert '--steps-stage2: 3 there, 9 here' in capsys.readouterr().err
+
+
+def test_adapters_are_fine_tuned_alone(finished, tmp_path):
+  more = (*STAR, '--lora.rank=2', '--sft.rounds=1', '--sft.epochs=0.1')
+  path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
+  assert small_run.main(path, *more) == 0
+  # A tenth of an epoch is one update of the six of the budget.
+  assert len(small_run.metrics(path, 'round1')) == 1
+  settings, parts, run = reopened(path)
+  base, tuned = (
+    policies.stage_policy(settings, parts, run, name)
+    for name in ('base', 'round1')
+  )
+  adapters = jax.tree.leaves(lora.adapters_of(tuned))
+  assert adapters
+  assert any(np.abs(leaf).max() > 0 for leaf in adapters)
+  for one, other in zip(
+    jax.tree.leaves(base), jax.tree.leaves(lora.base_of(tuned)), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)
