@@ -24,8 +24,8 @@ _CODE = (
   'is wrong, write the same one again. Only output the comments and the final '
   'Python program!'
 )
-# A policy from scratch has read one sentence in its life. Others are letters that
-# it never saw, and spoil its second attempts; so it is told the one twice.
+# A policy from scratch has read one sentence in its life. Any other is made of
+# letters that it never saw, which spoil its second attempt: it reads this twice.
 _ARITHMETIC = f'{arithmetic.INSTRUCTION}\n{arithmetic.INSTRUCTION}'
 
 _INSTRUCTIONS = {
