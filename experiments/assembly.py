@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import base_model, layout, run_directory
+from experiments import base_model, cluster, layout, run_directory
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.models import config as model_config
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
@@ -37,11 +37,20 @@ class Parts:
 
 
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for.
+  """The task that is asked for; processes talk.
 
   Raises:
-    RunError: its data are not there, cannot be read, or are too few.
+    RunError: its data are not there, cannot be read, or are too few; or not all
+      processes have the same.
   """
+  task = processes.everywhere(lambda: _load_task(settings))
+  cluster.check_same(
+    digests(task), 'these are digests of problems: give all the same data'
+  )
+  return task
+
+
+def _load_task(settings):
   try:
     data = settings.data
     return registry.load_task(
@@ -70,11 +79,15 @@ def load_task(settings: settings_lib.Settings) -> types.Task:
 
 
 def make_grader(task: types.Task) -> types.Grader:
-  """The task's grader, its workers started.
+  """The task's grader, its workers started; processes talk.
 
   Raises:
     RunError: it cannot work here: no sandbox holds, or a reward is not there.
   """
+  return processes.everywhere(lambda: _make_grader(task))
+
+
+def _make_grader(task):
   try:
     return task.make_grader()
   except (OSError, ValueError, probe.SandboxRefusedError) as error:

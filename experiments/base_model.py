@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from experiments import files, run_directory
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.models import chat, checkpoint_formats, gemma
 from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
@@ -41,12 +41,16 @@ def resolve(
     )
   style = settings.chat_style
   if style == 'auto':
-    style = 'plain'
-    if settings.init_from is not None:
-      there = run.pretrained
-      directory = there if there.exists() else _source(settings)
-      style = 'gemma' if has_template(directory) else 'plain'
+    style = processes.by_first(lambda: _chat_style(settings, run))
   return dataclasses.replace(settings, chat_style=style)
+
+
+def _chat_style(settings, run) -> str:
+  if settings.init_from is None:
+    return 'plain'
+  there = run.pretrained
+  directory = there if there.exists() else _source(settings)
+  return 'gemma' if has_template(directory) else 'plain'
 
 
 def load(
@@ -64,7 +68,7 @@ def load(
   if settings.init_from is None:
     return _from_scratch(settings, task, run)
   try:
-    _copy_small_files(settings, run)
+    processes.by_first(lambda: _copy_small_files(settings, run))
     tokenizer = tokenizer_lib.Tokenizer(run.tokenizer)
     config = _config(settings, run, tokenizer)
     return config, chat.ChatFormat(tokenizer, settings.chat_style)
@@ -113,6 +117,10 @@ def note_source(
   Raises:
     RunError: --init-from holds another checkpoint than the run began with.
   """
+  processes.by_first(lambda: _note_source(settings, directory))
+
+
+def _note_source(settings, directory) -> None:
   found = fingerprint(settings)
   if not directory.source.exists():
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -178,8 +186,7 @@ def _config(settings, run, tokenizer) -> model_config.ModelConfig:
 
 
 def _from_scratch(settings, task, run):
-  if not run.tokenizer.exists():
-    _train_tokenizer(task, run.tokenizer)
+  processes.by_first(lambda: _make_tokenizer(task, run.tokenizer))
   chat_format = chat.ChatFormat(
     tokenizer_lib.Tokenizer(run.tokenizer), settings.chat_style
   )
@@ -197,7 +204,9 @@ def _from_scratch(settings, task, run):
   return config, chat_format
 
 
-def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+  if path.exists():
+    return
   texts = (
     f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
     for problem in task.train[:_TOKENIZER_PROBLEMS]

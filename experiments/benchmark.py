@@ -5,6 +5,10 @@ import sys
 
 BENCHMARKS = {
   'gemma_import': 'experiments.benchmarks.gemma_import',
+  'rollout': 'experiments.benchmarks.rollout',
+  'scaling': 'experiments.benchmarks.scaling',
+  'step': 'experiments.benchmarks.step',
+  'update': 'experiments.benchmarks.update',
   'gemma_memory': 'experiments.benchmarks.gemma_memory',
   'reward': 'experiments.benchmarks.reward',
 }

@@ -15,7 +15,7 @@ from experiments import (
   run_directory,
 )
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
@@ -43,12 +43,15 @@ def collect(
   paths = _paths(directory, phase)
   directory.collected.mkdir(parents=True, exist_ok=True)
   view = parts.layout.view(policy)
-  done = sum(path.exists() for path in paths.values())
+  there = processes.by_first(
+    lambda: {number for number, path in paths.items() if path.exists()}
+  )
+  done = len(there)
   with progress.stage(
     console, f'{directory.name} samples', len(paths), done=done, every=10
   ) as shown:
     for number, path in paths.items():
-      if path.exists():
+      if number in there:
         continue
       shown.update(
         *_sample(settings, parts, phase, view, number, path, grader, done + 1)
@@ -99,14 +102,20 @@ def _paths(directory, phase) -> dict[int, pathlib.Path]:
 
 
 def _save(path, trajectory, problems, score, graded) -> None:
+  fields = {k: processes.to_host(v) for k, v in vars(trajectory).items()}
+  trajectory = arrays.Trajectory(**fields)
+  processes.by_first(lambda: _write(path, trajectory, problems, score, graded))
+
+
+def _write(path, trajectory, problems, score, graded) -> None:
   temporary = path.with_suffix('.tmp')
   with temporary.open('wb') as file:
     np.savez_compressed(
       file,
-      tokens=np.asarray(trajectory.tokens),
-      turn=np.asarray(trajectory.turn, np.int8),
-      length=np.asarray(trajectory.length),
-      finished=np.asarray(trajectory.finished),
+      tokens=trajectory.tokens,
+      turn=trajectory.turn.astype(np.int8),
+      length=trajectory.length,
+      finished=trajectory.finished,
       problem=problems.astype(np.int32),
       score=score,
       graded=graded,

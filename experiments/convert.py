@@ -55,6 +55,9 @@ class Options:
   """Directory to make."""
   policy: str | None = None
   """Of a run: base or a stage (stage1, stage2); None: the last finished."""
+  init_from: str | None = None
+  """Of a run: where the checkpoint is now that it began with; None: where it
+  was. Needed for its base policy, and for adapters."""
   model: str | None = None
   """Name of the model, such as gemma-2-2b; an Orbax checkpoint needs it."""
   tokenizer: str | None = None
@@ -106,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except (OSError, ValueError, run_directory.RunError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print('stopped; nothing half-written is left', file=sys.stderr)
+    return 130
 
 
 def convert(options: Options, console: rich_console.Console) -> int:
@@ -164,11 +170,13 @@ def read(options: Options) -> Source:
   path = pathlib.Path(options.source)
   if is_run(path):
     return read_run(path, options)
-  if options.policy is not None:
-    raise ValueError(
-      f'--policy={options.policy}: {path} is no run directory, whose policies '
-      'have names'
-    )
+  for flag in ('policy', 'init_from'):
+    value = getattr(options, flag)
+    if value is not None:
+      raise ValueError(
+        f'{settings_lib.flag(flag)}={value} is for run directories, and {path} '
+        'is none'
+      )
   return read_checkpoint(path, options)
 
 
@@ -195,12 +203,17 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
         '--chat-style=gemma if it is, --chat-style=plain if not'
       )
     style = 'gemma' if base_model.has_template(path) else 'plain'
+  title, padded_vocab = f'{_KINDS[kind]} {path}', None
+  if kind == 'hugging_face':
+    padded_vocab = hugging_face_config.embedding_rows(path)
+    if hugging_face_config.has_vision(path):
+      title += ' (its text model; the vision tower is left out)'
   return Source(
-    f'{_KINDS[kind]} {path}',
+    title,
     config,
     checkpoint_formats.load(path, config, dtype=jnp.dtype(options.dtype)),
     chat.ChatFormat(tokenizer, style),
-    hugging_face_config.embedding_rows(path) if kind != 'orbax' else None,
+    padded_vocab,
   )
 
 
@@ -215,8 +228,15 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
     finished = policies.finished_policies(settings, run)
     name = finished[-1] if finished else 'base'
   name = policies.choose_finished(settings, run, name)
-  # Here it is one process and, whatever trained it, one device.
-  settings = dataclasses.replace(settings, mesh=settings_lib.Mesh(fsdp=1))
+  settings = dataclasses.replace(
+    settings,
+    # Here it is one process and, whatever trained it, one device.
+    mesh=settings_lib.Mesh(fsdp=1),
+    init_from=options.init_from or settings.init_from,
+    reference_dtype=options.dtype,
+  )
+  if options.init_from is not None:
+    base_model.note_source(settings, run.stage('base'))
   config, chat_format = base_model.load(settings, None, run)
   parts = assembly.Parts(
     task=None,
@@ -230,10 +250,20 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   return Source(
     f'policy {name} of run {path}',
     config,
-    lora.merge(policies.stage_policy(settings, parts, run, name)),
+    _merge(policies.stage_policy(settings, parts, run, name), options.dtype),
     chat_format,
     hugging_face_config.embedding_rows(run.pretrained) if has_config else None,
   )
+
+
+def _merge(params: Any, dtype: str) -> Any:
+  """Plain weights; those with adapters are let go of one after the other."""
+  for name, value in params.items():
+    if isinstance(value, dict):
+      _merge(value, dtype)
+    else:
+      params[name] = lora.merge(value, jnp.dtype(dtype))
+  return params
 
 
 def _describe(config: model_config.ModelConfig) -> str:

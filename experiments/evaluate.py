@@ -26,6 +26,7 @@ from rich import console as rich_console
 from experiments import (
   assembly,
   checkpoint_run,
+  cluster,
   evaluation_options,
   evaluation_problems,
   evaluations,
@@ -65,9 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   mistakes = evaluation_options.find_mistakes(options)
   if mistakes:
     flags.refuse('\n       '.join(mistakes))
-  console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
+    cluster.join(options.processes)
+    console = cluster.make_console()
     measured = evaluate(options, run)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
+from experiments import settings as settings_lib
 from score_jax.evaluation import scaling as scaling_lib
 
 ALL = 'all'
@@ -94,6 +95,7 @@ class Options:
   or of another one (RUN/stage2), on the same problems in the same way."""
 
   data: Data = Data()
+  processes: settings_lib.Processes = settings_lib.Processes()
 
 
 def complete(options: Options) -> Options:

@@ -50,7 +50,14 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.rollout_mesh)
+    return sharding.rollout_shardings(
+      self.config,
+      self.rollout_mesh,
+      # In float32 the view merges them.
+      self.trained_shapes
+      if self.lora.rank and self.dtype != jnp.float32
+      else None,
+    )
 
   @functools.cached_property
   def trained_shapes(self) -> Any:
@@ -159,10 +166,15 @@ def make_mesh(sizes: settings_lib.Mesh) -> jax.sharding.Mesh:
       part in it.
   """
   devices = jax.devices()
+  if jax.process_count() > processes.count():
+    raise run_directory.RunError(
+      f'these devices belong to {jax.process_count()} processes, which have '
+      'not found each other: add --processes.coordinator=auto'
+    )
   fsdp = sizes.fsdp
   if fsdp == -1:
     fsdp = max(1, len(devices) // (sizes.data * sizes.tensor))
-  elif jax.process_count() == 1:
+  elif processes.count() == 1:
     devices = devices[: sizes.data * fsdp * sizes.tensor]
   try:
     return sharding.make_mesh(devices, sizes.data, fsdp, sizes.tensor)

@@ -18,7 +18,7 @@ from experiments import (
   transcripts,
 )
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.evaluation import evaluate, plots, tables
 from score_jax.rollout import randomness
 
@@ -136,7 +136,7 @@ def write_transcripts(
 ) -> None:
   """Writes every judged attempt of an evaluation to evaluation.jsonl."""
   path = run.stage(name).path / 'evaluation.jsonl'
-  path.unlink(missing_ok=True)
+  processes.by_first(lambda: path.unlink(missing_ok=True))
   log = transcripts.SamplesLog(name, path)
   log.write(
     0,
@@ -151,7 +151,11 @@ def write_transcripts(
 
 
 def read_results(run: run_directory.RunDirectory) -> dict[str, Any]:
-  """What results.json holds; nothing where there is none."""
+  """What results.json holds; nothing where there is none. Processes talk."""
+  return processes.by_first(lambda: _read_results(run))
+
+
+def _read_results(run):
   if not run.results.exists():
     return {}
   return json.loads(run.results.read_text())
@@ -164,6 +168,11 @@ def report(
 ) -> None:
   """Draws the curves and prints transcripts, table, and where everything is."""
   results = read_results(run)
+  # The others wait, and leave together with it.
+  processes.by_first(lambda: _report(settings, run, results, console))
+
+
+def _report(settings, run, results, console) -> None:
   names = [name for name in methods.phases(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(

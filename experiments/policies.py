@@ -19,7 +19,7 @@ from experiments import (
   run_directory,
 )
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.algorithm import adaptive, stages
 from score_jax.models import lora
 from score_jax.rollout import engine, randomness
@@ -104,7 +104,7 @@ def trained_part(
   if not adapters:
     key = randomness.stream(settings.seed, 'init', 'lora', 0)
     adapters = parts.layout.new_adapters(policy, key)
-  return jax.device_put(adapters, parts.layout.trained)
+  return jax.tree.map(processes.put, adapters, parts.layout.trained)
 
 
 def make_reference(
@@ -206,7 +206,8 @@ def is_there(
   settings: settings_lib.Settings, base: run_directory.StageDirectory
 ) -> bool:
   """Whether the run has its base policy."""
-  return base.source.exists() or base.is_finished(settings.pretrain.steps)
+  is_checkpoint = processes.agree(base.source.exists())
+  return is_checkpoint or base.is_finished(settings.pretrain.steps)
 
 
 def finished_policies(
@@ -281,11 +282,12 @@ def given_first_attempts(
     turns=1,
     temperature=settings.temperature,
   )
-  first = np.asarray(drawn.turn) == 1
+  drawn_tokens, turn = map(processes.to_host, (drawn.tokens, drawn.turn))
+  first = turn == 1
   width = sampler.limits[0]
   tokens = np.zeros((len(problems), samples, turns, width), np.int32)
   lengths = np.zeros((len(problems), samples, turns), np.int32)
-  for row, (ids, mask) in enumerate(zip(np.asarray(drawn.tokens), first)):
+  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
     problem, sample = divmod(row, count)
     attempt = ids[mask]
     tokens[problem, sample, 0, : len(attempt)] = attempt

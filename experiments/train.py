@@ -7,7 +7,6 @@ the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 from collections.abc import Mapping, Sequence
 import contextlib
 import functools
-import logging
 import sys
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich import console as rich_console
 from experiments import (
   assembly,
   base_model,
+  cluster,
   flags,
   interrupts,
   methods,
@@ -45,13 +45,14 @@ from score_jax.training import step as step_lib
 def main(arguments: Sequence[str] | None = None) -> int:
   """Makes the policies that are asked for, evaluates them, reports."""
   settings = flags.parse_settings(arguments)
-  console = rich_console.Console()
   if settings.dry_run:
-    paper.print_settings(settings, console)
+    paper.print_settings(settings, rich_console.Console())
     return 0
-  logging.basicConfig(format='%(levelname)s: %(message)s')
   run = run_directory.RunDirectory(settings.directory)
   try:
+    cluster.join(settings.processes)
+    cluster.check_started_alike(settings)
+    console = cluster.make_console()
     with run.lock(), interrupts.StopRequest() as stop:
       train(settings, run, console, stop)
       if stop.is_requested:

@@ -19,7 +19,7 @@ from score_jax.training import supervised
 
 # So few layers compile quickly as a loop in Python, which runs faster on a CPU;
 # more of them are scanned.
-_UNROLLED_LAYERS = 4
+UNROLLED_LAYERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _make_update(places, *, learning_rate, max_grad_norm, remat, **options):
   )
   forward = {
     'dtype': places.dtype,
-    'unroll': places.config.num_layers <= _UNROLLED_LAYERS,
+    'unroll': places.config.num_layers <= UNROLLED_LAYERS,
   }
   train_step = step_lib.make_train_step(
     places.config,
@@ -106,7 +106,7 @@ def _make_supervised_update(places, *, learning_rate, max_grad_norm, **options):
     optimizer,
     shardings=_shardings(optimizer, places),
     dtype=places.dtype,
-    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
+    unroll=places.config.num_layers <= UNROLLED_LAYERS,
     **options,
   )
   return optimizer, update

@@ -176,23 +176,27 @@ def _compile(lower, work, chip, tokens, level):
     return Program(needed, None, time.perf_counter() - start)
   seconds = time.perf_counter() - start
   cost = costs.measure(
-    hlo.parse(compiled.as_text()), chip, _passes(work, tokens)
+    hlo.parse(compiled.as_text()), chip, passes(work, tokens)
   )
   return Program(memory.of_compiled(compiled), cost, seconds)
 
 
-def _passes(work, tokens):
+def passes(work: workload.Workload, tokens: float) -> costs.Passes:
   """Passes of the loops whose number only the data decide.
 
   One decodes until all rows have ended; the other is the engine's 'if', whose
   body, the instruction, is run after every attempt but the last.
+
+  Args:
+    work: that was compiled.
+    tokens: passes of the first.
   """
   turns = len(work.sizes.limits)
   config = work.model.config
   split = work.rollout_mesh.shape['tensor']
   vocabularies = {config.vocab_size, config.vocab_size // split}
 
-  def passes(module, loop):
+  def of_loop(module, loop):
     [body] = loop.called('body')
     makes_logits = any(
       vocabularies & set(array.dims) and config.width not in array.dims
@@ -201,7 +205,7 @@ def _passes(work, tokens):
     )
     return float(tokens) if makes_logits else (turns - 1) / turns
 
-  return passes
+  return of_loop
 
 
 @contextlib.contextmanager

@@ -80,11 +80,13 @@ class Model:
   transposed: bool | None = None
 
   def weights(self, dtype=jnp.float32) -> Any:
-    """Shapes of all parameters."""
-    tree = jax.eval_shape(
-      lambda: transformer.init_params(self.config, jax.random.key(0))
-    )
-    return jax.tree.map(lambda s: _shape(s.shape, dtype), tree)
+    """Shapes of all parameters, matrices in a dtype."""
+
+    def make():
+      params = transformer.init_params(self.config, jax.random.key(0))
+      return transformer.cast(params, dtype)
+
+    return jax.eval_shape(make)
 
   def trained(self) -> Any:
     """Shapes of what is trained: the weights, or adapters."""
@@ -135,9 +137,11 @@ def update_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
 
 def episode_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
   """Where the episode has its arguments."""
-  adapters = model.trained() if model.adapters is not None else None
-  placed = sharding.rollout_shardings(model.config, mesh, adapters)
-  return Places(placed.params, None, placed.rows, placed.replicated)
+  adapters = None
+  if model.adapters is not None and model.dtype != jnp.float32:
+    adapters = model.trained()  # in float32 the view merges them
+  where = sharding.rollout_shardings(model.config, mesh, adapters)
+  return Places(where.params, None, where.rows, where.replicated)
 
 
 def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):

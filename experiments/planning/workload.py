@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import run_directory
+from experiments import run_directory, updates
 from experiments import settings as settings_lib
 from experiments.planning import programs
 from score_jax.models import config as model_config
@@ -18,7 +18,6 @@ from score_jax.training import sharding
 INSTRUCTION_TOKENS = 80
 # What a run trains its own tokenizer to, where no checkpoint brings one.
 _OWN_VOCABULARY = 300
-_UNROLLED_LAYERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ def make(settings: settings_lib.Settings, devices: Sequence[Any]) -> Workload:
       'kl': settings.kl,
       'temperature': settings.temperature,
       'attempt_tokens': settings.turns * settings.max_attempt_tokens,
-      'unroll': model.config.num_layers <= _UNROLLED_LAYERS,
+      'unroll': model.config.num_layers <= updates.UNROLLED_LAYERS,
       'remat': settings.remat,
     },
     steps=settings.steps_stage1 + settings.steps_stage2,

@@ -86,20 +86,28 @@ def _few(found: dict[str, Any]) -> list[str]:
 
 
 def _summaries(groups: Sequence[runs.Group]) -> dict[str, dict[str, Any]]:
-  found = {}
-  for label, group, policy, _ in runs.table_rows(groups):
-    settings = group.runs[0].settings
-    key = answer_keys.of_task(settings.task, settings.data.grader)
-    episodes = [
-      episode
-      for run in group.runs
-      if policy in run.results
-      for episode in run.episodes(policy)
-      if _is_whole(episode)
-    ]
-    if episodes:
-      found[label] = _summarize(episodes, key)
-  return found
+  found = {
+    label: summarize_policy(group, policy)
+    for label, group, policy, _ in runs.table_rows(groups)
+  }
+  return {label: held for label, held in found.items() if held}
+
+
+def summarize_policy(group: runs.Group, policy: str) -> dict[str, Any]:
+  """`changes.summarize` over all seeds, with the `steps` between all turns.
+
+  Nothing where no episode of two attempts was graded.
+  """
+  settings = group.runs[0].settings
+  key = answer_keys.of_task(settings.task, settings.data.grader)
+  episodes = [
+    episode
+    for run in group.runs
+    if policy in run.results
+    for episode in run.episodes(policy)
+    if _is_whole(episode)
+  ]
+  return _summarize(episodes, key) if episodes else {}
 
 
 def _is_whole(episode: transcripts.Episode) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from score_jax import types
+from score_jax import processes, types
 from score_jax.evaluation import chains, metrics
 from score_jax.rollout import episodes
 
@@ -160,15 +160,18 @@ def judge(
   problems: Sequence[types.Problem],
   attempts: Sequence[Sequence[types.Attempt]],
 ) -> list[list[types.Verdict]]:
-  """Verdicts on K attempts at each of B problems, in one call of the grader."""
+  """Verdicts on K attempts at each of B problems; processes talk.
+
+  Each process asks its grader about its share, in one call.
+  """
   turns = len(attempts[0])
-  verdicts = grader.grade(
-    [problem for problem in problems for _ in range(turns)],
-    [attempt for row in attempts for attempt in row],
-  )
-  return [
-    list(verdicts[i * turns : (i + 1) * turns]) for i in range(len(problems))
+  asked = [
+    (problem, attempt)
+    for problem, row in zip(problems, attempts, strict=True)
+    for attempt in row
   ]
+  verdicts = processes.share_out(lambda part: grader.grade(*zip(*part)), asked)
+  return [verdicts[i : i + turns] for i in range(0, len(verdicts), turns)]
 
 
 def score_arrays(

@@ -35,7 +35,9 @@ def new_axes(width: float = 5.2, height: float = 3.4) -> mpl_axes.Axes:
 
 
 def in_percent(axes: mpl_axes.Axes, label: str = 'accuracy') -> None:
-  """Makes the y axis one of percent from 0, called `label`."""
+  """Makes the y axis one of percent, nowhere below 0, called `label`."""
+  low, high = axes.get_ylim()
+  axes.set_ylim(max(low, 0), max(high, low + 5))
   axes.set_ylabel(label, fontsize=11)
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
 

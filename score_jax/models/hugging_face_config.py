@@ -70,6 +70,7 @@ _ROPE_BASES = {  # where a file is silent: (local, global)
   'gemma2': (10_000.0, 10_000.0),
   'gemma3_text': (10_000.0, 1_000_000.0),
 }
+_WITH_VISION = 'gemma3'
 _KINDS = {'sliding_attention': 'local', 'full_attention': 'global'}
 # Embedding rows that checkpoints pad beyond the tokenizer's pieces.
 _PADDED = {
@@ -133,6 +134,11 @@ def embedding_rows(directory: str | pathlib.Path) -> int:
   return settings['vocab_size']
 
 
+def has_vision(directory: str | pathlib.Path) -> bool:
+  """Whether a directory's model has a vision tower, which is never read."""
+  return _read_json(_config_file(directory)).get('model_type') == _WITH_VISION
+
+
 def check(
   config: model_config.ModelConfig, directory: str | pathlib.Path
 ) -> None:
@@ -180,13 +186,17 @@ def _essence(config: model_config.ModelConfig) -> dict[str, Any]:
   return fields
 
 
-def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    file = json.loads(path.read_text())
+    return json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+
+
+def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  file = _read_json(path)
   family = file.get('model_type')
-  if family == 'gemma3':  # with a vision tower; its text model is meant
+  if family == _WITH_VISION:  # its text model is meant
     file = file.get('text_config', {})
     family = 'gemma3_text'
   if family not in _SILENT:

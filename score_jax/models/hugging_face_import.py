@@ -105,7 +105,7 @@ def read_headers(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: a file is damaged, or a tensor is not where the index says.
+    ValueError: a file or the index is damaged.
   """
   directory = pathlib.Path(directory)
   tensors = {}

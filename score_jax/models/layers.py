@@ -12,8 +12,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from score_jax.models import attention, kv_cache, lora
 from score_jax.models import config as model_config
-from score_jax.models import kv_cache, lora
 
 
 def rope_table(
@@ -60,8 +60,31 @@ def _matmul(x: jax.Array, w: jax.Array | lora.Adapted) -> jax.Array:
   if isinstance(w, lora.Adapted):
     low = _matmul(x, w.adapter.a) * w.adapter.scale
     return _matmul(x, w.weight) + _matmul(low, w.adapter.b)
-  flat = x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype)
+  flat = _product(x.reshape(-1, x.shape[-1]), w.astype(x.dtype))
   return flat.reshape(*x.shape[:-1], w.shape[-1])
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, w: jax.Array) -> jax.Array:
+  """X [M, D] @ w [D, F]."""
+  return x @ w
+
+
+def _product_forward(x, w):
+  return x @ w, (x, w)
+
+
+def _product_backward(residuals, cotangent):
+  x, w = residuals
+  if x.shape[1] <= cotangent.shape[1]:
+    return cotangent @ w.T, x.T @ cotangent
+  # A CPU multiplies the shorter matrix from the left twice as fast; without
+  # the barrier the compiler would turn it round again.
+  turned = jax.lax.optimization_barrier(cotangent.T @ x)
+  return cotangent @ w.T, turned.T
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 class RMSNorm(nn.Module):
@@ -117,13 +140,21 @@ class Attention(nn.Module):
       context: `transformer.Context` of this layer kind.
       keys: before the block; None: the block is all there is.
     """
-    attend = functools.partial(
-      kv_cache.attend, softcap=self.config.attention_softcap
-    )
-    now = context.positions
+    softcap = self.config.attention_softcap
     block = kv_cache.of_block(k, v, context.transposed)
     if keys is None:
-      return attend(q, [(block, kv_cache.visible(now, now, window))]), block
+      out = attention.attend(
+        q,
+        k,
+        v,
+        window=window,
+        softcap=softcap,
+        path=context.attention,
+        rows=context.rows,
+      )
+      return out, block
+    attend = functools.partial(kv_cache.attend, softcap=softcap)
+    now = context.positions
     if window is None or q.shape[1] == 1:
       after = kv_cache.write(keys, context.slots, k, v)
       seen = kv_cache.visible(now, context.stored_after, window)

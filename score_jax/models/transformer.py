@@ -14,6 +14,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from score_jax.models import attention as attention_lib
 from score_jax.models import config as model_config
 from score_jax.models import kv_cache, layers
 
@@ -29,6 +30,8 @@ class Context:
     stored: positions in the cache before the block, i32 [B, slots].
     stored_after: the same after it.
     transposed: layout of the block's keys, see `kv_cache.Keys`.
+    attention: path of `attention.attend`, used without a cache.
+    rows: where rows lie, for that path.
   """
 
   positions: jax.Array
@@ -37,6 +40,10 @@ class Context:
   stored: jax.Array | None = None
   stored_after: jax.Array | None = None
   transposed: bool = struct.field(pytree_node=False, default=False)
+  attention: attention_lib.Path = struct.field(pytree_node=False, default='xla')
+  rows: jax.sharding.Sharding | None = struct.field(
+    pytree_node=False, default=None
+  )
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array):
@@ -177,6 +184,7 @@ def forward(
   unroll: bool = True,
   remat: bool = False,
   transposed: bool | None = None,
+  attention: attention_lib.Path = 'xla',
   rows: jax.sharding.Sharding | None = None,
 ):
   """Final hidden states of a block of tokens after what the cache holds.
@@ -194,6 +202,7 @@ def forward(
     transposed: layout of the block's keys without a cache (with one, it is the
       cache's); None: the one for the default device. A program for another
       platform must say what it wants.
+    attention: path of `attention.attend`, used without a cache.
     rows: where the residual stream lies, its rows spread and nothing else;
       None: where the compiler likes. Beside weights that are spread over the
       devices it likes to spread the width, and adds up every product of every
@@ -208,7 +217,10 @@ def forward(
     transposed = cache.layers[0].transposed
   elif transposed is None:
     transposed = kv_cache.default_transposed()
-  contexts = _contexts(config, positions, cache, transposed)
+  contexts = {
+    kind: context.replace(attention=attention, rows=rows)
+    for kind, context in _contexts(config, positions, cache, transposed).items()
+  }
   if unroll:
     x, keys = _loop(config, params, x, contexts, cache, remat, rows)
   elif cache is None:
@@ -225,7 +237,7 @@ def forward(
 def _contexts(config, positions, cache, transposed):
   contexts = {}
   for kind in sorted(set(config.layer_kinds)):
-    rope = layers.rope_table(positions, config.head_dim, *config.rope(kind))
+    rope = _rope(config, kind, positions, constant=cache is None)
     context = Context(positions, rope, transposed=transposed)
     if cache is not None:
       stored = cache.positions[kind]
@@ -234,6 +246,16 @@ def _contexts(config, positions, cache, transposed):
       context = context.replace(slots=slots, stored=stored, stored_after=after)
     contexts[kind] = context
   return contexts
+
+
+def _rope(config, kind, positions, constant):
+  if not constant:
+    return layers.rope_table(positions, config.head_dim, *config.rope(kind))
+  # Rows without a cache start at 0. Of a constant table, since a compiler may
+  # make cosines anew for every head and layer that they are fused into.
+  with jax.ensure_compile_time_eval():
+    index = jnp.arange(positions.shape[1])[None]
+    return layers.rope_table(index, config.head_dim, *config.rope(kind))
 
 
 def _lay(x, sharding):

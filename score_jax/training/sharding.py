@@ -105,9 +105,21 @@ def rollout_mesh(mesh: jax_sharding.Mesh, tensor: int) -> jax_sharding.Mesh:
   )
 
 
-def compiler_options(mesh: jax_sharding.Mesh) -> dict[str, str] | None:
-  """Options that a program with spread weights is to be compiled with."""
-  return dict(_TPU_OPTIONS) if mesh.devices.flat[0].platform == 'tpu' else None
+def update_layout(
+  shardings: arrays.TrainState | None,
+) -> tuple[jax_sharding.NamedSharding | None, dict[str, Any]]:
+  """Where activations lie, and jit's options, for an update of such a state.
+
+  Args:
+    shardings: of the state; None: it lies on one device.
+  """
+  if shardings is None:
+    return None, {}
+  mesh = jax.tree.leaves(shardings)[0].mesh
+  options = {'out_shardings': (shardings, None)}
+  if mesh.devices.flat[0].platform == 'tpu':
+    options['compiler_options'] = dict(_TPU_OPTIONS)
+  return batch_sharding(mesh), options
 
 
 def replicated(mesh: jax_sharding.Mesh) -> jax_sharding.NamedSharding:

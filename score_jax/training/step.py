@@ -17,6 +17,7 @@ import optax
 
 from score_jax import arrays
 from score_jax.algorithm import losses, stages
+from score_jax.models import attention as attention_lib
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
@@ -90,8 +91,8 @@ class UpdateOptions:
     attempt_tokens: most tokens of a row's attempts together, the only ones
       that logits are made of; None: as many as the row has.
     chunk: tokens of a row whose logits exist at one time.
-    transposed: layout of attention's blocks, see `kv_cache.Keys`; None: the
-      one for the default device.
+    attention: path of `attention.attend`; None: the one for the default
+      device, the dtype and the model. A program for another platform must say.
   """
 
   kl: KLForm = 'exact'
@@ -103,7 +104,7 @@ class UpdateOptions:
   per_token: bool = False
   attempt_tokens: int | None = None
   chunk: int = 128
-  transposed: bool | None = None
+  attention: attention_lib.Path | None = None
 
 
 def make_train_step(
@@ -128,14 +129,7 @@ def make_train_step(
     policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  rows, compiled = None, {}
-  if shardings is not None:
-    mesh = jax.tree.leaves(shardings)[0].mesh
-    rows = sharding.batch_sharding(mesh)
-    compiled = {
-      'out_shardings': (shardings, None),
-      'compiler_options': sharding.compiler_options(mesh),
-    }
+  rows, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
@@ -163,7 +157,7 @@ def make_train_step(
     }
     return state, metrics
 
-  return jax.jit(train_step, donate_argnums=0, **compiled)
+  return jax.jit(train_step, donate_argnums=0, **jit_options)
 
 
 def _loss(
@@ -179,7 +173,10 @@ def _loss(
     positions=row_positions(trajectory),
     dtype=options.dtype,
     unroll=options.unroll,
-    transposed=options.transposed,
+    attention=options.attention
+    or attention_lib.default_path(
+      jax.default_backend(), options.dtype, config.attention_softcap
+    ),
     rows=rows,
   )
   hidden, _ = forward(policy, remat=options.remat)

@@ -11,6 +11,7 @@ from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
 from score_jax.training import step as step_lib
 
 
@@ -39,6 +40,7 @@ def make_supervised_step(
     as (sum, count) pairs). The state's buffers are donated. Where its params
     are adapters, `frozen` has the weights that they belong to.
   """
+  rows, jit_options = sharding.update_layout(shardings)
 
   def loss_fn(params, frozen, trajectory, learnt, num_tokens):
     policy = lora.complete(params, frozen)
@@ -50,6 +52,7 @@ def make_supervised_step(
       dtype=dtype,
       unroll=unroll,
       remat=remat,
+      rows=rows,
     )
     tokens, turn = trajectory.tokens, trajectory.turn
     if attempt_tokens is None:
@@ -88,8 +91,7 @@ def make_supervised_step(
     )
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
-  out = {} if shardings is None else {'out_shardings': (shardings, None)}
-  return jax.jit(supervised_step, donate_argnums=0, **out)
+  return jax.jit(supervised_step, donate_argnums=0, **jit_options)
 
 
 def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:

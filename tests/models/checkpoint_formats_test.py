@@ -75,7 +75,7 @@ def test_what_is_no_checkpoint(hugging_face, orbax, tmp_path):
 def test_config_of_an_orbax_checkpoint_is_a_name(orbax):
   named = checkpoint_formats.read_config(orbax, 'gemma-2-2b')
   assert named is gemma.CONFIGS['gemma-2-2b']
-  with pytest.raises(ValueError, match=r'name it \(--model=\): gemma-1-2b'):
+  with pytest.raises(ValueError, match=r'--model\): gemma-1-2b, gemma-1-7b'):
     checkpoint_formats.read_config(orbax)
   with pytest.raises(ValueError, match=r'did you mean gemma-2-2b\?\); there'):
     checkpoint_formats.read_config(orbax, 'gemma2-2b')

@@ -92,6 +92,10 @@ SPELLINGS = {
 }
 
 
+@pytest.mark.skipif(
+  int(transformers.__version__.split('.')[0]) < 5,
+  reason='transformers 4 reads one spelling only',
+)
 @pytest.mark.parametrize('spelling', SPELLINGS)
 @pytest.mark.parametrize('name', exports.NAMES)
 def test_each_spelling_suffices(name, spelling, exported, tmp_path):

@@ -1,0 +1,72 @@
+"""How the cost of rollout and update grows, one size at a time.
+
+    python -m experiments.benchmark scaling
+
+Each size is doubled twice while the others stay. The exponent is the slope of
+log cost over log size: 1 is linear; attention's share of longer rows is above
+it, what does not depend on a size is below it. Devices are virtual ones on the
+same cores and share the same rows, so that their exponent should be 0.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import sys
+
+import numpy as np
+import tyro
+
+from experiments.benchmarks import contest, workload
+
+_BASE = workload.Workload(
+  rows=16, prompt=16, limit=16, layers=2, width=256, mlp=1024
+)
+_SIZES = ('rows', 'limit', 'layers', 'devices')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Measures growth."""
+
+  sizes: tuple[str, ...] = _SIZES
+  """Some of rows, limit (tokens of an attempt), layers, devices."""
+  programs: tuple[str, ...] = ('rollout', 'update')
+  """What is measured; devices are measured for the update alone."""
+  doublings: int = 2
+  """Of each size."""
+  repeats: int = 5
+  """Runs that count."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Measures, prints a line for each size, returns the exit code."""
+  settings = tyro.cli(Settings, args=arguments)
+  for program in settings.programs:
+    for size in settings.sizes:
+      if size == 'devices' and program != 'update':
+        continue
+      values = [getattr(_BASE, size) * 2**i for i in range(settings.doublings)]
+      values.append(values[-1] * 2)
+      commands = {
+        f'{size}={value}': _command(program, size, value) for value in values
+      }
+      results = contest.hold(commands, settings.repeats)
+      costs = [min(result.cpu) for result in results.values()]
+      if len(costs) < len(values):
+        return 1
+      slope = np.polyfit(np.log(values), np.log(costs), 1)[0]
+      pairs = ', '.join(
+        f'{value}: {1000 * cost:.0f} ms'
+        for value, cost in zip(values, costs, strict=True)
+      )
+      print(f'{program}, {size}: {pairs}; exponent {slope:.2f}', flush=True)
+  return 0
+
+
+def _command(program: str, size: str, value: int) -> list[str]:
+  job = dataclasses.replace(_BASE, **{size: value})
+  flag = f'--xla_force_host_platform_device_count={job.devices}'
+  module = 'experiments.benchmarks.contestants.ours'
+  return [
+    *('env', f'XLA_FLAGS={flag}'),
+    *(sys.executable, '-m', module, program, job.to_json()),
+  ]

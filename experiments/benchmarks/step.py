@@ -1,0 +1,103 @@
+"""Where the time of a training step goes: rollout, grading, update, the rest.
+
+    python -m experiments.benchmark step
+    python -m experiments.benchmark step --train --task=gsm8k --data-dir=DIR
+
+Trains for a few steps in a temporary directory and times each step from its
+begin to the next one's. What follows `--train` are flags of experiments.train.
+The reference's forward pass is part of the update's program. The rest is
+logging, metrics of texts, checkpoints and choosing problems; while it and the
+grading last, an accelerator would be idle.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+
+import tyro
+
+from experiments import stage_recorder, train
+
+_PHASES = ('rollout', 'grade', 'update')
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Measures training steps."""
+
+  steps: int = 12
+  """Of Stage I; the first two, which compile, and the last do not count."""
+
+
+class _TimedRecorder(stage_recorder.StageRecorder):
+  begins: list[float] = []
+
+  def begin_step(self) -> None:
+    """Also notes when."""
+    self.begins.append(time.perf_counter())
+    super().begin_step()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Trains, prints shares of a step, returns the exit code."""
+  own, flags = _split(list(arguments or ()))
+  steps = tyro.cli(Settings, args=own).steps
+  with tempfile.TemporaryDirectory() as folder:
+    code = _train(folder, steps, flags)
+    if code:
+      return code
+    path = pathlib.Path(folder, 'run', 'stage1', 'metrics.jsonl')
+    lines = path.read_text().splitlines()
+  begins = _TimedRecorder.begins[-steps:]
+  rows = []
+  for i in range(2, steps - 1):
+    record = json.loads(lines[i])
+    row = {name: record[f'perf/{name}_seconds'] for name in _PHASES}
+    rows.append(row | {'step': begins[i + 1] - begins[i]})
+  _print(rows)
+  return 0
+
+
+def _split(arguments):
+  """Own flags, and those of experiments.train."""
+  if '--train' not in arguments:
+    return arguments, ['--preset=tiny']
+  place = arguments.index('--train')
+  flags = arguments[place + 1 :]
+  preset = [] if any('--preset' in f for f in flags) else ['--preset=tiny']
+  return arguments[:place], preset + flags
+
+
+def _train(folder, steps, flags):
+  """Runs experiments.train, whose recorder notes when steps begin."""
+  original = stage_recorder.StageRecorder
+  stage_recorder.StageRecorder = _TimedRecorder
+  try:
+    return train.main(
+      [
+        *flags,
+        f'--run-dir={folder}/run',
+        f'--steps-stage1={steps}',
+        '--steps-stage2=1',
+        '--pretrain.steps=2',
+        '--eval-problems=8',
+      ]
+    )
+  finally:
+    stage_recorder.StageRecorder = original
+
+
+def _print(rows):
+  total = sum(row['step'] for row in rows)
+  shares = {p: sum(row[p] for row in rows) / total for p in _PHASES}
+  shares['the rest'] = 1 - sum(shares.values())
+  typical = statistics.median(row['step'] for row in rows)
+  print(f'{len(rows)} steps, median {typical:.2f} s of wall time')
+  for name, share in shares.items():
+    print(f'  {name:8} {share:6.1%}')
+  outside = shares['grade'] + shares['the rest']
+  print(f'outside rollout and update, device idle: {outside:.1%}')
