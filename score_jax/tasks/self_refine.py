@@ -24,8 +24,8 @@ _CODE = (
   'is wrong, write the same one again. Only output the comments and the final '
   'Python program!'
 )
-# A policy from scratch has read one sentence in its life. Any other is made of
-# letters that it never saw, which spoil its second attempt: it reads this twice.
+# A policy from scratch has read one sentence in its life; any other is made of
+# letters that it never saw and spoils its second attempt. So it reads it twice.
 _ARITHMETIC = f'{arithmetic.INSTRUCTION}\n{arithmetic.INSTRUCTION}'
 
 _INSTRUCTIONS = {
