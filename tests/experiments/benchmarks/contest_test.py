@@ -31,7 +31,7 @@ def test_runs_are_counted_and_memory_is_each_ones_own():
   assert len(small.cpu) == len(large.wall) == 2
   used = [max(r.peak) - min(r.libraries) for r in (small, large)]
   assert used[0] < 2**24
-  assert 2**26 <= used[1] < 2**26 + 2**24
+  assert 0.99 * 2**26 <= used[1] < 2**26 + 2**24
 
 
 def test_who_cannot_run_is_named_and_left_out(capsys):
@@ -77,9 +77,9 @@ def test_floats_by_hand():
   # 16 weights, mlp 3 * 2 * 3 = 18. One row of 1 + 1 + 2 attempt tokens = 4.
   work = workload.Workload(
     rows=1, samples=1, prompt=1, limit=1, instruction=1, layers=1, width=2,
-    heads=1, kv_heads=1, head_dim=2, mlp=3, vocab=5,
+    heads=1, kv_heads=1, head_dim=2, mlp=3, vocab=7,
   )  # fmt: skip
   assert work.weights == 34
-  # Weights 34 * 4, logits 2 * 5 * 2, attention 2 * 1 * 1 * 2 * (4^2 / 2).
-  assert work.rollout_floats() == 2 * (136 + 20 + 32)
-  assert work.update_floats(reference=False) == 3 * 2 * (136 + 20 + 32)
+  # Weights 34 * 4, logits 2 * 7 * 2, attention 2 * 1 * 1 * 2 * (4^2 / 2).
+  assert work.rollout_floats() == 2 * (136 + 28 + 32)
+  assert work.update_floats(reference=False) == 3 * 2 * (136 + 28 + 32)
