@@ -1,30 +1,22 @@
 """From settings to the parts of a run: task, tokenizer, model, sampler."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import dataclasses
-import functools
 import hashlib
 import logging
 from typing import Any
 
 import numpy as np
-import optax
 
-from experiments import base_model, layout, run_directory
+from experiments import base_model, cluster, layout, run_directory
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.models import config as model_config
 from score_jax.rollout import buckets, episodes
 from score_jax.tasks import arithmetic, registry
 from score_jax.tasks.sandbox import probe
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding, supervised
-from score_jax.training import step as step_lib
 
 _LOGGER = logging.getLogger(__name__)
-# So few layers compile quickly as a loop in Python, which runs faster on a CPU;
-# more of them are scanned.
-_UNROLLED_LAYERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,27 +36,21 @@ class Parts:
   layout: layout.Layout
 
 
-@dataclasses.dataclass(frozen=True)
-class Update:
-  """The compiled programs that learn, the same for all stages.
-
-  Attributes:
-    optimizer: of `training.optimizer`.
-    train_step: of `training.step.make_train_step`.
-    reference_logprobs: of `training.step.make_reference_logprobs`.
-  """
-
-  optimizer: optax.GradientTransformation
-  train_step: Callable[..., Any]
-  reference_logprobs: Callable[..., Any]
-
-
 def load_task(settings: settings_lib.Settings) -> types.Task:
-  """The task that is asked for.
+  """The task that is asked for; processes talk.
 
   Raises:
-    RunError: its data are not there, cannot be read, or are too few.
+    RunError: its data are not there, cannot be read, or are too few; or not all
+      processes have the same.
   """
+  task = processes.everywhere(lambda: _load_task(settings))
+  cluster.check_same(
+    digests(task), 'these are digests of problems: give all the same data'
+  )
+  return task
+
+
+def _load_task(settings):
   try:
     data = settings.data
     return registry.load_task(
@@ -93,11 +79,15 @@ def load_task(settings: settings_lib.Settings) -> types.Task:
 
 
 def make_grader(task: types.Task) -> types.Grader:
-  """The task's grader, its workers started.
+  """The task's grader, its workers started; processes talk.
 
   Raises:
     RunError: it cannot work here: no sandbox holds, or a reward is not there.
   """
+  return processes.everywhere(lambda: _make_grader(task))
+
+
+def _make_grader(task):
   try:
     return task.make_grader()
   except (OSError, ValueError, probe.SandboxRefusedError) as error:
@@ -146,77 +136,6 @@ def assemble(
     rows=places.rollout.rows,
   )
   return Parts(task, sampler, config, places)
-
-
-def make_update(
-  settings: settings_lib.Settings, places: layout.Layout
-) -> Update:
-  """The programs of these settings; asked again, the same ones."""
-  return _make_update(
-    places.config,
-    mesh=places.mesh,
-    learning_rate=settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    kl=settings.kl,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-    temperature=settings.temperature,
-    attempt_tokens=settings.turns * settings.max_attempt_tokens,
-    dtype=places.dtype,
-    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
-    remat=settings.remat,
-  )
-
-
-@functools.cache
-def _make_update(
-  config, *, mesh, learning_rate, max_grad_norm, remat, **options
-):
-  # Cached because jit compiles once for each function object: Stage II then
-  # runs the program that Stage I compiled.
-  optimizer = optimizer_lib.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  shardings = step_lib.state_shardings(
-    config, optimizer, sharding.param_shardings(config, mesh)
-  )
-  train_step = step_lib.make_train_step(
-    config, optimizer, shardings=shardings, remat=remat, **options
-  )
-  forward = {name: options[name] for name in ('temperature', 'dtype', 'unroll')}
-  reference_logprobs = step_lib.make_reference_logprobs(config, **forward)
-  return Update(optimizer, train_step, reference_logprobs)
-
-
-def make_supervised_update(
-  settings: settings_lib.Settings, places: layout.Layout
-) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-  """Optimizer and update of the supervised baselines; always the same ones."""
-  return _make_supervised_update(
-    places.config,
-    mesh=places.mesh,
-    learning_rate=settings.sft.learning_rate or settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    micro_batches=settings.rows // (settings.micro_batch or settings.rows),
-    dtype=places.dtype,
-    unroll=places.config.num_layers <= _UNROLLED_LAYERS,
-    remat=settings.remat,
-  )
-
-
-@functools.cache
-def _make_supervised_update(
-  config, *, mesh, learning_rate, max_grad_norm, **options
-):
-  optimizer = optimizer_lib.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  shardings = step_lib.state_shardings(
-    config, optimizer, sharding.param_shardings(config, mesh)
-  )
-  update = supervised.make_supervised_step(
-    config, optimizer, shardings=shardings, **options
-  )
-  return optimizer, update
 
 
 def reopen(

@@ -16,19 +16,12 @@ import jax.numpy as jnp
 
 from experiments import files, run_directory
 from experiments import settings as settings_lib
-from score_jax import types
-from score_jax.models import (
-  chat,
-  checkpoint_formats,
-  gemma,
-  hugging_face_config,
-)
+from score_jax import processes, types
+from score_jax.models import chat, checkpoint_formats, gemma
 from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 
-_TOKENIZER = 'tokenizer.model'
-_CONFIG = 'config.json'
-_SMALL = ('*.json', '*.jinja', _TOKENIZER)
+_SMALL = ('*.json', '*.jinja')
 _TOKENIZER_PROBLEMS = 300
 _TOKENIZER_PIECES = 300
 
@@ -48,12 +41,16 @@ def resolve(
     )
   style = settings.chat_style
   if style == 'auto':
-    style = 'plain'
-    if settings.init_from is not None:
-      there = run.pretrained
-      directory = there if there.exists() else _source(settings)
-      style = 'gemma' if _has_template(directory) else 'plain'
+    style = processes.by_first(lambda: _chat_style(settings, run))
   return dataclasses.replace(settings, chat_style=style)
+
+
+def _chat_style(settings, run) -> str:
+  if settings.init_from is None:
+    return 'plain'
+  there = run.pretrained
+  directory = there if there.exists() else _source(settings)
+  return 'gemma' if has_template(directory) else 'plain'
 
 
 def load(
@@ -71,10 +68,9 @@ def load(
   if settings.init_from is None:
     return _from_scratch(settings, task, run)
   try:
-    _copy_small_files(settings, run)
+    processes.by_first(lambda: _copy_small_files(settings, run))
     tokenizer = tokenizer_lib.Tokenizer(run.tokenizer)
-    config = _checkpoint_config(settings, run, tokenizer)
-    gemma.check_tokenizer(config, tokenizer)
+    config = _config(settings, run, tokenizer)
     return config, chat.ChatFormat(tokenizer, settings.chat_style)
   except (OSError, ValueError) as error:
     raise run_directory.RunError(str(error)) from error
@@ -93,7 +89,7 @@ def import_weights(
     RunError: it is not there, damaged, or of another model.
   """
   try:
-    return checkpoint_formats.load_hugging_face(
+    return checkpoint_formats.load(
       _source(settings), config, dtype=dtype, shardings=shardings
     )
   except (OSError, ValueError) as error:
@@ -121,6 +117,10 @@ def note_source(
   Raises:
     RunError: --init-from holds another checkpoint than the run began with.
   """
+  processes.by_first(lambda: _note_source(settings, directory))
+
+
+def _note_source(settings, directory) -> None:
   found = fingerprint(settings)
   if not directory.source.exists():
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def _source(settings: settings_lib.Settings) -> pathlib.Path:
   return path
 
 
-def _has_template(directory: pathlib.Path) -> bool:
+def has_template(directory: pathlib.Path) -> bool:
   """Whether a checkpoint comes with a chat template, as tuned ones do."""
   if any(directory.glob('chat_template.*')):
     return True
@@ -165,46 +165,28 @@ def _copy_small_files(settings, run) -> None:
         shutil.copy(path, run.pretrained)
   # Last: a run that has its tokenizer has everything.
   temporary = run.tokenizer.with_suffix('.tmp')
-  shutil.copy(_find_tokenizer(settings, source), temporary)
+  tokenizer = settings.tokenizer or checkpoint_formats.find_tokenizer(source)
+  shutil.copy(tokenizer, temporary)
   temporary.replace(run.tokenizer)
 
 
-def _find_tokenizer(settings, source: pathlib.Path) -> pathlib.Path:
-  if settings.tokenizer:
-    return pathlib.Path(settings.tokenizer)
-  # Google's checkpoints have it beside their directory.
-  for directory in (source, source.parent):
-    if (directory / _TOKENIZER).is_file():
-      return directory / _TOKENIZER
-  raise FileNotFoundError(
-    f'there is no {_TOKENIZER} in {source}; pass the one that was published '
-    'with the checkpoint: --tokenizer=PATH'
-  )
-
-
-def _checkpoint_config(settings, run, tokenizer) -> model_config.ModelConfig:
+def _config(settings, run, tokenizer) -> model_config.ModelConfig:
+  """The checkpoint's model, by its copied config.json or by its name."""
   name = settings.model.name
+  if (run.pretrained / 'config.json').is_file():
+    return checkpoint_formats.read_config(
+      run.pretrained, name, tokenizer=tokenizer
+    )
   if name is None:
-    if not (run.pretrained / _CONFIG).is_file():
-      raise ValueError(
-        f'{settings.init_from} has no {_CONFIG} that says which model it is; '
-        f'say it: --model.name={"|".join(gemma.CONFIGS)}'
-      )
-    config = hugging_face_config.read(run.pretrained)
-    if gemma.special_tokens(config) is None:
-      # No Gemma's vocabulary, whose padding is known: the tokenizer says.
-      pieces = min(tokenizer.vocab_size, config.vocab_size)
-      config = dataclasses.replace(config, vocab_size=pieces)
-    return config
-  config = gemma.CONFIGS[name]
-  if (run.pretrained / _CONFIG).is_file():
-    hugging_face_config.check(config, run.pretrained)
+    # Says why it cannot be known, and what to do.
+    return checkpoint_formats.read_config(_source(settings))
+  config = checkpoint_formats.named_config(name)
+  gemma.check_tokenizer(config, tokenizer)
   return config
 
 
 def _from_scratch(settings, task, run):
-  if not run.tokenizer.exists():
-    _train_tokenizer(task, run.tokenizer)
+  processes.by_first(lambda: _make_tokenizer(task, run.tokenizer))
   chat_format = chat.ChatFormat(
     tokenizer_lib.Tokenizer(run.tokenizer), settings.chat_style
   )
@@ -222,7 +204,9 @@ def _from_scratch(settings, task, run):
   return config, chat_format
 
 
-def _train_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+  if path.exists():
+    return
   texts = (
     f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
     for problem in task.train[:_TOKENIZER_PROBLEMS]

@@ -4,6 +4,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+  'gemma_import': 'experiments.benchmarks.gemma_import',
   'rollout': 'experiments.benchmarks.rollout',
   'scaling': 'experiments.benchmarks.scaling',
   'step': 'experiments.benchmarks.step',

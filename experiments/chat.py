@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     policies.choose_finished(settings, run, name)
     policy = policies.stage_policy(settings, parts, run, name)
+    parts = policies.parts_for(settings, parts, name)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

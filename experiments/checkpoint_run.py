@@ -12,6 +12,7 @@ import pathlib
 from experiments import (
   assembly,
   base_model,
+  cluster,
   flags,
   run_directory,
 )
@@ -51,6 +52,7 @@ def begin(arguments: Sequence[str]) -> list[str]:
     settings = dataclasses.replace(
       settings, run_dir=f'runs/{name}_{settings.task}'
     )
+  cluster.join(settings.processes)
   run = run_directory.RunDirectory(settings.directory)
   with run.lock():
     task = assembly.load_task(base_model.resolve(settings, run))

@@ -15,7 +15,7 @@ from experiments import (
   run_directory,
 )
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
@@ -43,12 +43,15 @@ def collect(
   paths = _paths(directory, phase)
   directory.collected.mkdir(parents=True, exist_ok=True)
   view = parts.layout.view(policy)
-  done = sum(path.exists() for path in paths.values())
+  there = processes.by_first(
+    lambda: {number for number, path in paths.items() if path.exists()}
+  )
+  done = len(there)
   with progress.stage(
     console, f'{directory.name} samples', len(paths), done=done, every=10
   ) as shown:
     for number, path in paths.items():
-      if path.exists():
+      if number in there:
         continue
       shown.update(
         *_sample(settings, parts, phase, view, number, path, grader, done + 1)
@@ -86,7 +89,7 @@ def read(
 
   `problem_index` is the problem's index among the training problems.
   """
-  files = [np.load(path) for path in _paths(directory, phase).values()]
+  files = [_load(path) for path in _paths(directory, phase).values()]
   score = np.concatenate([file['score'] for file in files])
   graded = np.concatenate([file['graded'] for file in files])
   return repair_rows.concatenate(list(_trajectories(files))), score, graded
@@ -99,20 +102,31 @@ def _paths(directory, phase) -> dict[int, pathlib.Path]:
 
 
 def _save(path, trajectory, problems, score, graded) -> None:
+  fields = {k: processes.to_host(v) for k, v in vars(trajectory).items()}
+  trajectory = arrays.Trajectory(**fields)
+  processes.by_first(lambda: _write(path, trajectory, problems, score, graded))
+
+
+def _write(path, trajectory, problems, score, graded) -> None:
   temporary = path.with_suffix('.tmp')
   with temporary.open('wb') as file:
     np.savez_compressed(
       file,
-      tokens=np.asarray(trajectory.tokens),
-      turn=np.asarray(trajectory.turn, np.int8),
-      length=np.asarray(trajectory.length),
-      finished=np.asarray(trajectory.finished),
+      tokens=trajectory.tokens,
+      turn=trajectory.turn.astype(np.int8),
+      length=trajectory.length,
+      finished=trajectory.finished,
       problem=problems.astype(np.int32),
       score=score,
       graded=graded,
     )
   # A killed run leaves no half of a batch under the final name.
   temporary.replace(path)
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with np.load(path) as file:
+    return {name: file[name] for name in file.files}
 
 
 def _trajectories(files) -> Iterator[arrays.Trajectory]:

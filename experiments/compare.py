@@ -1,9 +1,9 @@
 """Every baseline and ablation on one budget: the paper's Tables 1, 2 and 4.
 
 `python -m experiments.compare --preset=tiny --seeds=3` trains each method from
-the same base policies, one per seed, and writes compare.json, compare.csv and a
-table. It goes on where it was stopped, method by method. Flags that it does not
-know are those of experiments.train, such as --steps-stage1=50.
+the same base policies, one per seed, and writes the table: compare.json, .csv
+and .md. It goes on where it was stopped, method by method. Flags that it does
+not know are those of experiments.train, such as --steps-stage1=50.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from score_jax.training import manifest
 
 # Set by this program for each run.
 _OWN = ('--seed', '--method', '--stage', '--dry-run')
-_QUICK_SHARE = 0.4
+_QUICK_SHARE = 0.3
 _QUICK_PROBLEMS = 500
 
 
@@ -42,7 +42,7 @@ class Options:
   """Runs of each method, with seeds 0, 1, ...: a base policy for each. None: 3,
   with --quick 1."""
   quick: bool = False
-  """One seed, 40 % of the updates and 500 held-out problems: shows every method
+  """One seed, 30 % of the updates and 500 held-out problems: shows every method
   at work in 20 minutes, not how good it is. Leaves out the spread over seeds,
   and what a method learns late."""
   run_dir: str | None = None
@@ -69,9 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'error: {error}', file=sys.stderr)
     return 2
   write(root, cells, settings)
-  titles = {name: method.title for name, method in methods.METHODS.items()}
-  console.print(comparison.make_table(comparison.summarise(cells), titles))
-  console.print(f'written to {root}/compare.json and .csv', markup=False)
+  console.print(comparison.make_table(comparison.summarise(cells), titles()))
+  console.print(
+    f'written to {root}/compare.json, .csv and .md; a page of it: '
+    f'python -m experiments.report {root}',
+    markup=False,
+    highlight=False,
+    soft_wrap=True,
+  )
   return 1 if failed else 0
 
 
@@ -134,6 +139,11 @@ def quick_flags(preset: str) -> list[str]:
   ]
 
 
+def titles() -> dict[str, str]:
+  """What the table calls each method."""
+  return {name: method.title for name, method in methods.METHODS.items()}
+
+
 def directory(options: Options) -> pathlib.Path:
   """Where all runs are."""
   quick = '-quick' if options.quick else ''
@@ -148,7 +158,6 @@ def make_cells(
   """The runs, seed by seed: after the first seed there is a whole table."""
   return [
     comparison.Cell(
-      name,
       dataclasses.replace(
         settings,
         method=name,
@@ -169,7 +178,8 @@ def write(
   """Writes compare.json and compare.csv of what is there so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'preset': settings.preset, 'budget': methods.budget(settings)}
-  comparison.write(root / 'compare.json', comparison.summarise(cells), about)
+  rows = comparison.summarise(cells)
+  comparison.write(root / 'compare.json', rows, titles(), about)
 
 
 if __name__ == '__main__':

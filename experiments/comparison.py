@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import Any
 
-from rich import box
+from rich import box, text
 from rich import console as rich_console
 from rich import table as rich_table
 
@@ -29,6 +29,8 @@ from experiments import settings as settings_lib
 # pre-training step of the tiny preset; sampling and imitating a batch.
 _PRETRAINING_STEP = 0.1
 _SUPERVISED_STEP = 0.75
+# Settings that a run may be continued with, and then has other results.
+_CHANGE_RESULTS = {'eval_problems', 'steps_stage2'}
 _SHOWN = {
   'acc_t1': 'Acc@t1',
   'acc_t2': 'Acc@t2',
@@ -45,12 +47,18 @@ class Cell:
   """One run.
 
   Attributes:
-    group: which row of the table, such as a method's name.
     settings: with method, seed and run directory.
+    value: of what is varied, in a study.
   """
 
-  group: str
   settings: settings_lib.Settings
+  value: float | None = None
+
+  @property
+  def group(self) -> str:
+    """Its row of the table, which has all seeds."""
+    at = '' if self.value is None else f' at {self.value:g}'
+    return self.settings.method + at
 
   @property
   def run(self) -> run_directory.RunDirectory:
@@ -66,6 +74,20 @@ class Cell:
     """Summary of the last policy, once the run is finished."""
     results = outcome.read_results(self.run)
     return results.get(self.last_policy)
+
+  def is_finished(self) -> bool:
+    """Whether its run has nothing left to do with these very settings."""
+    if self.result() is None:
+      return False
+    there, here = (
+      settings_lib.flatten(settings)
+      for settings in (self.run.read_settings(), self.settings)
+    )
+    return all(
+      there[name] == here[name]
+      for name in here
+      if name not in settings_lib.FREE - _CHANGE_RESULTS
+    )
 
 
 def run_cells(
@@ -89,7 +111,7 @@ def run_cells(
   pace = Pace()
   failed = []
   for number, cell in enumerate(cells):
-    if cell.result() is not None:
+    if cell.is_finished():
       continue
     left = pace.time_left(_work(cells[number:], cells[:number]))
     console.print(
@@ -180,16 +202,18 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   """Rows by group: each seed's numbers, their mean and standard deviation.
 
   `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
-  that its spread over seeds is not the base policies'.
+  that its spread over seeds is not that of the base policies.
   """
   rows: dict[str, Any] = {}
   for cell in cells:
     result = cell.result()
     if result is None:
       continue
-    row = rows.setdefault(cell.group, {'method': cell.settings.method})
+    row = rows.setdefault(
+      cell.group, {'method': cell.settings.method, 'value': cell.value}
+    )
     numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    score = _result_of('score', cell, cells)
+    score = _score_beside(cell, cells)
     if score:
       last = f'acc_t{cell.settings.turns}'
       numbers['gain'] = result[last] - score[last]
@@ -207,34 +231,43 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
   return rows
 
 
-def _result_of(method: str, cell: Cell, cells: Sequence[Cell]):
-  """A method's result from the same base policy, if it is there."""
-  base = sharing.recipes(cell.settings)[methods.BASE]
+def _score_beside(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any] | None:
+  """SCoRe's result of the same seed and value, if it is there."""
+  key = (cell.settings.seed, cell.value)
   for other in cells:
-    settings = other.settings
-    if settings.method != method or settings.seed != cell.settings.seed:
-      continue
-    if sharing.recipes(settings)[methods.BASE] == base:
+    is_beside = (other.settings.seed, other.value) == key
+    if is_beside and other.settings.method == 'score':
       return other.result()
   return None
 
 
 def write(
-  path: pathlib.Path, rows: Mapping[str, Any], about: Mapping[str, Any]
+  path: pathlib.Path,
+  rows: Mapping[str, Any],
+  titles: Mapping[str, str],
+  about: Mapping[str, Any],
 ) -> None:
-  """Writes rows as JSON, beside it as CSV: a line for each group and seed."""
+  """Writes rows as JSON; beside it a markdown table, and a CSV of all seeds.
+
+  Args:
+    path: of the JSON file.
+    rows: from `summarise`.
+    titles: what groups are called.
+    about: what else the JSON file says.
+  """
   files.write_json(path, {**about, 'rows': rows})
   seeds = [(g, r['method'], s, n) for g, r in rows.items()
            for s, n in r['seeds'].items()]  # fmt: skip
   metrics = list(dict.fromkeys(name for *_, n in seeds for name in n))
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
+  lines = io.StringIO()
+  writer = csv.writer(lines, lineterminator='\n')
   writer.writerow(['group', 'method', 'seed', *metrics])
   for group, method, seed, numbers in seeds:
     writer.writerow(
       [group, method, seed, *(numbers.get(name, '') for name in metrics)]
     )
-  files.write_text(path.with_suffix('.csv'), text.getvalue())
+  files.write_text(path.with_suffix('.csv'), lines.getvalue())
+  files.write_text(path.with_suffix('.md'), markdown_table(rows, titles))
 
 
 def make_table(
@@ -253,7 +286,7 @@ def make_table(
     caption = 'percent, one seed'
   caption += '; vs SCoRe: last accuracy less that from the same base policy'
   table = rich_table.Table(box=box.HORIZONTALS, caption=caption)
-  names = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
+  names = _columns(rows)
   table.add_column('Method')
   for name in names:
     table.add_column(_SHOWN[name], justify='right', no_wrap=True)
@@ -264,17 +297,39 @@ def make_table(
       table.add_section()
     missing = most - len(row['seeds'])
     note = f' ({len(row["seeds"])} seeds)' if missing else ''
-    table.add_row(
-      titles.get(group, group) + note, *(_cell(row, name) for name in names)
-    )
+    cells = [
+      text.Text.assemble((mean, 'bold'), '\n', (spread, 'dim'))
+      if spread
+      else mean
+      for mean, spread in (_cell(row, name) for name in names)
+    ]
+    table.add_row(titles.get(group, group) + note, *cells)
   return table
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+  """The same table as markdown, one line a method, ending with a line break."""
+  names = _columns(rows)
+  lines = [
+    ['Method', *(_SHOWN[name] for name in names), 'Seeds'],
+    ['---', *['---:'] * (len(names) + 1)],
+  ]
+  for group, row in rows.items():
+    cells = [' '.join(filter(None, _cell(row, name))) for name in names]
+    lines.append([titles.get(group, group), *cells, str(len(row['seeds']))])
+  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _columns(rows: Mapping[str, Any]) -> list[str]:
+  return [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
+
+
+def _cell(row: Mapping[str, Any], name: str) -> tuple[str, str]:
+  """A metric's mean and its spread as texts; the latter may be empty."""
   if name not in row['mean']:
-    return '-'
+    return '-', ''
   sign = '+' if name in ('delta', 'gain') else ''
-  text = f'{100 * row["mean"][name]:{sign}.1f}'
+  spread = ''
   if name in row['spread']:
-    text += f'\n[dim]±{100 * row["spread"][name]:.1f}[/dim]'
-  return text
+    spread = f'±{100 * row["spread"][name]:.1f}'
+  return f'{100 * row["mean"][name]:{sign}.1f}', spread

@@ -4,7 +4,7 @@
 results.json again and changes nothing on disk. Others, kept for
 experiments.report:
 
-  --attempts=10                            more attempts, no retraining
+  --attempts=10 [--history=last]           more attempts, no retraining
   --scaling                                votes of 2 to 32 attempts
   --samples=32 --temperature=0.7 --pass-at=1,8,32 --majority-at=8,32
   --by=level                               by difficulty
@@ -26,6 +26,7 @@ from rich import console as rich_console
 from experiments import (
   assembly,
   checkpoint_run,
+  cluster,
   evaluation_options,
   evaluation_problems,
   evaluations,
@@ -65,9 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   mistakes = evaluation_options.find_mistakes(options)
   if mistakes:
     flags.refuse('\n       '.join(mistakes))
-  console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
+    cluster.join(options.processes)
+    console = cluster.make_console()
     measured = evaluate(options, run)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -122,13 +124,18 @@ def evaluate(
 def _judge(
   options, settings, parts, run, name, grader
 ) -> evaluate_lib.Evaluation:
-  return outcome.evaluate_policy(
-    settings,
-    policies.parts_for(settings, parts, name),
-    policies.stage_policy(settings, parts, run, name),
+  own = policies.parts_for(settings, parts, name)
+  policy = policies.stage_policy(settings, parts, run, name)
+  return evaluate_lib.evaluate(
+    own.sampler,
+    own.layout.view(policy),
+    own.task.test,
     grader,
+    outcome.evaluation_key(settings),
     samples_per_problem=options.samples,
-    temperature=options.temperature,
+    greedy=options.temperature == 0,
+    temperature=options.temperature or 1.0,
+    history=options.history,
   )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
+from experiments import settings as settings_lib
 from score_jax.evaluation import scaling as scaling_lib
 
 ALL = 'all'
@@ -49,6 +50,11 @@ class Options:
   that was trained on mbpp."""
   data_dir: str | None = None
   """Directory of that task's data set."""
+  first_prompt: str | None = None
+  """Replaces that task's first message; {question} and {column} are the
+  problem's."""
+  instruction: str | None = None
+  """Replaces what that task says between the attempts."""
   split: Literal['test', 'train'] = 'test'
   """Which of the task's problems."""
   eval_problems: int | None = None
@@ -66,10 +72,14 @@ class Options:
   """Attempts at each problem, at most 50, with the instruction before each but
   the first; None: as in the run. No retraining is needed for more."""
 
-  pass_at: tuple[int, ...] = ()
-  """Numbers k of samples for pass@k of each turn."""
-  majority_at: tuple[int, ...] = ()
-  """Numbers k of samples for a majority vote of each turn."""
+  history: Literal['all', 'last'] = 'all'
+  """What an attempt after the second one sees: all attempts before it, as the
+  paper writes it, or the last one alone, as if it were the first of two."""
+
+  pass_at: str = ''
+  """Numbers k of samples for pass@k of each turn, such as 1,8,32."""
+  majority_at: str = ''
+  """Numbers k of samples for a majority vote of each turn, such as 8,32."""
   scaling: bool = False
   """Inference scaling: votes of 2K attempts against K that are corrected once,
   2K = 2 to 32; draws 32 episodes at temperature 0.7 where --samples and
@@ -85,6 +95,7 @@ class Options:
   or of another one (RUN/stage2), on the same problems in the same way."""
 
   data: Data = Data()
+  processes: settings_lib.Processes = settings_lib.Processes()
 
 
 def complete(options: Options) -> Options:
@@ -130,15 +141,14 @@ def find_mistakes(options: Options) -> list[str]:
     not (options.scaling and options.attempts == 1),
     '--scaling compares first with second attempts: --attempts=1 has no second',
   )
-  for flag, counts in (
+  for flag, text in (
     ('pass-at', options.pass_at),
     ('majority-at', options.majority_at),
   ):
-    wrong = [k for k in counts if not 1 <= k <= samples]
     need(
-      not wrong,
-      f'--{flag}={wrong[:1] and wrong[0]}: must be in [1, {samples}], the '
-      '--samples of each problem',
+      all(k.isdecimal() and 1 <= int(k) <= samples for k in _parts(text)),
+      f'--{flag}={text}: must be numbers in [1, {samples}], the --samples of '
+      'each problem, such as 1,8',
     )
   output = options.output and pathlib.Path(options.output).resolve()
   need(
@@ -152,6 +162,15 @@ def find_mistakes(options: Options) -> list[str]:
   return found
 
 
+def counts(text: str) -> tuple[int, ...]:
+  """`1,8,32` -> (1, 8, 32)."""
+  return tuple(map(int, _parts(text)))
+
+
+def _parts(text: str) -> list[str]:
+  return [part.strip() for part in text.split(',')] if text else []
+
+
 def name_of(options: Options) -> str:
   """Name to keep the numbers under; '' for what is not kept."""
   if options.name:
@@ -162,9 +181,10 @@ def name_of(options: Options) -> str:
     'train' if options.split == 'train' else '',
     _word('given', options.given_attempts and _last(options.given_attempts)),
     _word('attempts', options.attempts),
+    'history-last' if options.history == 'last' else '',
     f'scaling-{options.vote}' if options.scaling else '',
-    _word('pass', '-'.join(map(str, options.pass_at))),
-    _word('majority', '-'.join(map(str, options.majority_at))),
+    _word('pass', '-'.join(_parts(options.pass_at))),
+    _word('majority', '-'.join(_parts(options.majority_at))),
     _word('by', options.by),
     _word('against', options.compare and _last(options.compare)),
   ]

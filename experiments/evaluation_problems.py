@@ -11,13 +11,13 @@ from experiments import (
   base_model,
   evaluation_options,
   files,
+  outcome,
   policies,
   run_directory,
 )
 from experiments import settings as settings_lib
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.rollout import randomness
 from score_jax.tasks import records
 
 _LOGGER = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ def _other_task(options, settings, run):
     task=options.task,
     data=data,
     data_dir=options.data_dir or settings.data_dir,
-    first_prompt=None,
-    instruction=None,
+    first_prompt=options.first_prompt,
+    instruction=options.instruction,
     reward=(),
   )
   task = assembly.load_task(base_model.resolve(settings, run))
@@ -120,7 +120,7 @@ def _given_attempts(
     parts.sampler,
     parts.layout.view(policies.stage_policy(settings, parts, other, name)),
     problems,
-    randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    outcome.evaluation_key(settings),
   )
   return {p.id: row[0].text for p, row in zip(problems, attempts)}
 

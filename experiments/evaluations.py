@@ -30,6 +30,7 @@ def write(
   folder(run).mkdir(exist_ok=True)
   path = folder(run) / f'{name}.json'
   asked = dataclasses.asdict(options)
+  del asked['processes']
   files.write_json(path, {'name': name, 'options': asked, **measured})
   return path
 

@@ -1,4 +1,7 @@
-"""Small files that a crash leaves whole: JSON written at once, JSON lines."""
+"""Small files that a crash leaves whole: JSON written at once, JSON lines.
+
+Of several processes the first one writes them; the others' calls do nothing.
+"""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -7,11 +10,15 @@ import os
 import pathlib
 from typing import Any
 
+from score_jax import processes
+
 _LOGGER = logging.getLogger(__name__)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a file so that at any time it has its old or its new content."""
+  if not processes.is_first():
+    return
   temporary = path.with_name(f'.{path.name}.tmp')
   with temporary.open('w', encoding='utf-8') as file:
     file.write(text)
@@ -39,7 +46,7 @@ def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 def truncate_lines(path: pathlib.Path, step: int) -> None:
   """Drops records of later steps than `step`, so that none comes twice."""
-  if not path.exists():
+  if not (processes.is_first() and path.exists()):
     return
   kept = [r for r in read_lines(path) if r['step'] <= step]
   write_text(path, ''.join(json.dumps(r) + '\n' for r in kept))
@@ -50,14 +57,18 @@ class LineWriter:
 
   def __init__(self, path: pathlib.Path):
     """Opens the file, and makes it where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    self._file = path.open('a', encoding='utf-8')
+    self._file = None
+    if processes.is_first():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = path.open('a', encoding='utf-8')
 
   def write(self, record: Mapping[str, Any]) -> None:
     """Appends one record."""
-    self._file.write(json.dumps(record, allow_nan=False) + '\n')
-    self._file.flush()
+    if self._file:
+      self._file.write(json.dumps(record, allow_nan=False) + '\n')
+      self._file.flush()
 
   def close(self) -> None:
     """Closes the file. May be called twice."""
-    self._file.close()
+    if self._file:
+      self._file.close()

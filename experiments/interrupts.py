@@ -4,6 +4,8 @@ import os
 import signal
 import types
 
+from score_jax import processes
+
 
 class StopRequest:
   """Turns the first signal into a request that the training loop honours.
@@ -13,12 +15,15 @@ class StopRequest:
       ...
       if stop.is_requested:
         save and leave
+
+  A signal to one of several processes stops them all.
   """
 
   _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
   def __init__(self):
     self._received: signal.Signals | None = None
+    self._agreed: signal.Signals | None = None
     self._previous = {}
 
   def __enter__(self) -> 'StopRequest':
@@ -28,17 +33,22 @@ class StopRequest:
 
   def __exit__(self, *exception) -> None:
     for number, handler in self._previous.items():
-      signal.signal(number, handler)
+      # None: it was not set from Python (jax.distributed's), and cannot be so.
+      signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
   @property
   def is_requested(self) -> bool:
-    """Whether to save and leave after this step."""
-    return self._received is not None
+    """Whether to save and leave after this step; the processes talk."""
+    if self._agreed is None:
+      signals = processes.gather(self._received)
+      self._agreed = next((s for s in signals if s is not None), None)
+    return self._agreed is not None
 
   @property
   def exit_code(self) -> int:
     """What a shell expects of a program that a signal ended; 0 without one."""
-    return 0 if self._received is None else 128 + self._received
+    stopped_by = self._agreed or self._received
+    return 0 if stopped_by is None else 128 + stopped_by
 
   def _receive(self, number: int, frame: types.FrameType | None) -> None:
     del frame

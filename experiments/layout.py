@@ -15,6 +15,7 @@ from experiments import run_directory
 from experiments import settings as settings_lib
 from score_jax import processes
 from score_jax.models import config as model_config
+from score_jax.models import lora, transformer
 from score_jax.rollout import engine
 from score_jax.training import sharding
 
@@ -28,12 +29,14 @@ class Layout:
     mesh: of the update, axes data, fsdp, tensor.
     rollout_mesh: the same devices for the rollout.
     dtype: of activations, of the rollout's weights and cache.
+    lora: which adapters are trained; of rank 0: all weights are.
   """
 
   config: model_config.ModelConfig
   mesh: jax.sharding.Mesh
   rollout_mesh: jax.sharding.Mesh
   dtype: Any
+  lora: settings_lib.LoRA = settings_lib.LoRA()
 
   @functools.cached_property
   def update(self) -> sharding.Placement:
@@ -47,14 +50,69 @@ class Layout:
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
     """Of the episode's arguments."""
-    return sharding.rollout_shardings(self.config, self.rollout_mesh)
+    return sharding.rollout_shardings(
+      self.config,
+      self.rollout_mesh,
+      # In float32 the view merges them.
+      self.trained_shapes
+      if self.lora.rank and self.dtype != jnp.float32
+      else None,
+    )
 
   @functools.cached_property
-  def view(self) -> Callable[[Any], Any]:
+  def trained_shapes(self) -> Any:
+    """Shapes of what an update changes: all parameters, or adapters."""
+    params = jax.eval_shape(
+      lambda: transformer.init_params(self.config, jax.random.key(0))
+    )
+    if not self.lora.rank:
+      return params
+    return jax.eval_shape(
+      functools.partial(self.new_adapters, key=jax.random.key(0)), params
+    )
+
+  @functools.cached_property
+  def trained(self) -> Any:
+    """Shardings of `trained_shapes`."""
+    if not self.lora.rank:
+      return self.update.params
+    return sharding.adapter_shardings(
+      self.config, self.mesh, self.trained_shapes
+    )
+
+  def new_adapters(self, params: Any, key: jax.Array) -> Any:
+    """Adapters that change nothing yet; see `lora.init_adapters`."""
+    return lora.init_adapters(
+      params,
+      key,
+      rank=self.lora.rank,
+      alpha=self.lora.alpha,
+      targets=self.lora.targets,
+    )
+
+  def view(self, params: Any) -> Any:
     """`engine.rollout_view`, compiled: it also moves what lies elsewhere."""
+    # In float32 the view merges adapters.
+    is_merged = self.dtype == jnp.float32 or not lora.adapters_of(params)
+    return (self._view_of_weights if is_merged else self._view_of_adapted)(
+      params
+    )
+
+  @functools.cached_property
+  def _view_of_weights(self) -> Callable[[Any], Any]:
+    return self._make_view(self.rollout.params)
+
+  @functools.cached_property
+  def _view_of_adapted(self) -> Callable[[Any], Any]:
+    placement = sharding.rollout_shardings(
+      self.config, self.rollout_mesh, self.trained_shapes
+    )
+    return self._make_view(placement.params)
+
+  def _make_view(self, shardings: Any) -> Callable[[Any], Any]:
     return jax.jit(
       functools.partial(engine.rollout_view, dtype=self.dtype),
-      out_shardings=self.rollout.params,
+      out_shardings=shardings,
     )
 
   def put_rows(self, tree: Any) -> Any:
@@ -77,7 +135,12 @@ def make(
       rollout_mesh = sharding.rollout_mesh(mesh, tensor)
     except ValueError as error:
       raise run_directory.RunError(f'--mesh.rollout-tensor: {error}') from error
-  layout = Layout(config, mesh, rollout_mesh, resolve_dtype(settings.dtype))
+  dtype = resolve_dtype(settings.dtype)
+  layout = Layout(config, mesh, rollout_mesh, dtype, settings.lora)
+  try:
+    _ = layout.trained_shapes
+  except ValueError as error:
+    raise run_directory.RunError(f'--lora: {error}') from error
   parts = processes.row_parts(layout.rollout.rows)
   if settings.problems_per_step % parts:
     raise run_directory.RunError(
@@ -103,10 +166,15 @@ def make_mesh(sizes: settings_lib.Mesh) -> jax.sharding.Mesh:
       part in it.
   """
   devices = jax.devices()
+  if jax.process_count() > processes.count():
+    raise run_directory.RunError(
+      f'these devices belong to {jax.process_count()} processes, which have '
+      'not found each other: add --processes.coordinator=auto'
+    )
   fsdp = sizes.fsdp
   if fsdp == -1:
     fsdp = max(1, len(devices) // (sizes.data * sizes.tensor))
-  elif jax.process_count() == 1:
+  elif processes.count() == 1:
     devices = devices[: sizes.data * fsdp * sizes.tensor]
   try:
     return sharding.make_mesh(devices, sizes.data, fsdp, sizes.tensor)

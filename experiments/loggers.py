@@ -1,4 +1,7 @@
-"""Metrics of each step: JSON lines always, TensorBoard files where possible."""
+"""Metrics of each step: JSON lines always, TensorBoard files where possible.
+
+Of several processes the first one writes them.
+"""
 
 from collections.abc import Mapping
 import logging
@@ -11,6 +14,7 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
 
 from experiments import files, run_directory
+from score_jax import processes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +61,8 @@ class EventLog:
   def __init__(self, directory: pathlib.Path, step: int = 0):
     """Opens a new event file that replaces what came after `step`."""
     self._writer = None
+    if not processes.is_first():
+      return
     try:
       directory.mkdir(parents=True, exist_ok=True)
       self._writer = event_file_writer.EventsWriter(str(directory / 'events'))

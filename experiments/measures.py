@@ -50,11 +50,13 @@ def measure(
     votes = [keys[i : i + samples] for i in range(0, len(keys), samples)]
     votes = voting.merge_equivalent(votes, _equality(grader))
     measured['majority_at'] = {
-      str(k): _majority(votes, grouped, k) for k in options.majority_at
+      str(k): _majority(votes, grouped, k)
+      for k in evaluation_options.counts(options.majority_at)
     }
   if options.pass_at:
     measured['pass_at'] = {
-      str(k): _by_turn(pass_at_k.pass_at_k(grouped, k)) for k in options.pass_at
+      str(k): _by_turn(pass_at_k.pass_at_k(grouped, k))
+      for k in evaluation_options.counts(options.pass_at)
     }
   if options.scaling:
     measured['scaling'] = scaling.inference_scaling(

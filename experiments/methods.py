@@ -318,6 +318,8 @@ METHODS: dict[str, Method] = {
     'RL on both attempts, no stages, no bonus (Eq. 1)',
     _reinforced(_multi_turn),
   ),
+  # GRPO also divides an attempt's loss by its length. Here all methods sum over
+  # tokens, so that nothing but the advantages differs.
   'grpo': Method(
     'Multi-turn GRPO',
     'reinforced',

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 import json
 from typing import Any
 
+import jax
 from rich import console as rich_console
 from rich import table as rich_table
 
 from experiments import (
   assembly,
+  curves,
   files,
   methods,
   policies,
@@ -16,12 +18,11 @@ from experiments import (
   transcripts,
 )
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.evaluation import evaluate, plots, tables
 from score_jax.rollout import randomness
 
 _PRINTED = 3
-_HELD_OUT = 'eval/'
 _NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II'}
 
 
@@ -40,11 +41,16 @@ def evaluate_policy(
     parts.layout.view(policy),
     parts.task.test[: settings.eval_problems],
     grader,
-    randomness.stream(settings.seed, 'evaluate', 'test', 0),
+    evaluation_key(settings),
     samples_per_problem=samples_per_problem,
     greedy=temperature == 0,
     temperature=temperature or 1.0,
   )
+
+
+def evaluation_key(settings: settings_lib.Settings) -> jax.Array:
+  """The random numbers of an evaluation that samples."""
+  return randomness.stream(settings.seed, 'evaluate', 'test', 0)
 
 
 def held_out_metrics(
@@ -56,7 +62,7 @@ def held_out_metrics(
   """The numbers of `evaluate_policy`, as metrics of a training step."""
   summary = evaluate_policy(settings, parts, policy, grader).summary()
   return {
-    f'{_HELD_OUT}{name}': value
+    f'{curves.HELD_OUT}{name}': value
     for name, value in summary.items()
     if isinstance(value, float)
   }
@@ -130,7 +136,7 @@ def write_transcripts(
 ) -> None:
   """Writes every judged attempt of an evaluation to evaluation.jsonl."""
   path = run.stage(name).path / 'evaluation.jsonl'
-  path.unlink(missing_ok=True)
+  processes.by_first(lambda: path.unlink(missing_ok=True))
   log = transcripts.SamplesLog(name, path)
   log.write(
     0,
@@ -145,7 +151,11 @@ def write_transcripts(
 
 
 def read_results(run: run_directory.RunDirectory) -> dict[str, Any]:
-  """What results.json holds; nothing where there is none."""
+  """What results.json holds; nothing where there is none. Processes talk."""
+  return processes.by_first(lambda: _read_results(run))
+
+
+def _read_results(run):
   if not run.results.exists():
     return {}
   return json.loads(run.results.read_text())
@@ -158,6 +168,11 @@ def report(
 ) -> None:
   """Draws the curves and prints transcripts, table, and where everything is."""
   results = read_results(run)
+  # The others wait, and leave together with it.
+  processes.by_first(lambda: _report(settings, run, results, console))
+
+
+def _report(settings, run, results, console) -> None:
   names = [name for name in methods.phases(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(
@@ -192,44 +207,14 @@ def _draw_curves(
   results: Mapping[str, Any],
 ) -> None:
   """Draws every stage that has made an update, if there is one."""
-  names = list(results)
-  records = {
-    name: list(files.read_lines(run.stage(name).metrics))
-    for name in names
-    if name != 'base'
-  }
-  drawn = [
-    name
-    for name in names
-    if any('score/acc_t1' in record for record in records.get(name, ()))
-  ]
-  if not drawn:
+  names = {name: label(settings, name) for name in results}
+  records, points = curves.read(run, results, names)
+  if not records:
     return
-  evaluations = [
-    {
-      'stage': name,
-      'step': records[name][-1]['step'],
-      **results[name],
-    }
-    for name in drawn
-  ]
-  before = names[: names.index(drawn[0])]
-  if before:
-    evaluations.insert(0, {'stage': drawn[0], 'step': 0, **results[before[-1]]})
-  everything = [record for name in drawn for record in records[name]]
-  evaluations += [
-    {
-      name.removeprefix(_HELD_OUT): value
-      for name, value in record.items()
-      if name in ('stage', 'step') or name.startswith(_HELD_OUT)
-    }
-    for record in everything
-    if f'{_HELD_OUT}acc_t1' in record
-  ]
   plots.learning_curves(
-    everything,
+    records,
     run.curves,
-    evaluations=evaluations,
+    evaluations=points,
     evaluation_label='held-out, greedy',
     title=f'{settings.preset}: accuracy of each turn',
   )

@@ -75,38 +75,72 @@ def deviations(settings: settings_lib.Settings) -> list[str]:
   return found
 
 
-def print_settings(
-  settings: settings_lib.Settings, console: rich_console.Console
-) -> None:
-  """Prints every setting beside the paper's, deviations marked."""
-  column = 'MBPP' if settings.task in CODE_TASKS else 'MATH'
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A setting beside the paper's, as texts.
+
+  Attributes:
+    name: of the setting.
+    value: the run's.
+    math: the paper's for MATH, '-' where it states none.
+    mbpp: the paper's for MBPP.
+    differs: whether the run's is not the paper's for such a task.
+  """
+
+  name: str
+  value: str
+  math: str
+  mbpp: str
+  differs: bool
+
+
+def notes() -> list[str]:
+  """Footnotes on what the paper leaves open; `rows` refer to them as [1]."""
+  return list(dict.fromkeys(s.note for s in PAPER.values() if s.note))
+
+
+def rows(settings: settings_lib.Settings) -> list[Row]:
+  """Every setting of a run, in order, beside the paper's."""
   marked = deviations(settings)
-  notes = list(dict.fromkeys(s.note for s in PAPER.values() if s.note))
-  table = rich_table.Table(title=f'Preset {settings.preset}')
-  table.add_column('setting')
-  table.add_column('value', justify='right')
-  table.add_column('paper, MATH', justify='right')
-  table.add_column('paper, MBPP', justify='right')
-  table.add_column('')
+  result = []
   for name, value in settings_lib.flatten(settings).items():
     if name in _OF_THE_PROGRAM:
       continue
     stated = PAPER.get(name)
     theirs = ('-', '-')
     if stated:
-      mark = f' [{notes.index(stated.note) + 1}]' if stated.note else ''
+      mark = f' [{notes().index(stated.note) + 1}]' if stated.note else ''
       theirs = tuple(_text(v) + mark for v in (stated.math, stated.mbpp))
+    result.append(Row(name, _text(value), *theirs, name in marked))
+  return result
+
+
+def print_settings(
+  settings: settings_lib.Settings, console: rich_console.Console
+) -> None:
+  """Prints every setting beside the paper's, deviations marked."""
+  column = 'MBPP' if settings.task in CODE_TASKS else 'MATH'
+  table = rich_table.Table(title=f'Preset {settings.preset}')
+  table.add_column('setting')
+  table.add_column('value', justify='right')
+  table.add_column('paper, MATH', justify='right')
+  table.add_column('paper, MBPP', justify='right')
+  table.add_column('')
+  for row in rows(settings):
     table.add_row(
-      settings_lib.flag(name),
-      _text(value),
-      *(markup.escape(text) for text in theirs),
-      'differs' if name in marked else '',
-      style='yellow' if name in marked else '',
+      settings_lib.flag(row.name),
+      row.value,
+      markup.escape(row.math),
+      markup.escape(row.mbpp),
+      'differs' if row.differs else '',
+      style='yellow' if row.differs else '',
     )
   console.print(table)
-  console.print(f'{len(marked)} settings differ from the paper ({column});')
+  console.print(
+    f'{len(deviations(settings))} settings differ from the paper ({column});'
+  )
   console.print('"-" stands for what it does not state.')
-  for i, note in enumerate(notes):
+  for i, note in enumerate(notes()):
     console.print(f'[{i + 1}] {note}', markup=False)
   console.print(f'Run directory: {settings.directory}', markup=False)
 

@@ -13,18 +13,20 @@ from experiments import (
   assembly,
   base_model,
   interrupts,
+  layout,
   methods,
   pretraining,
   run_directory,
 )
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.algorithm import adaptive, stages
-from score_jax.models import transformer
+from score_jax.models import lora
 from score_jax.rollout import engine, randomness
 from score_jax.tasks import self_refine
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import manifest
+from score_jax.training import reference as reference_lib
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
 _SELF_SUFFICIENT = 'tiny'
@@ -87,31 +89,73 @@ def base_policy(
   directory = run.stage('base')
   if settings.init_from is not None:
     base_model.note_source(settings, directory)
-    return base_model.import_weights(
-      settings, parts.config, shardings=parts.layout.update.params
-    )
-  if directory.is_finished(settings.pretrain.steps):
-    return restore(parts, directory, 'latest')
+  if is_there(settings, directory):
+    return stage_policy(settings, parts, run, methods.BASE)
   return pretraining.pretrain(settings, parts, directory, console, stop)
+
+
+def trained_part(
+  settings: settings_lib.Settings, parts: assembly.Parts, policy: Any
+) -> Any:
+  """What updates change of a policy: all of its weights, or adapters of it."""
+  if not settings.lora.rank:
+    return policy
+  adapters = lora.adapters_of(policy)
+  if not adapters:
+    key = randomness.stream(settings.seed, 'init', 'lora', 0)
+    adapters = parts.layout.new_adapters(policy, key)
+  return jax.tree.map(processes.put, adapters, parts.layout.trained)
+
+
+def make_reference(
+  settings: settings_lib.Settings, parts: assembly.Parts, policy: Any
+) -> Any:
+  """The policy as one to be held to, as wide and where the settings say.
+
+  Raises:
+    RunError: the devices have no memory on the host.
+  """
+  dtype = settings.reference_dtype
+  dtype = None if dtype == 'auto' else layout.resolve_dtype(dtype)
+  if settings.lora.rank:
+    # The weights that adapters belong to: there is nothing to copy.
+    return policy
+  try:
+    return reference_lib.make_reference(
+      policy,
+      dtype=dtype or parts.layout.dtype,
+      offload=settings.offload_reference,
+    )
+  except ValueError as error:
+    raise run_directory.RunError(f'--offload-reference: {error}') from error
 
 
 def restore(
   parts: assembly.Parts,
   directory: run_directory.StageDirectory,
   which: str,
+  base: Any = None,
 ) -> Any:
-  """Parameters from a stage's latest or best checkpoint.
+  """A policy from a stage's latest or best checkpoint.
+
+  Args:
+    parts: of the run.
+    directory: of the stage, or of the base policy.
+    which: 'latest' or 'best'.
+    base: the base policy, whose adapters a stage's checkpoints may hold.
 
   Raises:
     RunError: there is none.
   """
-  shapes = jax.eval_shape(
-    lambda: transformer.init_params(parts.config, jax.random.key(0))
-  )
+  places = parts.layout
+  shapes, shardings = places.trained_shapes, places.trained
+  if directory.name == methods.BASE:
+    places = dataclasses.replace(places, lora=settings_lib.LoRA())
+    shapes, shardings = places.trained_shapes, places.trained
   target = jax.tree.map(
     lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
     shapes,
-    parts.layout.update.params,
+    shardings,
   )
   with checkpoints_lib.Checkpoints(
     directory.checkpoints, read_only=True
@@ -125,7 +169,7 @@ def restore(
       f'{directory.path} has no checkpoint; make one with: python -m '
       f'experiments.train --run-dir={directory.path.parent}'
     )
-  return restored.state['params']
+  return lora.complete(restored.state['params'], base)
 
 
 def stage_policy(
@@ -138,22 +182,39 @@ def stage_policy(
   phase = methods.phases(settings).get(name)
   if isinstance(phase, methods.Prompted):
     return stage_policy(settings, parts, run, phase.start)
-  which = 'latest'
-  if name == 'base' and settings.init_from is not None:
+  if name == methods.BASE and settings.init_from is not None:
+    # Not wider than it is used: what trains makes a float32 copy of its own.
+    dtype = settings.reference_dtype
+    dtype = settings.dtype if dtype == 'auto' else dtype
     return base_model.import_weights(
-      settings, parts.config, shardings=parts.layout.update.params
+      settings,
+      parts.config,
+      dtype=layout.resolve_dtype(dtype),
+      shardings=parts.layout.update.params,
     )
-  if name != 'base' and settings.checkpoint_selection == 'best':
-    which = 'best'
-  return restore(parts, run.stage(name), which)
+  if name == methods.BASE:
+    return restore(parts, run.stage(name), 'latest')
+  is_best = settings.checkpoint_selection == 'best'
+  base = None
+  if settings.lora.rank:
+    base = stage_policy(settings, parts, run, methods.BASE)
+  which = 'best' if is_best else 'latest'
+  return restore(parts, run.stage(name), which, base)
+
+
+def is_there(
+  settings: settings_lib.Settings, base: run_directory.StageDirectory
+) -> bool:
+  """Whether the run has its base policy."""
+  is_checkpoint = processes.agree(base.source.exists())
+  return is_checkpoint or base.is_finished(settings.pretrain.steps)
 
 
 def finished_policies(
   settings: settings_lib.Settings, run: run_directory.RunDirectory
 ) -> list[str]:
   """Names of the policies that the run has finished, in their order."""
-  base = run.stage(methods.BASE)
-  has_base = base.source.exists() or base.is_finished(settings.pretrain.steps)
+  has_base = is_there(settings, run.stage(methods.BASE))
   return [methods.BASE] * has_base + [
     name
     for name, phase in methods.phases(settings).items()
@@ -214,18 +275,19 @@ def given_first_attempts(
     return None
   sampler = parts.sampler
   drawn = sampler.sample(
-    parts.layout.view(reference),
+    parts.layout.view(reference_lib.on_device(reference)),
     problems,
     randomness.stream(settings.seed, 'collect', 'base', 0),
     samples_per_problem=count,
     turns=1,
     temperature=settings.temperature,
   )
-  first = np.asarray(drawn.turn) == 1
+  drawn_tokens, turn = map(processes.to_host, (drawn.tokens, drawn.turn))
+  first = turn == 1
   width = sampler.limits[0]
   tokens = np.zeros((len(problems), samples, turns, width), np.int32)
   lengths = np.zeros((len(problems), samples, turns), np.int32)
-  for row, (ids, mask) in enumerate(zip(np.asarray(drawn.tokens), first)):
+  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
     problem, sample = divmod(row, count)
     attempt = ids[mask]
     tokens[problem, sample, 0, : len(attempt)] = attempt

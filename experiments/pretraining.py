@@ -12,7 +12,7 @@ from rich import console as rich_console
 
 from experiments import assembly, interrupts, loggers, progress, run_directory
 from experiments import settings as settings_lib
-from score_jax import types
+from score_jax import processes, types
 from score_jax.algorithm import masked
 from score_jax.models import config as model_config
 from score_jax.models import transformer
@@ -47,7 +47,7 @@ def pretrain(
   key = randomness.stream(settings.seed, 'init', 'base', 0)
   params = transformer.init_params(parts.config, key)
   state = step_lib.init_state(
-    jax.device_put(params, parts.layout.update.params), optimizer
+    jax.tree.map(processes.put, params, parts.layout.update.params), optimizer
   )
   with checkpoints_lib.Checkpoints(directory.checkpoints) as checkpoints:
     restored = checkpoints.restore(state)
@@ -98,8 +98,11 @@ def _make_update(
     learning_rate / 20,
   )
   optimizer = optimizer_lib.make_optimizer(schedule)
+  shapes = jax.eval_shape(
+    lambda: transformer.init_params(config, jax.random.key(0))
+  )
   shardings = step_lib.state_shardings(
-    config, optimizer, sharding.param_shardings(config, mesh)
+    optimizer, shapes, sharding.param_shardings(config, mesh)
   )
   return optimizer, supervised.make_supervised_step(
     config, optimizer, shardings=shardings

@@ -23,6 +23,7 @@ from typing import Any
 
 from experiments import files
 from experiments import settings as settings_lib
+from score_jax import processes
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -78,8 +79,11 @@ class StageDirectory:
     return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
 
   def is_finished(self, steps: int) -> bool:
-    """Whether all of `steps` updates were made and their policy chosen."""
-    return self._finished_steps() >= steps
+    """Whether all of `steps` updates were made and their policy chosen.
+
+    Processes talk, here and wherever else a file decides what they do.
+    """
+    return processes.agree(self._finished_steps() >= steps)
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made, after the last checkpoint."""
@@ -120,14 +124,20 @@ class RunDirectory:
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
-    """Keeps other trainers out while it is held.
+    """Keeps other trainers out while it is held; of several processes, one.
 
     The operating system holds the lock for the process, so that a killed
     trainer leaves none behind.
 
     Raises:
-      RunError: another process holds it; says which.
+      RunError: another trainer holds it; says which.
     """
+    with contextlib.ExitStack() as held:
+      processes.by_first(lambda: held.enter_context(self._own_lock()))
+      yield
+
+  @contextlib.contextmanager
+  def _own_lock(self) -> Iterator[None]:
     self.path.mkdir(parents=True, exist_ok=True)
     with (self.path / 'lock').open('a+') as file:
       try:
@@ -165,6 +175,11 @@ class RunDirectory:
       RunError: the run there was started with other settings or other data,
         or the directory holds something else.
     """
+    return processes.by_first(lambda: self._begin(settings, data))
+
+  def _begin(
+    self, settings: settings_lib.Settings, data: Mapping[str, str]
+  ) -> bool:
     config = {
       'settings': dataclasses.asdict(settings),
       'versions': versions(),

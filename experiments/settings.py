@@ -65,6 +65,19 @@ class Mesh:
 
 
 @dataclasses.dataclass(frozen=True)
+class Processes:
+  """How several processes find each other; one process needs none of it."""
+
+  coordinator: str | None = None
+  """HOST:PORT where they meet, the host being the first process's; auto: what a
+  Cloud TPU or Slurm says. None: $JAX_COORDINATOR_ADDRESS."""
+  count: int | None = None
+  """How many there are. None: $JAX_NUM_PROCESSES."""
+  index: int | None = None
+  """Which of them this one is, from 0. None: $JAX_PROCESS_ID."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Pretraining:
   """How the base policy is made, from nothing."""
 
@@ -269,6 +282,7 @@ class Settings:
   model: Model = Model()
   lora: LoRA = LoRA()
   mesh: Mesh = Mesh()
+  processes: Processes = Processes()
   sft: SFT = SFT()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
@@ -307,6 +321,9 @@ FREE = frozenset(
     'micro_batch',
     'offload_reference',
     'preset',
+    'processes.coordinator',
+    'processes.count',
+    'processes.index',
     'remat',
     'run_dir',
     'stage',

@@ -40,7 +40,8 @@ _IN_PHASES = frozenset(
     'steps_stage2',
   }
 )
-# ... and the base policy is older than these.
+# ... and the base policy is older than these. (Not than --reward, by which its
+# results are judged.)
 _AFTER_BASE = frozenset(
   {
     'checkpoint_every',
@@ -50,7 +51,6 @@ _AFTER_BASE = frozenset(
     'max_grad_norm',
     'micro_batch',
     'problems_per_step',
-    'reward',
     'samples_per_problem',
     'temperature',
   }

@@ -6,13 +6,12 @@ import logging
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from rich import console as rich_console
 
 from experiments import files, loggers, progress, run_directory, transcripts
 from experiments import settings as settings_lib
-from score_jax import arrays, types
+from score_jax import arrays, processes, types
 from score_jax.algorithm import masked, stages
 from score_jax.evaluation import metrics as metrics_lib
 from score_jax.training import checkpoints as checkpoints_lib
@@ -66,9 +65,11 @@ class StageRecorder:
       progress.stage(console, directory.name, steps, done=done)
     )
     # Supervised updates have neither.
-    records = [
-      r for r in files.read_lines(directory.metrics) if _SELECTION in r
-    ]
+    records = processes.by_first(
+      lambda: [
+        r for r in files.read_lines(directory.metrics) if _SELECTION in r
+      ]
+    )
     self._selection = [record[_SELECTION] for record in records]
     self._no_spread = [record[_NO_SPREAD] for record in records]
     self._marks: dict[str, float] = {}
@@ -191,7 +192,7 @@ class StageRecorder:
       f'perf/{name}_seconds': times[i + 1] - times[i]
       for i, name in enumerate(names[1:])
     }
-    tokens = int((np.asarray(trajectory.turn) > 0).sum())
+    tokens = int((trajectory.turn > 0).sum())
     seconds = times[-1] - times[0]
     return phases | {
       'perf/step_seconds': seconds,
@@ -210,8 +211,8 @@ class StageRecorder:
     if skipped < _MOST_SKIPPED:
       return
     path = self._directory.path / 'not_finite.npz'
-    fields = jax.device_get(trajectory)
-    np.savez(path, **{name: getattr(fields, name) for name in vars(fields)})
+    fields = {k: processes.to_host(v) for k, v in vars(trajectory).items()}
+    processes.by_first(lambda: np.savez(path, **fields))
     raise FloatingPointError(
       f'{skipped} updates in a row had a loss or gradient that is not finite; '
       f'the last episodes are in {path}. Try a smaller --learning-rate or '

@@ -2,9 +2,9 @@
 
 `python -m experiments.studies --sweep=copy_share` varies how often the base
 policy's second attempt copies its first, and so how well it corrects itself
-before any RL; `--sweep=stage1_steps` varies the share of the budget that Stage I
-gets. Both write study.json, study.csv and study.png. It goes on where it was
-stopped. Flags that it does not know are those of experiments.train.
+before any RL; `--sweep=stage1_steps` varies how much of the budget Stage I has.
+Both write study.json, .csv, .md and .png. It goes on where it was stopped.
+Flags that it does not know are those of experiments.train.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import statistics
 import sys
 from typing import Any, Literal
 
@@ -72,8 +73,8 @@ class Options:
   """What is varied, and for whom."""
 
   sweep: Literal['copy_share', 'stage1_steps'] = 'copy_share'
-  """copy_share (pre-training: the more copies, the less the base policy corrects
-  itself) or stage1_steps (Stage II gets the rest of the budget)."""
+  """copy_share (of pre-training: the more copies, the less the base policy
+  corrects itself) or stage1_steps (Stage II gets the rest of the budget)."""
   preset: str = settings_lib.Settings.preset
   """A file in experiments/presets; its settings are the defaults."""
   values: str | None = None
@@ -110,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
   rows = write(options, root, cells)
   draw(options, root, rows)
   console.print(make_table(rows))
-  console.print(f'written to {root}/study.json, .csv and .png', markup=False)
+  console.print(
+    f'written to {root}/study.json, .csv, .md and .png', markup=False
+  )
   return 1 if failed else 0
 
 
@@ -147,7 +150,7 @@ def values(options: Options) -> list[float]:
     return sorted({float(value) for value in options.values.split(',')})
   except ValueError:
     flags.refuse(
-      f'--values={options.values}: numbers, separated by commas, such as 0.3,0.9'
+      f'--values={options.values}: numbers with commas between, such as 0.3,0.9'
     )
 
 
@@ -185,7 +188,7 @@ def make_cells(
         own = dataclasses.replace(
           varied, method=name, seed=seed, run_dir=str(path)
         )
-        cells.append(comparison.Cell(f'{name} at {value:g}', own))
+        cells.append(comparison.Cell(own, value))
   return cells
 
 
@@ -197,16 +200,16 @@ def write(
   Beside the methods they have, as `ability`, what the base policy corrects by
   itself when it is sampled: the share of wrong, then right episodes.
   """
-  rows = comparison.summarise(cells)
-  by_group = {cell.group: cell for cell in cells}
+  ordered = sorted(
+    cells, key=lambda c: list(methods.METHODS).index(c.settings.method)
+  )
+  rows = comparison.summarise(ordered)
   for group, row in rows.items():
-    row['value'] = float(group.rpartition(' at ')[2])
     same = [c for c in cells if c.group == group and c.result() is not None]
     row['ability'] = [sampled(cell, methods.BASE)['i_to_c'] for cell in same]
-    row['title'] = methods.METHODS[by_group[group].settings.method].title
   root.mkdir(parents=True, exist_ok=True)
   about = {'sweep': options.sweep, 'label': SWEEPS[options.sweep].label}
-  comparison.write(root / 'study.json', rows, about)
+  comparison.write(root / 'study.json', rows, titles(rows), about)
   return rows
 
 
@@ -231,21 +234,32 @@ def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   """Draws the last turn's accuracy and the delta over the varied value."""
   curves = {}
   for row in rows.values():
-    points = curves.setdefault(row['title'], {})
+    title = methods.METHODS[row['method']].title
+    points = curves.setdefault(title, {})
     points[row['value']] = list(row['seeds'].values())
   study_plots.draw_study(
-    curves, root / 'study.png', label=SWEEPS[options.sweep].label
+    curves,
+    root / 'study.png',
+    label=f'{SWEEPS[options.sweep].label}; beneath: base i→c, sampled',
+    notes={
+      row['value']: f'{100 * statistics.fmean(row["ability"]):.1f} %'
+      for row in rows.values()
+    },
   )
 
 
-def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
-  """The table of the rows, with the base policy's ability in front."""
-  titles = {
-    group: f'{row["title"]}, {row["value"]:g} '
-    f'({100 * sum(row["ability"]) / len(row["ability"]):.1f} %)'
+def titles(rows: Mapping[str, Any]) -> dict[str, str]:
+  """What the table calls each row: with the base policy's ability."""
+  return {
+    group: f'{methods.METHODS[row["method"]].title}, {row["value"]:g} '
+    f'({100 * statistics.fmean(row["ability"]):.1f} %)'
     for group, row in rows.items()
   }
-  table = comparison.make_table(rows, titles)
+
+
+def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
+  """The table of the rows."""
+  table = comparison.make_table(rows, titles(rows))
   table.columns[0].header = 'Method, value (base i→c)'
   return table
 

@@ -6,7 +6,9 @@ phase leaves on disk; what differs is where the attempts come from.
 """
 
 import functools
+import json
 import math
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,12 @@ from experiments import (
   policies,
   run_directory,
   stage_recorder,
+  updates,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import repair_pairs
+from score_jax.models import lora
 from score_jax.rollout import engine
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
@@ -45,7 +49,7 @@ def train_round(
 ) -> Any:
   """Samples from `source`, fine-tunes `policy` on its repairs; the result."""
   if directory.is_finished(phase.steps):
-    return policies.restore(parts, directory, 'latest')
+    return policies.restore(parts, directory, 'latest', base=policy)
 
   # Act and judge: the whole budget of episodes, with one policy.
   collection.collect(
@@ -56,12 +60,17 @@ def train_round(
   rows, learnt = make_rows(settings, parts, directory, phase, console)
 
   # Learn: the paired attempts, token by token.
-  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
-  state = step_lib.init_state(policy, optimizer)
+  optimizer, update = updates.make_supervised_update(settings, parts.layout)
+  trained = policies.trained_part(settings, parts, policy)
+  state = step_lib.init_state(trained, optimizer)
+  # The whole policy, where only adapters of it are trained.
+  frozen = policy if settings.lora.rank else None
+  whole = functools.partial(lora.complete, frozen=policy)
   steps = _updates(settings, phase, len(learnt))
-  evaluate = functools.partial(
-    outcome.held_out_metrics, settings, parts, grader
-  )
+
+  def evaluate(params):
+    return outcome.held_out_metrics(settings, parts, grader, whole(params))
+
   with stage_recorder.StageRecorder(
     settings, directory, state, steps, console, evaluate
   ) as recorder:
@@ -74,15 +83,15 @@ def train_round(
       batch, learnt_now = parts.layout.put_rows(
         (repair_rows.take(rows, index), learnt[index])
       )
-      state, metrics = update(state, batch, learnt_now)
+      state, metrics = update(state, batch, learnt_now, frozen)
       recorder.end_supervised_step(state, metrics, batch)
       if stop.is_requested:
         recorder.save(state)
-        return state.params
-    policy = recorder.chosen_policy()
+        return whole(state.params)
+    chosen = whole(recorder.chosen_policy())
   # Fewer updates may have been enough for all epochs.
   directory.mark_finished(phase.steps)
-  return policy
+  return chosen
 
 
 def make_rows(
@@ -94,39 +103,54 @@ def make_rows(
 ) -> tuple[arrays.Trajectory, np.ndarray]:
   """Rows [P, T] of a phase's pairs, and which attempts are learnt, [P, 2].
 
-  Writes how many there are to pairs.json.
+  pairs.json counts them, pairs.jsonl has one of each problem as text, in the
+  form of `experiments.evaluate --split=train --given-attempts=FILE`.
   """
   episodes, score, graded = collection.read(directory, phase)
   problem = episodes.problem_index
-  pairs = phase.construct(
+  found = phase.construct(
     score, graded, problem, seed=settings.seed, both_right=phase.both_right
   )
-  found = len(pairs)
   pairs = repair_pairs.limit(
-    pairs,
+    found,
     problem,
     seed=settings.seed,
     most_per_problem=settings.sft.most_per_problem,
     right_share=settings.sft.right_share,
   )
-  both_right = int(pairs.first_right.sum())
-  files.write_json(
-    directory.path / 'pairs.json',
-    {
-      'episodes': len(score),
-      'found': found,
-      'repairs': len(pairs) - both_right,
-      'both_right': both_right,
-      'problems': len(np.unique(problem[pairs.first_row])),
-    },
-  )
+  counts = {
+    'episodes': len(score),
+    'found': len(found),
+    'repairs': int((~pairs.first_right).sum()),
+    'both_right': int(pairs.first_right.sum()),
+    'problems': len(np.unique(problem[pairs.first_row])),
+  }
+  files.write_json(directory.path / 'pairs.json', counts)
   console.print(
-    f'{directory.name}: {len(pairs) - both_right:,} repairs and '
-    f'{both_right:,} pairs of two right attempts from {len(score):,} episodes.',
+    f'{directory.name}: {counts["repairs"]:,} repairs and '
+    f'{counts["both_right"]:,} pairs of two right attempts from '
+    f'{counts["episodes"]:,} episodes.',
     highlight=False,
   )
   rows = repair_rows.splice(episodes, pairs, _row_length(parts))
+  _write_texts(parts, rows, directory.path / 'pairs.jsonl')
   return rows, repair_rows.learnt_attempts(pairs, settings.sft.learn)
+
+
+def _write_texts(
+  parts: assembly.Parts, rows: arrays.Trajectory, path: pathlib.Path
+) -> None:
+  """Writes the first pair of each problem, in the order of the episodes."""
+  _, first = np.unique(rows.problem_index, return_index=True)
+  shown = repair_rows.take(rows, np.sort(first))
+  lines = []
+  for index, (before, after) in zip(
+    shown.problem_index, parts.sampler.attempts(shown), strict=True
+  ):
+    problem = parts.task.train[index]
+    pair = {'given_attempt': before.text, 'attempt': after.text}
+    lines.append(json.dumps({'id': problem.id, **pair}) + '\n')
+  files.write_text(path, ''.join(lines))
 
 
 def _row_length(parts: assembly.Parts) -> int:

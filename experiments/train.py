@@ -7,7 +7,6 @@ the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 from collections.abc import Mapping, Sequence
 import contextlib
 import functools
-import logging
 import sys
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich import console as rich_console
 from experiments import (
   assembly,
   base_model,
+  cluster,
   flags,
   interrupts,
   methods,
@@ -27,28 +27,32 @@ from experiments import (
   run_directory,
   stage_recorder,
   supervised_stage,
+  updates,
 )
 from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import rewards as rewards_lib
 from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
+from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import manifest
+from score_jax.training import reference as reference_lib
 from score_jax.training import step as step_lib
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Makes the policies that are asked for, evaluates them, reports."""
   settings = flags.parse_settings(arguments)
-  console = rich_console.Console()
   if settings.dry_run:
-    paper.print_settings(settings, console)
+    paper.print_settings(settings, rich_console.Console())
     return 0
-  logging.basicConfig(format='%(levelname)s: %(message)s')
   run = run_directory.RunDirectory(settings.directory)
   try:
+    cluster.join(settings.processes)
+    cluster.check_started_alike(settings)
+    console = cluster.make_console()
     with run.lock(), interrupts.StopRequest() as stop:
       train(settings, run, console, stop)
       if stop.is_requested:
@@ -154,26 +158,30 @@ def train_stage(
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
-  update = assembly.make_update(settings, parts.layout)
-  sampler, train = parts.sampler, parts.task.train
-  evaluate_held_out = functools.partial(
-    outcome.held_out_metrics, settings, parts, grader
-  )
-  state = step_lib.init_state(policy, update.optimizer, beta2=settings.beta2)
+  update = updates.make_update(settings, parts.layout)
+  sampler = parts.sampler
+  trained = policies.trained_part(settings, parts, policy)
+  state = step_lib.init_state(trained, update.optimizer, beta2=settings.beta2)
+  reference = policies.make_reference(settings, parts, reference)
+  # The whole policy, where only adapters of the reference are trained.
+  whole = functools.partial(lora.complete, frozen=reference)
+
+  def evaluate_held_out(params):
+    return outcome.held_out_metrics(settings, parts, grader, whole(params))
+
   with stage_recorder.StageRecorder(
     settings, directory, state, steps, console, evaluate_held_out
   ) as recorder:
     state = recorder.state
     for step in range(int(state.step), steps):
       recorder.begin_step()
-      indices = batches.batch_indices(
-        len(train), settings.problems_per_step, seed=settings.seed, step=step
+      problems = batches.batch(
+        parts.task.train, settings.problems_per_step, settings.seed, step
       )
-      problems = [train[i] for i in indices]
 
       # Act: K attempts of each of G samples.
       trajectory = sampler.sample(
-        parts.layout.view(state.params),
+        parts.layout.view(whole(state.params)),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
         samples_per_problem=samples,
@@ -202,7 +210,11 @@ def train_stage(
       )
       batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
       state, metrics = update.train_step(
-        state, reference, batch, trajectory.sampled & graded, objective
+        state,
+        reference_lib.on_device(reference),
+        batch,
+        trajectory.sampled & graded,
+        objective,
       )
       metrics |= rewards_lib.reward_metrics(score, graded, current)
       state = policies.adapt(phase, state, metrics)
@@ -211,13 +223,13 @@ def train_stage(
       )
       if stop.is_requested:
         recorder.save(state)
-        return state.params
-    return recorder.chosen_policy()
+        return whole(state.params)
+    return whole(recorder.chosen_policy())
 
 
 def shape(
   settings: settings_lib.Settings,
-  update: assembly.Update,
+  update: updates.Update,
   stage: stages.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,
@@ -234,7 +246,7 @@ def shape(
     rewards = rewards_lib.kl_in_reward(
       rewards,
       trajectory.logprobs,
-      update.reference_logprobs(reference, trajectory),
+      update.reference_logprobs(reference_lib.on_device(reference), trajectory),
       trajectory.turn,
       stage,
     )

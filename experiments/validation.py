@@ -79,6 +79,8 @@ _RANGES = {
   'lora.alpha': (0, _INF, True),
   'mesh.data': (1, _INF, False),
   'mesh.tensor': (1, _INF, False),
+  'processes.count': (1, _INF, False),
+  'processes.index': (0, _INF, False),
   'mesh.rollout_tensor': (1, _INF, False),
   'pretrain.steps': (0, _INF, False),
   'pretrain.rows': (1, _INF, False),

@@ -7,6 +7,7 @@
 #             that the comparisons with Hugging Face run instead of skipping
 #   --slow    runs the slow tests instead of the ordinary ones
 set -euo pipefail
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # Succeeds where packages can be installed without asking anybody: as root, and
@@ -46,7 +47,7 @@ fi
 
 # Programs that a policy wrote run in bubblewrap.
 if ! command -v bwrap >/dev/null; then
-  can_apt_install && apt_install bubblewrap || say \
+  { can_apt_install && apt_install bubblewrap; } || say \
     'bubblewrap is missing and could not be installed (Debian: apt install' \
     'bubblewrap): tests of that sandbox will be skipped, and named below.'
 fi

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and check.sh: makes .venv in the clone and installs
 # the pinned requirements into it, once. Sets `root` (the clone) and `python`.
 
@@ -67,4 +68,20 @@ install_requirements() {
     fail "Installing $1 failed; the end of the log is above, the rest in $log."
   fi
   cp "$requirements" "$stamp"
+}
+
+# install_accelerator EXTRA: jax's packages for tpu or cuda12, in the version of
+# requirements.txt, once.
+install_accelerator() {
+  local stamp=$venv/installed-$1 log=$venv/install.log version
+  version=$(sed -n 's/^jax==//p' "$root/requirements.txt")
+  [[ -f $stamp && $(<"$stamp") == "$version" ]] && return
+  say "Installing jax[$1]==$version (once)."
+  if ! "$python" -m pip install --disable-pip-version-check \
+    --constraint "$root/requirements.txt" "jax[$1]==$version" >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    fail "Installing jax[$1] failed; the end of the log is above, the rest in" \
+      "$log."
+  fi
+  echo "$version" >"$stamp"
 }

@@ -7,6 +7,7 @@
 # `python -m experiments.train --preset=tiny`. Relative paths in flags are
 # relative to the clone. PYTHON=/path/to/python3.11 chooses an interpreter.
 set -euo pipefail
+# shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 cd "$root"

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from score_jax.models import config as model_config
@@ -46,12 +47,13 @@ def make(name: str, directory: pathlib.Path) -> Model:
 
 def random_params(config: model_config.ModelConfig) -> Any:
   """Parameters whose every leaf is random, norm scales too."""
-  fresh = transformer.init_params(config, jax.random.key(0))
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  fresh = jax.device_get(init(config, jax.random.key(0)))
   rng = np.random.default_rng(0)
 
   def noisy(path, leaf):
     if path[-1].key == 'scale':
-      return leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32)
-    return leaf
+      leaf = leaf + 0.2 * rng.normal(size=leaf.shape).astype(np.float32)
+    return jnp.asarray(leaf)
 
   return jax.tree.map_with_path(noisy, fresh)

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from experiments.planning import programs as planned
 from score_jax.models import gemma, kv_cache
 from tests import programs
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
 # Rows of 4776 tokens: longer than Gemma 2's window of 4096.
-SIZES = programs.Sizes(
+SIZES = planned.Sizes(
   problems=2, samples=2, prompt=640, limits=(2048, 2048), block=40
 )
 
@@ -36,7 +37,7 @@ def _cache(config):
 @pytest.mark.parametrize('name', NAMES)
 def test_episode(name):
   config = _two_layers(name)
-  compiled = programs.lower_episode(config, SIZES).compile()
+  compiled = planned.lower_episode(planned.Model(config), SIZES).compile()
   text = compiled.as_text()
   logits = SIZES.rows * config.vocab_size
   loops = programs.loop_bodies(text)
@@ -82,7 +83,9 @@ def test_episode(name):
 def test_update(name):
   config = _two_layers(name)
   rows, length = 4, 1024
-  compiled = programs.lower_update(config, rows, length, remat=True).compile()
+  compiled = planned.lower_update(
+    planned.Model(config), rows, length, remat=True
+  ).compile()
   largest = max(i.elements for i in programs.stored_arrays(compiled.as_text()))
   # The embedding is larger than a chunk of logits, [B, 128, V], and far
   # smaller than the logits of whole rows would be.

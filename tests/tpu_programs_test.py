@@ -1,89 +1,69 @@
 """Episode and update of published models, compiled for TPUs ahead of time.
 
 Needs libtpu (the `tpu` extra), but no TPU. Optimisation level O0: the default
-compiles several times longer and needs the same memory. What a v5e-16 holds,
-and what its programs copy, is asserted; speed is not known here.
+compiles several times longer and needs about the same memory. What a v5e-16
+holds, and what its programs copy and send, is asserted; speed is not known
+here.
 """
 
-import os
-
 import jax
-from jax import sharding
-from jax.experimental import topologies
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from score_jax.models import gemma, kv_cache, splash, transformer
+from experiments.planning import chips
+from experiments.planning import programs as planned
+from score_jax.models import gemma, kv_cache, splash
+from score_jax.training import sharding
 from tests import programs
 
 pytestmark = pytest.mark.slow
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
-DEVICES = 16
-HBM = 15.75 * 2**30  # bytes a v5e offers to programs
 # Four rows a device, of 4688 tokens: longer than Gemma 2's window of 4096.
-SIZES = programs.Sizes(
+SIZES = planned.Sizes(
   problems=16, samples=4, prompt=512, limits=(2048, 2048), block=80
 )
 # A length that is no model's width, so that logits can be told from weights.
 UPDATE_ROWS, UPDATE_LENGTH, MICRO_BATCHES = 64, 1920, 4
 
-# So that libtpu neither asks a metadata server nor minds another process.
-_ENVIRONMENT = {
-  'TPU_SKIP_MDS_QUERY': '1',
-  'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
-  'TPU_ACCELERATOR_TYPE': 'v5litepod-16',
-  'TPU_WORKER_HOSTNAMES': 'localhost',
-  'TPU_WORKER_ID': '0',
-  'TPU_MIN_LOG_LEVEL': '3',
-  'TPU_STDERR_LOG_LEVEL': '3',
-}
-
 
 @pytest.fixture(scope='module')
-def mesh():
-  """A v5e-16 as one axis; programs are compiled quickly while it is used."""
-  os.environ.update(_ENVIRONMENT)
+def slice16():
+  """Chip and mesh of a v5e-16; programs are compiled quickly meanwhile."""
   try:
-    topology = topologies.get_topology_desc(
-      platform='tpu', topology_name='v5e:4x4'
-    )
-  except RuntimeError as error:
-    pytest.skip(f'libtpu is missing: install the tpu extra ({error})')
+    chip, devices = chips.find('v5e-16')
+  except chips.TopologyError as error:
+    pytest.skip(str(error))
   before = jax.config.jax_optimization_level
   jax.config.update('jax_optimization_level', 'O0')
-  yield sharding.Mesh(
-    np.array(topology.devices),
-    ('fsdp',),
-    axis_types=(sharding.AxisType.Auto,),
-  )
+  yield chip, sharding.make_mesh(devices, 1, len(devices), 1)
   jax.config.update('jax_optimization_level', before)
 
 
-def _named(mesh, *axes):
-  return sharding.NamedSharding(mesh, sharding.PartitionSpec(*axes))
+def _model(name):
+  return planned.Model(
+    gemma.CONFIGS[name],
+    dtype=jnp.bfloat16,
+    frozen_dtype=jnp.bfloat16,
+    transposed=False,
+  )
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_episode(name, mesh):
-  config = gemma.CONFIGS[name]
-  compiled = programs.lower_episode(
-    config,
-    SIZES,
-    dtype=jnp.bfloat16,
-    transposed=False,
-    replicated=_named(mesh),
-    by_row=_named(mesh, 'fsdp'),
-  ).compile()
+def test_episode(name, slice16):
+  chip, mesh = slice16
+  model = _model(name)
+  config = model.config
+  places = planned.episode_places(model, mesh)
+  compiled = planned.lower_episode(model, SIZES, places).compile()
   text = compiled.as_text()
   cache = jax.eval_shape(
     lambda: kv_cache.empty(
       config, SIZES.rows, SIZES.length, block=SIZES.block, transposed=False
     )
   )
-  smallest = min(keys.k.size for keys in cache.layers) // DEVICES
-  logits = SIZES.rows * config.vocab_size // DEVICES
+  smallest = min(keys.k.size for keys in cache.layers) // mesh.size
+  logits = SIZES.rows * config.vocab_size // mesh.size
   loops = programs.loop_bodies(text)
   decode = {
     i.computation
@@ -97,7 +77,7 @@ def test_episode(name, mesh):
     assert i.elements <= config.vocab_size * config.width, i.line
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
-  assert peak < HBM
+  assert peak < chip.memory
   # Rows are independent: nothing crosses devices but whether all have ended.
   for i in programs.stored_arrays(text):
     if i.opcode.startswith(('all-gather', 'all-to-all', 'collective-permute')):
@@ -105,37 +85,30 @@ def test_episode(name, mesh):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_update(name, mesh):
-  config = gemma.CONFIGS[name]
-
-  def spread(names):
-    """The first of the large axes over the devices."""
-    large = next((n for n in names if n in ('vocab', 'embed')), None)
-    return _named(mesh, *('fsdp' if n == large else None for n in names))
-
-  compiled = programs.lower_update(
-    config,
+def test_update(name, slice16):
+  chip, mesh = slice16
+  model = _model(name)
+  config = model.config
+  compiled = planned.lower_update(
+    model,
     UPDATE_ROWS,
     UPDATE_LENGTH,
-    shardings=jax.tree.map(
-      spread,
-      transformer.logical_axes(config),
-      is_leaf=lambda names: isinstance(names, tuple),
-    ),
-    replicated=_named(mesh),
-    by_row=_named(mesh, 'fsdp'),
-    reference_dtype=jnp.bfloat16,
-    dtype=jnp.bfloat16,
+    places=planned.update_places(model, mesh),
     micro_batches=MICRO_BATCHES,
     unroll=False,
     remat=True,
     attention='xla',
   ).compile()
-  rows = UPDATE_ROWS // MICRO_BATCHES // DEVICES
-  vocabularies = {config.vocab_size, config.vocab_size // DEVICES}
+  text = compiled.as_text()
+  # Layers' weights travel, not the products of rows with them.
+  for i in programs.stored_arrays(text):
+    if i.opcode.startswith(('all-', 'reduce-scatter', 'collective-permute')):
+      assert not {UPDATE_LENGTH, config.mlp_width} <= set(i.dims), i.line
+  rows = UPDATE_ROWS // MICRO_BATCHES // mesh.size
+  vocabularies = {config.vocab_size, config.vocab_size // mesh.size}
   logits = [
     i
-    for i in programs.stored_arrays(compiled.as_text())
+    for i in programs.stored_arrays(text)
     if vocabularies & set(i.dims) and config.width not in i.dims
   ]
   largest = max(i.elements for i in logits)
@@ -143,16 +116,17 @@ def test_update(name, mesh):
   assert largest <= rows * UPDATE_LENGTH * config.vocab_size // 2
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
-  assert peak < HBM
+  assert peak < chip.memory
 
 
 @pytest.mark.parametrize('window', [None, 700])
-def test_attention_kernel(mesh, window):
+def test_attention_kernel(slice16, window):
   """Gemma 2's heads, soft-cap and a window, forward and backward."""
-  rows = _named(mesh, 'fsdp')
+  _, mesh = slice16
+  rows = sharding.batch_sharding(mesh)
 
   def array(heads):
-    shape = (DEVICES, UPDATE_LENGTH, heads, 256)
+    shape = (mesh.size, UPDATE_LENGTH, heads, 256)
     return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=rows)
 
   def total(q, k, v):

@@ -9,12 +9,9 @@ compiler's account, and the peak is the operating system's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import contextlib
 import dataclasses
 import math
 import multiprocessing
-import pathlib
-import resource
 import time
 from typing import Any
 
@@ -23,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments.benchmarks import process_memory
 from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import config as model_config
@@ -217,7 +215,7 @@ def _report(
   tokens: int,
   shares: Mapping[str, int],
 ) -> None:
-  _forget_peak()
+  process_memory.forget_peak()
   seconds, cpu_seconds = math.inf, math.inf
   for timed in range(repeats + 1):
     start, cpu = time.perf_counter(), time.process_time()
@@ -226,7 +224,7 @@ def _report(
       seconds = min(seconds, time.perf_counter() - start)
       cpu_seconds = min(cpu_seconds, time.process_time() - cpu)
   print(title)
-  peak = _peak()
+  peak = process_memory.peak()
   shares = shares | {
     'temporaries of the program, in all': (
       compiled.memory_analysis().temp_size_in_bytes
@@ -239,21 +237,6 @@ def _report(
     f'  {tokens / seconds:.1f} tokens a second, '
     f'{tokens / cpu_seconds:.1f} a CPU second'
   )
-
-
-def _forget_peak() -> None:
-  """Lets the peak of the process begin again, where Linux allows it."""
-  with contextlib.suppress(OSError):
-    pathlib.Path('/proc/self/clear_refs').write_text('5')
-
-
-def _peak() -> int:
-  """Largest resident memory of the process, in bytes."""
-  status = pathlib.Path('/proc/self/status')
-  if status.is_file():
-    lines = dict(x.split(':', 1) for x in status.read_text().splitlines())
-    return int(lines['VmHWM'].split()[0]) * 1024
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _bytes(tree: Any) -> int:

@@ -15,10 +15,15 @@ _LINE = re.compile(r'^\s+(ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$')
 _ARRAY = re.compile(r'(\w+)\[([\d,]*)\](?:\{([^}]*)\})?')
 _SPACE = re.compile(r'S\((\d+)\)')
 _NAME = re.compile(r'%([\w.\-]+)')
-_CALLED = re.compile(
-  r'(calls|to_apply|body|condition|branch_computations|async_wrapped)='
-  r'(\{[^}]*\}|%?[\w.\-]+)'
+_KEYS = (
+  'calls',
+  'to_apply',
+  'body',
+  'condition',
+  'branch_computations',
+  'async_wrapped',
 )
+_CALLED = re.compile(rf'({"|".join(_KEYS)})=(\{{[^}}]*\}}|%?[\w.\-]+)')
 _BITS = {
   'pred': 8,
   'token': 0,
@@ -88,9 +93,12 @@ class Instruction:
 
   def called(self, key: str) -> list[str]:
     """Names of computations that the attribute `key` refers to."""
-    found = [value for name, value in _CALLED.findall(self.attributes)
-             if name == key]
-    return [n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')]
+    found = [
+      value for name, value in _CALLED.findall(self.attributes) if name == key
+    ]
+    return [
+      n.strip().lstrip('%') for v in found for n in v.strip('{}').split(',')
+    ]
 
   def number(self, key: str) -> int | None:
     """An attribute that is a number, such as `index=3`."""
@@ -229,10 +237,11 @@ def _trace(computation, name):
       return 'constant', int(instruction.arguments)
     except ValueError:
       return None
-  if instruction.opcode == 'get-tuple-element':
-    if computation[instruction.operands[0]].opcode == 'parameter':
-      return 'part', instruction.number('index')
-  return None
+  if instruction.opcode != 'get-tuple-element':
+    return None
+  if computation[instruction.operands[0]].opcode != 'parameter':
+    return None
+  return 'part', instruction.number('index')
 
 
 def _at(origin, start):
@@ -269,3 +278,17 @@ def _added(module, computation, name, part):
     numbers = [o[1] for o in origins if o and o[0] == 'constant']
     return numbers[0] if ('part', part) in origins and numbers else None
   return 0 if _trace(computation, instruction.name) == ('part', part) else None
+
+
+def reached(module: Module, computation: str) -> Iterator[Instruction]:
+  """Instructions of a computation and of all that it calls, fusions too."""
+  todo, seen = [computation], set()
+  while todo:
+    name = todo.pop()
+    if name in seen:
+      continue
+    seen.add(name)
+    for instruction in module.computations[name].values():
+      yield instruction
+      for key in _KEYS:
+        todo += instruction.called(key)

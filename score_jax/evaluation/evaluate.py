@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from score_jax import types
-from score_jax.evaluation import metrics
+from score_jax import processes, types
+from score_jax.evaluation import chains, metrics
 from score_jax.rollout import episodes
+
+History = Literal['all', 'last']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,7 @@ def evaluate(
   greedy: bool = True,
   temperature: float = 1.0,
   batch_size: int = 256,
+  history: History = 'all',
 ) -> Evaluation:
   """Lets a policy attempt each problem and judges every attempt.
 
@@ -97,11 +100,13 @@ def evaluate(
     greedy: the paper's decoding; False: sample at `temperature`.
     temperature: of sampling.
     batch_size: episodes decoded at once.
+    history: whether an attempt sees all attempts before it, as in the paper, or
+      the last one alone (see `chains`).
   """
   attempts = sample_attempts(
     sampler, params, problems, key,
     samples_per_problem=samples_per_problem, greedy=greedy,
-    temperature=temperature, batch_size=batch_size,
+    temperature=temperature, batch_size=batch_size, history=history,
   )  # fmt: skip
   rows = [p for p in problems for _ in range(samples_per_problem)]
   return Evaluation(
@@ -119,8 +124,10 @@ def sample_attempts(
   greedy: bool = True,
   temperature: float = 1.0,
   batch_size: int = 256,
+  history: History = 'all',
 ) -> list[list[types.Attempt]]:
   """The K attempts of each of M * G rows; takes what `evaluate` takes."""
+  make_rows = chains.sample_chain if history == 'last' else _sample_episodes
   attempts = []
   parts = sampler.row_parts
   batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
@@ -129,7 +136,8 @@ def sample_attempts(
     batch = list(problems[start : start + batch_size])
     # The last batch is filled up, so that one program serves all.
     filled = (batch * batch_size)[:batch_size]
-    trajectory = sampler.sample(
+    made = make_rows(
+      sampler,
       params,
       filled,
       key,
@@ -137,9 +145,14 @@ def sample_attempts(
       greedy=greedy,
       temperature=temperature,
     )
-    rows = len(batch) * samples_per_problem
-    attempts += sampler.attempts(trajectory)[:rows]
+    attempts += made[: len(batch) * samples_per_problem]
   return attempts
+
+
+def _sample_episodes(sampler, params, problems, key, **options):
+  """The attempts of whole episodes, each of which sees all before it."""
+  trajectory = sampler.sample(params, problems, key, **options)
+  return sampler.attempts(trajectory)
 
 
 def judge(
@@ -147,15 +160,18 @@ def judge(
   problems: Sequence[types.Problem],
   attempts: Sequence[Sequence[types.Attempt]],
 ) -> list[list[types.Verdict]]:
-  """Verdicts on K attempts at each of B problems, in one call of the grader."""
+  """Verdicts on K attempts at each of B problems; processes talk.
+
+  Each process asks its grader about its share, in one call.
+  """
   turns = len(attempts[0])
-  verdicts = grader.grade(
-    [problem for problem in problems for _ in range(turns)],
-    [attempt for row in attempts for attempt in row],
-  )
-  return [
-    list(verdicts[i * turns : (i + 1) * turns]) for i in range(len(problems))
+  asked = [
+    (problem, attempt)
+    for problem, row in zip(problems, attempts, strict=True)
+    for attempt in row
   ]
+  verdicts = processes.share_out(lambda part: grader.grade(*zip(*part)), asked)
+  return [verdicts[i : i + turns] for i in range(0, len(verdicts), turns)]
 
 
 def score_arrays(

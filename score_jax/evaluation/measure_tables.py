@@ -21,7 +21,11 @@ def attempts(policies: Policies) -> table.Table:
     f'Accuracy of {turns} attempts',
     [str(k) for k in range(1, turns + 1)],
     {
-      name: [_value(measured, f'acc_t{k}', 'acc') for k in range(1, turns + 1)]
+      # Ten intervals would not fit a terminal; they are in the file.
+      name: [
+        (_value(measured, f'acc_t{k}', 'acc')[0], '')
+        for k in range(1, turns + 1)
+      ]
       for name, measured in policies.items()
     },
   )

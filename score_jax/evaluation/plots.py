@@ -11,9 +11,45 @@ from matplotlib import ticker
 from matplotlib.backends import backend_agg
 import numpy as np
 
-# One colour a turn, told apart in grey and with every colour vision.
-_COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00')
+# Series, told apart in grey and with every colour vision; one a turn. Each
+# colour stands for one thing, so that a page can replace them (reporting.svg).
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+INK, MUTED, GRID, PAPER = '#1b2430', '#5d6774', '#e4e7ec', '#fefefe'
 _RAW_ALPHA = 0.25
+_WIDE = 7  # inches that four entries of a legend need side by side
+
+
+def new_axes(width: float = 5.2, height: float = 3.4) -> mpl_axes.Axes:
+  """Axes of a new picture, in inches, as all pictures here look."""
+  picture = mpl_figure.Figure(figsize=(width, height), layout='constrained')
+  backend_agg.FigureCanvasAgg(picture)
+  axes = picture.add_subplot()
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(MUTED)
+  axes.tick_params(colors=MUTED, labelsize=10)
+  axes.xaxis.label.set_color(INK)
+  axes.yaxis.label.set_color(INK)
+  axes.grid(axis='y', color=GRID)
+  axes.set_axisbelow(True)
+  return axes
+
+
+def in_percent(axes: mpl_axes.Axes, label: str = 'accuracy') -> None:
+  """Makes the y axis one of percent, nowhere below 0, called `label`."""
+  low, high = axes.get_ylim()
+  axes.set_ylim(max(low, 0), max(high, low + 5))
+  axes.set_ylabel(label, fontsize=11)
+  axes.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
+
+
+def add_legend(axes: mpl_axes.Axes, **options: Any) -> None:
+  """A legend without a frame, where it covers least."""
+  axes.legend(frameon=False, fontsize=10, labelcolor=INK, **options)
+
+
+def save_png(picture: mpl_figure.Figure, path: str | os.PathLike[str]) -> None:
+  """Writes a PNG on white; an older one is replaced."""
+  picture.savefig(path, dpi=150, format='png', facecolor='white')
 
 
 def _accuracy(record: Mapping[str, Any], turn: int) -> float | None:
@@ -81,7 +117,7 @@ def _draw_training(
     if not points:
       continue
     steps, values = np.array(points).T
-    colour = _COLOURS[(turn - 1) % len(_COLOURS)]
+    colour = COLOURS[(turn - 1) % len(COLOURS)]
     axes.plot(steps, values, color=colour, alpha=_RAW_ALPHA, linewidth=0.8)
     average = smooth(values, window or max(1, length // 15))
     axes.plot(steps, average, color=colour, linewidth=2, label=label)
@@ -107,8 +143,8 @@ def _draw_evaluations(
       100 * value,
       yerr=[[100 * (value - low)], [100 * (high - value)]],
       fmt='os^Dv'[(turn - 1) % 5],
-      color=_COLOURS[(turn - 1) % len(_COLOURS)],
-      markeredgecolor='white',
+      color=COLOURS[(turn - 1) % len(COLOURS)],
+      markeredgecolor=PAPER,
       markersize=8,
       capsize=3,
       zorder=3,
@@ -124,7 +160,7 @@ def _mark_stages(
   """Names each stage above its part of the axis, with a line between."""
   for stage, (start, length) in offsets.items():
     if start:
-      axes.axvline(start, color='0.4', linewidth=1, linestyle=(0, (4, 3)))
+      axes.axvline(start, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
       stage,
       (start + length / 2, 1),
@@ -133,31 +169,40 @@ def _mark_stages(
       textcoords='offset points',
       ha='center',
       fontsize=11,
-      color='0.25',
+      color=MUTED,
     )
 
 
 def learning_curves(
   records: Sequence[Mapping[str, Any]],
   path: str | os.PathLike[str],
+  **options: Any,
+) -> None:
+  """Draws `draw_learning_curves` and writes it to `path` as a PNG."""
+  save_png(draw_learning_curves(records, **options), path)
+
+
+def draw_learning_curves(
+  records: Sequence[Mapping[str, Any]],
   *,
   evaluations: Sequence[Mapping[str, Any]] = (),
   evaluation_label: str = 'held-out',
   window: int | None = None,
   title: str | None = None,
-) -> None:
-  """Draws the accuracy of every turn over all stages and writes a PNG.
+  size: tuple[float, float] = (9, 5),
+) -> mpl_figure.Figure:
+  """The accuracy of every turn over all stages.
 
   Args:
     records: as read from metrics.jsonl, in the order of the stages: `stage`,
       `step` (updates before it in its stage) and `score/acc_t1`, ... as
       fractions. Records without accuracies (of pre-training, say) are not read.
-    path: of the picture; an older one is replaced.
     evaluations: points on held-out problems: `stage`, `step`, `acc_t1`, ... and
       perhaps `acc_t1_ci95`, as in a policy summary.
     evaluation_label: what they are called, e.g. 'held-out, greedy'.
     window: steps that the heavy lines average over; a 15th of a stage if None.
     title: above the picture.
+    size: width and height in inches.
 
   Raises:
     ValueError: no record has an accuracy, or an evaluation is of a stage
@@ -174,9 +219,7 @@ def learning_curves(
       f'evaluations of {sorted(unknown)}, but records only of {[*offsets]}: '
       'give the base policy as step 0 of the first stage'
     )
-  picture = mpl_figure.Figure(figsize=(9, 5), layout='constrained')
-  backend_agg.FigureCanvasAgg(picture)
-  axes = picture.add_subplot()
+  axes = new_axes(*size)
   for turn in range(1, turns + 1):
     _draw_training(axes, records, turn, offsets, window)
     _draw_evaluations(axes, evaluations, turn, offsets, evaluation_label)
@@ -184,12 +227,14 @@ def learning_curves(
   total = sum(length for _, length in offsets.values())
   axes.set_xlim(-0.01 * total, 1.01 * total)
   axes.set_xlabel('update', fontsize=11)
-  axes.set_ylabel('accuracy', fontsize=11)
-  axes.yaxis.set_major_formatter(ticker.PercentFormatter(decimals=0))
-  axes.spines[['top', 'right']].set_visible(False)
-  axes.grid(axis='y', color='0.9')
-  axes.set_axisbelow(True)
-  axes.legend(frameon=False, fontsize=10, loc='best')
+  in_percent(axes)
+  # Below, because curves go everywhere.
+  add_legend(
+    axes,
+    loc='upper center',
+    bbox_to_anchor=(0.5, -0.14 * 5 / size[1]),
+    ncols=4 if size[0] > _WIDE else 2,
+  )
   if title:
-    axes.set_title(title, fontsize=13, pad=22)
-  picture.savefig(path, dpi=150, format='png')
+    axes.set_title(title, fontsize=13, pad=22, color=INK)
+  return axes.figure

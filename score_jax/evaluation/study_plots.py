@@ -23,7 +23,12 @@ Curves = Mapping[str, Mapping[float, Sequence[Mapping[str, float]]]]
 
 
 def draw_study(
-  curves: Curves, path: str | os.PathLike, *, label: str, title: str = ''
+  curves: Curves,
+  path: str | os.PathLike,
+  *,
+  label: str,
+  notes: Mapping[float, str] | None = None,
+  title: str = '',
 ) -> None:
   """Writes a PNG: a line through the means over seeds, a dot for each seed.
 
@@ -31,6 +36,7 @@ def draw_study(
     curves: by method's title and value; metrics `acc_t1`, `acc_t2`, `delta`.
     path: of the PNG.
     label: of the horizontal axis.
+    notes: what is said beneath a value, such as what the base policy can do.
     title: above the panels.
 
   Raises:
@@ -46,6 +52,9 @@ def draw_study(
       _draw_curve(axes, method, points, metric, i)
     axes.set_title(name, fontsize=11)
     axes.set_xlabel(label, fontsize=9)
+    if notes:
+      ticks = {value: f'{value:g}\n{note}' for value, note in notes.items()}
+      axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
     axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     axes.grid(alpha=0.25)
     for side in ('top', 'right'):

@@ -100,7 +100,8 @@ def read_config(
   elif kind == 'orbax':
     raise ValueError(
       f'{path} is an Orbax checkpoint, which does not say what model it is; '
-      f'name it (--model=): {", ".join(gemma.CONFIGS)}'
+      'name it (--model.name; of experiments.convert, --model): '
+      f'{", ".join(gemma.CONFIGS)}'
     )
   else:
     config = hugging_face_config.read(path)

@@ -70,6 +70,7 @@ _ROPE_BASES = {  # where a file is silent: (local, global)
   'gemma2': (10_000.0, 10_000.0),
   'gemma3_text': (10_000.0, 1_000_000.0),
 }
+_WITH_VISION = 'gemma3'
 _KINDS = {'sliding_attention': 'local', 'full_attention': 'global'}
 # Embedding rows that checkpoints pad beyond the tokenizer's pieces.
 _PADDED = {
@@ -92,11 +93,7 @@ def read(
     FileNotFoundError: there is no `config.json`.
     ValueError: it is no Gemma 1, 2 or 3, or asks for what is not supported.
   """
-  path = pathlib.Path(directory) / 'config.json'
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'no config.json in {directory}; is it a Hugging Face checkpoint?'
-    )
+  path = _config_file(directory)
   family, settings = _settings(path)
   _refuse_unsupported(path, family, settings)
   kinds = _layer_kinds(path, family, settings)
@@ -127,6 +124,21 @@ def read(
   )
 
 
+def embedding_rows(directory: str | pathlib.Path) -> int:
+  """Rows of the embedding by a directory's `config.json`, padding included.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read`.
+  """
+  _, settings = _settings(_config_file(directory))
+  return settings['vocab_size']
+
+
+def has_vision(directory: str | pathlib.Path) -> bool:
+  """Whether a directory's model has a vision tower, which is never read."""
+  return _read_json(_config_file(directory)).get('model_type') == _WITH_VISION
+
+
 def check(
   config: model_config.ModelConfig, directory: str | pathlib.Path
 ) -> None:
@@ -153,6 +165,15 @@ def check(
     )
 
 
+def _config_file(directory: str | pathlib.Path) -> pathlib.Path:
+  path = pathlib.Path(directory) / 'config.json'
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'no config.json in {directory}; is it a Hugging Face checkpoint?'
+    )
+  return path
+
+
 def _essence(config: model_config.ModelConfig) -> dict[str, Any]:
   fields = dataclasses.asdict(config)
   fields['layer_pattern'] = config.layer_kinds
@@ -165,13 +186,17 @@ def _essence(config: model_config.ModelConfig) -> dict[str, Any]:
   return fields
 
 
-def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
   try:
-    file = json.loads(path.read_text())
+    return json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+
+
+def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+  file = _read_json(path)
   family = file.get('model_type')
-  if family == 'gemma3':  # with a vision tower; its text model is meant
+  if family == _WITH_VISION:  # its text model is meant
     file = file.get('text_config', {})
     family = 'gemma3_text'
   if family not in _SILENT:

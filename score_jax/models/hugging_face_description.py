@@ -35,7 +35,7 @@ _GEMMA_TEMPLATE = (
   "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 # A line for each message; an attempt ends with EOS.
-_PLAIN_TEMPLATE = (
+PLAIN_TEMPLATE = (
   '{{ bos_token }}'
   '{% for message in messages %}'
   "{% if message['role'] == 'user' %}"
@@ -43,7 +43,6 @@ _PLAIN_TEMPLATE = (
   "{% else %}{{ message['content'] + eos_token }}{% endif %}"
   '{% endfor %}'
 )
-_TEMPLATES = {'gemma': _GEMMA_TEMPLATE, 'plain': _PLAIN_TEMPLATE}
 
 
 def family(config: model_config.ModelConfig) -> str:
@@ -54,17 +53,12 @@ def family(config: model_config.ModelConfig) -> str:
 
 
 def describe_model(
-  config: model_config.ModelConfig,
-  chat_format: chat.ChatFormat,
-  *,
-  rows: int,
-  dtype: Any,
+  config: model_config.ModelConfig, *, rows: int, dtype: Any
 ) -> dict[str, Any]:
-  """The `config.json` of a model.
+  """The `config.json` of a model, without special ids.
 
   Args:
     config: the model.
-    chat_format: says which ids end an answer.
     rows: of the embedding, padding included.
     dtype: of the weights.
   """
@@ -91,7 +85,6 @@ def describe_model(
     'dtype': name,
     'torch_dtype': name,
   }
-  file |= _ids(chat_format)
   if kind == 'gemma':
     return file | _one_rope(config)
   scale = config.query_scale or config.head_dim**-0.5
@@ -112,15 +105,6 @@ def _positions(config) -> int:
   if not config.qk_norm:
     return 8192
   return 131_072 if config.global_rope_scale > 1 else 32_768
-
-
-def _ids(chat_format: chat.ChatFormat) -> dict[str, Any]:
-  stops = sorted(chat_format.stop_ids)
-  return {
-    'bos_token_id': chat_format.tokenizer.bos_id,
-    'eos_token_id': stops if len(stops) > 1 else stops[0],
-    'pad_token_id': chat_format.tokenizer.pad_id,
-  }
 
 
 def _scaled(rope_scale: float) -> dict[str, Any]:
@@ -157,9 +141,17 @@ def _two_ropes(config) -> dict[str, Any]:
   return file
 
 
-def describe_generation(chat_format: chat.ChatFormat) -> dict[str, Any]:
-  """The `generation_config.json`: every id that ends an answer."""
-  return _ids(chat_format)
+def describe_ids(chat_format: chat.ChatFormat) -> dict[str, Any]:
+  """The `generation_config.json`, also part of `config.json`.
+
+  Every id that ends an answer is among the EOS.
+  """
+  stops = sorted(chat_format.stop_ids)
+  return {
+    'bos_token_id': chat_format.tokenizer.bos_id,
+    'eos_token_id': stops if len(stops) > 1 else stops[0],
+    'pad_token_id': chat_format.tokenizer.pad_id,
+  }
 
 
 def describe_tokenizer(
@@ -168,7 +160,8 @@ def describe_tokenizer(
   """The `tokenizer_config.json` beside a `tokenizer.model`.
 
   Args:
-    chat_format: of the model; its template is written out.
+    chat_format: of the model. That a file has a template says that the model
+      was tuned for conversations, so only Gemma's is written.
     positions: how many tokens the model takes.
   """
   tokenizer = chat_format.tokenizer
@@ -179,6 +172,7 @@ def describe_tokenizer(
     'pad_token': tokenizer.pad_id,
     'unk_token': tokenizer.unk_id,
   }
+  template = {'chat_template': _GEMMA_TEMPLATE}
   return {
     'tokenizer_class': 'GemmaTokenizer',
     'add_bos_token': True,
@@ -201,5 +195,5 @@ def describe_tokenizer(
     'sp_model_kwargs': {},
     'use_default_system_prompt': False,
     'model_max_length': positions,
-    'chat_template': _TEMPLATES[chat_format.style],
+    **(template if chat_format.style == 'gemma' else {}),
   }

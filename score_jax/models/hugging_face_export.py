@@ -19,12 +19,15 @@ from score_jax.models import (
   gemma,
   hugging_face_config,
   hugging_face_description,
+  hugging_face_import,
   hugging_face_weights,
   param_builder,
 )
 from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
 
+# For servers that are told to use it; no file by which a model counts as tuned.
+PLAIN_TEMPLATE = 'plain_template.jinja'
 DTYPES = ('float32', 'bfloat16')  # Gemma's activations overflow float16
 
 
@@ -43,7 +46,7 @@ def export(
 
   It holds `config.json`, `generation_config.json`, safetensors (with an index
   where they are several), `tokenizer.model` and `tokenizer_config.json` with
-  the chat template.
+  Gemma's chat template; in the plain style that is a file of its own.
 
   Args:
     directory: to make.
@@ -149,19 +152,22 @@ def write_descriptions(
     ValueError: no model of transformers is this one.
   """
   model = hugging_face_description.describe_model(
-    config, chat_format, rows=rows, dtype=dtype
+    config, rows=rows, dtype=dtype
   )
+  ids = hugging_face_description.describe_ids(chat_format)
   files = {
-    'config.json': model,
-    'generation_config.json': hugging_face_description.describe_generation(
-      chat_format
-    ),
+    'config.json': model | ids,
+    'generation_config.json': ids,
     'tokenizer_config.json': hugging_face_description.describe_tokenizer(
       chat_format, model['max_position_embeddings']
     ),
   }
   for name, contents in files.items():
     (directory / name).write_text(json.dumps(contents, indent=2) + '\n')
+  if chat_format.style == 'plain':
+    (directory / PLAIN_TEMPLATE).write_text(
+      hugging_face_description.PLAIN_TEMPLATE
+    )
   try:
     hugging_face_config.check(config, directory)
   except ValueError as error:
@@ -171,3 +177,36 @@ def write_descriptions(
       f'{model["architectures"][0]} of transformers cannot be this model '
       f'(checkpoint: what it would be):\n{lines or error}'
     ) from error
+
+
+def differing_tensors(
+  directory: str | pathlib.Path,
+  config: model_config.ModelConfig,
+  params: Any,
+  dtype: Any,
+) -> list[str]:
+  """Parameters that a directory does not have to the bit, by name.
+
+  Args:
+    directory: what `export` wrote; read as `checkpoint_formats.load` does.
+    config: the model.
+    params: that were exported.
+    dtype: of the weights in the files.
+
+  Raises:
+    ValueError: the directory does not fit the model, or is damaged.
+  """
+  differing = {}
+  for layer, leaf, start, found in hugging_face_import.read_blocks(
+    directory, config
+  ):
+    expected = param_builder.read_block(
+      config, params, layer, leaf, start, found.shape, dtype
+    )
+    # Not numbers are equal to nothing: bits are compared.
+    if found.dtype != expected.dtype or (
+      np.ascontiguousarray(found).tobytes() != expected.tobytes()
+    ):
+      name = leaf if layer is None else f'layer {layer} {leaf}'
+      differing[name] = None
+  return list(differing)

@@ -3,8 +3,9 @@
 Every name, shape and type is checked before the first number is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -46,7 +47,7 @@ def load(
   """Parameters of a Hugging Face checkpoint of Gemma 1, 2 or 3.
 
   Embedding rows beyond `config.vocab_size` (padding) are cut; tensors of a
-  vision tower are not read. Host memory beyond the result stays below 200 MB.
+  vision tower are not read. Host memory beyond the result: one block.
 
   Args:
     directory: holds `config.json` and `model.safetensors`, or the parts that
@@ -64,23 +65,35 @@ def load(
       or of another shape or kind, or the output layer is not tied. The message
       names each.
   """
+  builder = param_builder.ParamBuilder(config, dtype, shardings)
+  for block in read_blocks(directory, config):
+    builder.write(*block)
+  return builder.finish()
+
+
+def read_blocks(
+  directory: str | pathlib.Path, config: model_config.ModelConfig
+) -> Iterator[tuple[int | None, str, tuple[int, ...], np.ndarray]]:
+  """All numbers of a checkpoint, block by block, as `ParamBuilder.write` takes.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load`, before the first block.
+  """
   hugging_face_config.check(config, directory)
   tensors = read_headers(directory)
-  builder = param_builder.ParamBuilder(config, dtype, shardings)
   places = hugging_face_layout.places(config)
-  _check(directory, tensors, places, builder)
+  _check(directory, tensors, places, config)
   for name, place in places.items():
     tensor = tensors[name]
-    shape = builder.shape(place.layer, place.leaf)
+    shape = param_builder.leaf_shape(config, place.layer, place.leaf)
     rows = shape[-1] if place.is_transposed else shape[0]
-    row_bytes = 4 * int(np.prod(tensor.shape[1:]))
+    row_bytes = 4 * math.prod(tensor.shape[1:])
     for start, stop in safetensors_files.row_blocks(rows, row_bytes):
       block = tensor.read(start, stop)
       index = (start,) + (0,) * (block.ndim - 1)
       if place.is_transposed:
         index, block = index[::-1], block.T
-      builder.write(place.layer, place.leaf, index, block)
-  return builder.finish()
+      yield place.layer, place.leaf, index, block
 
 
 def read_headers(
@@ -92,7 +105,7 @@ def read_headers(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: a file is damaged, or a tensor is not where the index says.
+    ValueError: a file or the index is damaged.
   """
   directory = pathlib.Path(directory)
   tensors = {}
@@ -132,14 +145,14 @@ def _check(
   directory,
   tensors: Mapping[str, safetensors_files.Tensor],
   places: Mapping[str, hugging_face_layout.Place],
-  builder: param_builder.ParamBuilder,
+  config: model_config.ModelConfig,
 ) -> None:
   wrong = []
   for name, place in places.items():
     if name not in tensors:
       wrong.append(f'{name} is missing')
       continue
-    shape = builder.shape(place.layer, place.leaf)
+    shape = param_builder.leaf_shape(config, place.layer, place.leaf)
     shape = shape[::-1] if place.is_transposed else shape
     wrong += _mistakes(tensors[name], shape, name)
   for name in tensors.keys() - places.keys():
@@ -175,7 +188,7 @@ def _tied(tensors, head) -> bool:
     embedding.dtype,
   ):
     return False
-  row_bytes = 4 * int(np.prod(head.shape[1:]))
+  row_bytes = 4 * math.prod(head.shape[1:])
   return all(
     np.array_equal(head.read(*rows), embedding.read(*rows))
     for rows in safetensors_files.row_blocks(head.shape[0], row_bytes)

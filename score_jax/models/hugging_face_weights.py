@@ -1,13 +1,11 @@
 """A model's weights as the tensors of Hugging Face files, written in blocks."""
 
 from collections.abc import Callable, Iterator, Mapping
-import functools
 import json
 import math
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from score_jax.models import config as model_config
@@ -26,10 +24,9 @@ def shapes(
   config: model_config.ModelConfig, rows: int
 ) -> dict[str, tuple[int, ...]]:
   """Shape of each tensor in the files, by name, in their order."""
-  builder = param_builder.ParamBuilder(config)
   found = {}
   for name, place in hugging_face_layout.places(config).items():
-    shape = builder.shape(place.layer, place.leaf)
+    shape = param_builder.leaf_shape(config, place.layer, place.leaf)
     if name == hugging_face_layout.EMBEDDING:
       shape = (rows, *shape[1:])
     found[PREFIX + name] = shape[::-1] if place.is_transposed else shape
@@ -46,37 +43,19 @@ def blocks(
 ) -> Iterator[np.ndarray]:
   """The numbers of a tensor in the files, some rows at a time."""
   place = hugging_face_layout.places(config)[name.removeprefix(PREFIX)]
-  path, repeat = param_builder.locate(config, place.layer, place.leaf)
-  leaf = params
-  for key in path.split('/'):
-    leaf = leaf[key]
-  shape = leaf.shape if repeat is None else leaf.shape[1:]
-  stack = () if repeat is None else (repeat,)
+  shape = param_builder.leaf_shape(config, place.layer, place.leaf)
   axis = len(shape) - 1 if place.is_transposed else 0
   row_bytes = 4 * math.prod(shape) // shape[axis]
   for start, stop in safetensors_files.row_blocks(shape[axis], row_bytes):
     first, sizes = [0] * len(shape), list(shape)
     first[axis], sizes[axis] = start, stop - start
-    block = _cut(
-      leaf,
-      np.array([*stack, *first], np.int32),
-      sizes=tuple(sizes),
-      is_transposed=place.is_transposed,
-      dtype=np.dtype(dtype),
+    block = param_builder.read_block(
+      config, params, place.layer, place.leaf, first, sizes, dtype
     )
-    yield np.asarray(block)
+    yield block.T if place.is_transposed else block
   if place.leaf == 'embedding':
     for start, stop in safetensors_files.row_blocks(rows - shape[0], row_bytes):
       yield np.zeros((stop - start, *shape[1:]), dtype)
-
-
-@functools.partial(jax.jit, static_argnames=('sizes', 'is_transposed', 'dtype'))
-def _cut(leaf, start, *, sizes, is_transposed, dtype):
-  """A block of a leaf, or of one layer in a stack, as the files have it."""
-  stack = (1,) * (leaf.ndim - len(sizes))
-  block = jax.lax.dynamic_slice(leaf, tuple(start), (*stack, *sizes))
-  block = block.reshape(sizes).astype(dtype)
-  return block.T if is_transposed else block
 
 
 def write(

@@ -108,26 +108,26 @@ def attach(params: Any, adapters: Any) -> Any:
   """
   base = base_of(params)
   known = dict(_projections(base))
-  found = dict(_adapters(adapters))
-  for path, adapter in found.items():
-    weight = known.get(path)
-    fits = weight is not None and weight.shape == (
-      *adapter.a.shape[:-1],
-      adapter.b.shape[-1],
-    )
-    if not fits:
-      has = 'nothing' if weight is None else f'shape {weight.shape}'
+  for path, adapter in _adapters(adapters):
+    shape = (*adapter.a.shape[:-1], adapter.b.shape[-1])
+    has = known[path].shape if path in known else 'nothing'
+    if has != shape:
       raise ValueError(
-        f'adapter {"/".join(path)} is for a weight of shape '
-        f'{(*adapter.a.shape[:-1], adapter.b.shape[-1])}, where the model has '
-        f'{has}: these adapters belong to another base'
+        f'adapter {"/".join(path)} is for a weight of shape {shape}, where the '
+        f'model has {has}: these adapters belong to another base'
       )
+  return join(base, adapters)
 
-  def join(path, weight):
-    adapter = found.get(tuple(entry.key for entry in path))
-    return weight if adapter is None else Adapted(weight, adapter)
 
-  return jax.tree.map_with_path(join, base)
+def join(base: Any, adapters: Any) -> Any:
+  """As `attach`, of trees with any leaves, such as shardings; unchecked."""
+  found = dict(_adapters(adapters))
+
+  def place(path, leaf):
+    adapter = found.get(_names(path))
+    return leaf if adapter is None else Adapted(leaf, adapter)
+
+  return jax.tree.map_with_path(place, base)
 
 
 def base_of(params: Any) -> Any:
@@ -141,7 +141,7 @@ def adapters_of(params: Any) -> Any:
   leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_adapted)
   for path, leaf in leaves:
     if _is_adapted(leaf):
-      _put(adapters, tuple(entry.key for entry in path), leaf.adapter)
+      _put(adapters, _names(path), leaf.adapter)
   return adapters
 
 
@@ -175,28 +175,42 @@ def is_adapters(tree: Any) -> bool:
   return bool(leaves) and all(map(_is_adapter, leaves))
 
 
-def logical_axes(axes: Any, adapters: Any) -> Any:
-  """Logical axis names of adapters: A's input and B's output as the base's.
+def logical_axes(axes: Any, tree: Any) -> Any:
+  """Logical axis names where there are adapters, or only adapters.
+
+  A's input is named as the base's, B's output too; the rank has no name.
 
   Args:
     axes: of the base, from `transformer.logical_axes`.
-    adapters: of arrays or of shapes.
+    tree: adapters, or parameters with or without them, of arrays or of shapes.
 
   Returns:
-    The adapters' tree, with a tuple of names for each array; the rank has none.
+    The tree, with a tuple of names in the place of each array.
   """
   names_of = {
-    tuple(entry.key for entry in path): names
+    _names(path): names
     for path, names in jax.tree_util.tree_leaves_with_path(
       axes, is_leaf=lambda leaf: isinstance(leaf, tuple)
     )
   }
-  named = {}
-  for path, adapter in _adapters(adapters):
-    *stack, axis_in, axis_out = names_of[path]
-    a, b = (*stack, axis_in, None), (*stack, None, axis_out)
-    _put(named, path, adapter.replace(a=a, b=b))
-  return named
+
+  def of_adapter(adapter, names):
+    *stack, axis_in, axis_out = names
+    return adapter.replace(
+      a=(*stack, axis_in, None), b=(*stack, None, axis_out)
+    )
+
+  def named(path, leaf):
+    names = names_of[_names(path)]
+    if _is_adapter(leaf):
+      return of_adapter(leaf, names)
+    if _is_adapted(leaf):
+      return Adapted(names, of_adapter(leaf.adapter, names))
+    return names
+
+  return jax.tree.map_with_path(
+    named, tree, is_leaf=lambda leaf: _is_adapter(leaf) or _is_adapted(leaf)
+  )
 
 
 @functools.partial(jax.jit, static_argnames='dtype')
@@ -223,13 +237,18 @@ def _check(rank: int, alpha: float, targets: Sequence[str]) -> None:
 def _projections(base: Any) -> list[tuple[tuple[str, ...], Any]]:
   """Path and weight of what may have an adapter."""
   leaves = jax.tree_util.tree_leaves_with_path(base)
-  paths = [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
-  return [(path, leaf) for path, leaf in paths if path[-1] in TARGETS]
+  named = [(_names(path), leaf) for path, leaf in leaves]
+  return [(path, leaf) for path, leaf in named if path[-1] in TARGETS]
 
 
 def _adapters(adapters: Any) -> list[tuple[tuple[str, ...], Adapter]]:
   leaves = jax.tree_util.tree_leaves_with_path(adapters, is_leaf=_is_adapter)
-  return [(tuple(entry.key for entry in path), leaf) for path, leaf in leaves]
+  return [(_names(path), leaf) for path, leaf in leaves]
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+  """A leaf's path in nested dicts."""
+  return tuple(entry.key for entry in path)
 
 
 def _put(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:

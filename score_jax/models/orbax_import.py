@@ -21,6 +21,7 @@ The three are read alike: names are joined by '/'.
 """
 
 from collections.abc import Iterator, Mapping
+import math
 import pathlib
 from typing import Any
 
@@ -87,7 +88,7 @@ def load(
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     tensors = _read_metadata(checkpointer, path)
     is_transposed = _is_gating_transposed(tensors, config)
-    shapes = _shapes(config, is_transposed)
+    shapes = tensor_shapes(config, is_transposed)
     mismatches.refuse(path, _mistakes(tensors, shapes))
     for name in shapes:
       tensor = _read(checkpointer, path, name, tensors[name])
@@ -147,8 +148,15 @@ def _is_gating_transposed(tensors, config) -> bool:
   return tuple(tensors[name][1].shape[1:]) == (config.mlp_width, config.width)
 
 
-def _shapes(config, is_transposed) -> dict[str, tuple[int, ...]]:
-  """Shape of every tensor that the model needs, by name."""
+def tensor_shapes(
+  config: model_config.ModelConfig, is_transposed: bool = False
+) -> dict[str, tuple[int, ...]]:
+  """Shape of every tensor of a checkpoint by its name in the nested style.
+
+  Args:
+    config: the model.
+    is_transposed: gating_einsum is [2, F, D].
+  """
   n, k, h = config.num_heads, config.num_kv_heads, config.head_dim
   d, f = config.width, config.mlp_width
   of_layer = {}
@@ -251,7 +259,7 @@ def _by_head(tensor: np.ndarray) -> np.ndarray:
 
 
 def _write(builder, layer, leaf, values) -> None:
-  row_bytes = values.itemsize * int(np.prod(values.shape[1:]))
+  row_bytes = values.itemsize * math.prod(values.shape[1:])
   for start, stop in safetensors_files.row_blocks(len(values), row_bytes):
     index = (start,) + (0,) * (values.ndim - 1)
     builder.write(layer, leaf, index, values[start:stop])

@@ -48,12 +48,6 @@ class ParamBuilder:
       path_name(path): leaf for path, leaf in jax.tree.leaves_with_path(leaves)
     }
 
-  def shape(self, layer: int | None, leaf: str) -> tuple[int, ...]:
-    """Shape of a leaf, of one layer where layers are stacked."""
-    path, repeat = locate(self._config, layer, leaf)
-    shape = self._leaves[path].shape
-    return shape if repeat is None else shape[1:]
-
   def write(
     self,
     layer: int | None,
@@ -74,11 +68,49 @@ class ParamBuilder:
     )
 
 
+@functools.cache
 def param_shapes(config: model_config.ModelConfig) -> Any:
   """Shapes of the parameters, a tree of `jax.ShapeDtypeStruct`."""
   return jax.eval_shape(
     lambda: transformer.init_params(config, jax.random.key(0))
   )
+
+
+def leaf_shape(
+  config: model_config.ModelConfig, layer: int | None, leaf: str
+) -> tuple[int, ...]:
+  """Shape of a leaf, of one layer where layers are stacked."""
+  path, repeat = locate(config, layer, leaf)
+  shape = _at(param_shapes(config), path).shape
+  return shape if repeat is None else shape[1:]
+
+
+def read_block(
+  config: model_config.ModelConfig,
+  params: Any,
+  layer: int | None,
+  leaf: str,
+  start: Sequence[int],
+  shape: Sequence[int],
+  dtype: Any,
+) -> np.ndarray:
+  """A block of a leaf's numbers, on the host: what `write` would have put."""
+  path, repeat = locate(config, layer, leaf)
+  if repeat is not None:
+    start, shape = (repeat, *start), (1, *shape)
+  block = _read(
+    _at(params, path),
+    np.array(start, np.int32),
+    shape=tuple(shape),
+    dtype=np.dtype(dtype),
+  )
+  return np.asarray(block) if repeat is None else np.asarray(block)[0]
+
+
+def _at(tree: Any, path: str) -> Any:
+  for key in path.split('/'):
+    tree = tree[key]
+  return tree
 
 
 def path_name(path: Any) -> str:
@@ -155,3 +187,8 @@ def _write(buffer, part, start):
   return jax.lax.dynamic_update_slice(
     buffer, part.astype(buffer.dtype), tuple(start)
   )
+
+
+@functools.partial(jax.jit, static_argnames=('shape', 'dtype'))
+def _read(leaf, start, *, shape, dtype):
+  return jax.lax.dynamic_slice(leaf, tuple(start), shape).astype(dtype)

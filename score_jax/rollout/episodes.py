@@ -108,8 +108,14 @@ class EpisodeSampler:
     return given_attempts(self.chat_format, rows, limits)
 
   def attempts(self, trajectory) -> list[list[types.Attempt]]:
-    """The attempts of each row, [B] lists of K."""
-    return decode_attempts(self.chat_format, trajectory)
+    """The attempts of each row, [B] lists of K; processes talk.
+
+    Each process reads the rows on its own devices, and all know all texts.
+    """
+    rows, own = processes.own_rows(trajectory, self.rows)
+    return processes.merge_rows(
+      rows, decode_attempts(self.chat_format, own), len(trajectory.length)
+    )
 
 
 def encode_prompts(

@@ -1,6 +1,10 @@
 """Which problems a step trains on: a pure function, with no state to keep."""
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from score_jax import types
 
 
 def batch_indices(
@@ -25,3 +29,11 @@ def batch_indices(
   return np.array(
     [permutations[e][o] for e, o in zip(epochs, offsets, strict=True)]
   )
+
+
+def batch(
+  problems: Sequence[types.Problem], size: int, seed: int, step: int
+) -> list[types.Problem]:
+  """The problems of one step, by `batch_indices`."""
+  indices = batch_indices(len(problems), size, seed=seed, step=step)
+  return [problems[i] for i in indices]

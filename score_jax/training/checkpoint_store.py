@@ -12,10 +12,10 @@ from typing import Any
 
 from etils import epath
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
+from score_jax import processes
 from score_jax.training import manifest as manifest_lib
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,12 +51,14 @@ class Store:
     )
 
   def steps(self) -> list[int]:
-    """Steps that are there, ascending, intact or not."""
-    return sorted(self._manager.all_steps()) if self.directory.exists() else []
+    """Steps that are there, ascending, intact or not; the same everywhere."""
+    return processes.agree(
+      sorted(self._manager.all_steps()) if self.directory.exists() else []
+    )
 
   def has_traces(self) -> bool:
     """Whether anything was ever saved here, damaged or not."""
-    return bool(self.steps()) or (
+    return bool(self.steps()) or processes.agree(
       self.directory.exists()
       and any(_DAMAGED in path.name for path in self.directory.iterdir())
     )
@@ -138,10 +140,10 @@ class Store:
     _LOGGER.error(
       'SKIPPED damaged checkpoint %s, now %s: %s', source, target.name, error
     )
-    _barrier('a damaged checkpoint was seen by all')
-    if jax.process_index() == 0:
+    processes.barrier()
+    if processes.is_first():
       source.rename(target)
-    _barrier('a damaged checkpoint was set aside')
+    processes.barrier()
     self._manager.reload()
 
   def delete(self, step: int) -> None:
@@ -167,19 +169,19 @@ class Store:
       reason = _first_line(error)
     if reason:
       _drop_leftovers()
-    if not _all_processes(reason is None):
+    if not processes.all_of(reason is None):
       raise manifest_lib.DamagedError(
         f'its {name} cannot be read: {reason or "another process failed"}'
       )
     return loaded
 
   def _remove_unfinished(self) -> None:
-    if jax.process_index() == 0:
+    if processes.is_first():
       for path in self.directory.iterdir():
         if _UNFINISHED in path.name:
           _LOGGER.warning('removing the unfinished checkpoint %s', path)
           path.rmtree()
-    _barrier('unfinished checkpoints were removed')
+    processes.barrier()
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -187,18 +189,6 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _all_processes(is_so: bool) -> bool:
-  """Whether it is so in every process: they must decide alike."""
-  if jax.process_count() == 1:
-    return is_so
-  return bool(np.all(multihost_utils.process_allgather(np.array(is_so))))
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
 
 
 def _first_line(error: BaseException) -> str:

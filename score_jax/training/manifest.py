@@ -11,8 +11,9 @@ import json
 from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
+
+from score_jax import processes
 
 # Of the manifest; a checkpoint of another format is refused, not guessed at.
 FORMAT = 1
@@ -49,15 +50,6 @@ def flatten(tree: Any) -> dict[str, Any]:
   return leaves
 
 
-def to_host(leaf: jax.Array | np.ndarray) -> np.ndarray:
-  """A leaf's global value; every process has to ask for it."""
-  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-    if leaf.is_fully_replicated:
-      return np.asarray(leaf.addressable_data(0))
-    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-  return np.asarray(leaf)
-
-
 def describe(value: np.ndarray) -> dict[str, Any]:
   """dtype, shape and SHA-256 of the bytes, in C order."""
   flat = np.ascontiguousarray(value).reshape(-1)
@@ -88,7 +80,7 @@ def make(
   """
   described = {}
   for key, leaf in leaves.items():
-    value = to_host(leaf)
+    value = processes.to_host(leaf)
     _check_finite(key, value, key in may_be_infinite)
     described[key] = describe(value)
   body = {
@@ -159,7 +151,7 @@ def check_leaves(
   wrong = [
     key
     for key, leaf in leaves.items()
-    if describe(to_host(leaf)) != manifest['leaves'][key]
+    if describe(processes.to_host(leaf)) != manifest['leaves'][key]
   ]
   if wrong:
     raise DamagedError(f'wrong bytes in {", ".join(wrong[:4])}')

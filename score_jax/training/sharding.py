@@ -17,7 +17,7 @@ from jax import sharding as jax_sharding
 
 from score_jax import arrays
 from score_jax.models import config as model_config
-from score_jax.models import transformer
+from score_jax.models import lora, transformer
 
 AXES = ('data', 'fsdp', 'tensor')
 _ROW_AXES = ('data', 'fsdp')
@@ -47,6 +47,11 @@ ROLLOUT_RULES: Rules = types.MappingProxyType(
     'mlp': ('tensor',),
   }
 )
+
+# Weights that `fsdp` spreads are gathered, then multiplied. Multiplying pieces
+# as they come, XLA's way with large products, writes and reads the sum once for
+# every device, in the activations' dtype.
+_TPU_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +105,23 @@ def rollout_mesh(mesh: jax_sharding.Mesh, tensor: int) -> jax_sharding.Mesh:
   )
 
 
+def update_layout(
+  shardings: arrays.TrainState | None,
+) -> tuple[jax_sharding.NamedSharding | None, dict[str, Any]]:
+  """Where activations lie, and jit's options, for an update of such a state.
+
+  Args:
+    shardings: of the state; None: it lies on one device.
+  """
+  if shardings is None:
+    return None, {}
+  mesh = jax.tree.leaves(shardings)[0].mesh
+  options = {'out_shardings': (shardings, None)}
+  if mesh.devices.flat[0].platform == 'tpu':
+    options['compiler_options'] = dict(_TPU_OPTIONS)
+  return batch_sharding(mesh), options
+
+
 def replicated(mesh: jax_sharding.Mesh) -> jax_sharding.NamedSharding:
   """The whole array on every device."""
   return _named(mesh)
@@ -122,6 +144,17 @@ def param_shardings(
   return tree_shardings(
     config, mesh, shapes, transformer.logical_axes(config), rules
   )
+
+
+def adapter_shardings(
+  config: model_config.ModelConfig,
+  mesh: jax_sharding.Mesh,
+  adapters: Any,
+  rules: Rules = UPDATE_RULES,
+) -> Any:
+  """A sharding for each array of adapters: as the base's, the rank whole."""
+  axes = lora.logical_axes(transformer.logical_axes(config), adapters)
+  return tree_shardings(config, mesh, adapters, axes, rules)
 
 
 def tree_shardings(
@@ -181,19 +214,30 @@ def state_shardings(state: arrays.TrainState, params: Any) -> arrays.TrainState:
 
 
 def rollout_shardings(
-  config: model_config.ModelConfig, mesh: jax_sharding.Mesh
+  config: model_config.ModelConfig,
+  mesh: jax_sharding.Mesh,
+  adapters: Any = None,
 ) -> Placement:
   """Where decode has its weights (`engine.rollout_view`) and its rows.
 
   Weights are split over `tensor` alone. Where it does not divide the key-value
   heads, they are not split, and rows go over it too: a cache that every device
   of the axis holds whole would cost its size in memory and gain nothing.
+
+  Args:
+    config: the model.
+    mesh: of the rollout.
+    adapters: those that the view has, of arrays or of shapes; None: it has
+      none, or they are merged.
   """
   if config.num_kv_heads % mesh.shape['tensor']:
     rules, row_axes = {}, AXES
   else:
     rules, row_axes = ROLLOUT_RULES, _ROW_AXES
   stacked = param_shardings(config, mesh, rules)
+  if adapters is not None:
+    of_adapters = adapter_shardings(config, mesh, adapters, rules)
+    stacked = lora.join(stacked, of_adapters)
   return Placement(
     params=_unstacked(config, stacked),
     rows=_named(mesh, row_axes),

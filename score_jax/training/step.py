@@ -32,10 +32,15 @@ def init_state(
 ) -> arrays.TrainState:
   """The state at the start of a stage.
 
-  It owns a copy of the parameters: updates donate their buffers, which the
-  reference policy may share. It lies where an update leaves it: moments with
-  their parameters, scalars on all devices. jit would compile once more for a
-  state that does not.
+  It owns a float32 copy of the parameters: updates donate their buffers, which
+  the reference policy may share. It lies where an update leaves it: moments
+  with their parameters, scalars on all devices. jit would compile once more for
+  a state that does not.
+
+  Args:
+    params: what is trained: all weights, or adapters.
+    optimizer: see `training.optimizer`.
+    beta2: where it adapts, its first value.
   """
   make = functools.partial(_new_state, optimizer=optimizer, beta2=beta2)
   where = jax.tree.map(lambda leaf: leaf.sharding, params)
@@ -52,6 +57,7 @@ def init_state(
 
 
 def _new_state(params, optimizer, beta2):
+  params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
   return arrays.TrainState(
     step=jnp.int32(0),
     params=params,
@@ -62,17 +68,11 @@ def _new_state(params, optimizer, beta2):
 
 
 def state_shardings(
-  config: model_config.ModelConfig,
-  optimizer: optax.GradientTransformation,
-  params: Any,
+  optimizer: optax.GradientTransformation, shapes: Any, shardings: Any
 ) -> arrays.TrainState:
-  """Shardings of a state whose parameters have these shardings."""
-  shapes = jax.eval_shape(
-    lambda: _new_state(
-      transformer.init_params(config, jax.random.key(0)), optimizer, 0.0
-    )
-  )
-  return sharding.state_shardings(shapes, params)
+  """Shardings of the state of parameters with these shapes and shardings."""
+  make = functools.partial(_new_state, optimizer=optimizer, beta2=0.0)
+  return sharding.state_shardings(jax.eval_shape(make, shapes), shardings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +129,7 @@ def make_train_step(
     policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  rows = None
-  if shardings is not None:
-    mesh = jax.tree.leaves(shardings)[0].mesh
-    rows = sharding.batch_sharding(mesh)
+  rows, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, rows)
 
   def train_step(
@@ -160,8 +157,7 @@ def make_train_step(
     }
     return state, metrics
 
-  out = {} if shardings is None else {'out_shardings': (shardings, None)}
-  return jax.jit(train_step, donate_argnums=0, **out)
+  return jax.jit(train_step, donate_argnums=0, **jit_options)
 
 
 def _loss(

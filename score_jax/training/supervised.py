@@ -11,6 +11,7 @@ from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
 from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
 from score_jax.training import step as step_lib
 
 
@@ -24,19 +25,22 @@ def make_supervised_step(
   remat: bool = False,
   chunk: int = 128,
   micro_batches: int = 1,
+  attempt_tokens: int | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
   """Makes the compiled update on rows whose attempts were written by others.
 
   Loss: mean of -log pi over the tokens of the attempts that are learnt, their
   stop tokens included. `micro_batches` divides the rows; memory falls by it,
-  and the mean stays that over the tokens of all rows.
-  `shardings`: as for `step.make_train_step`.
+  and the mean stays that over the tokens of all rows. `shardings`: as for
+  `step.make_train_step`. `attempt_tokens`: most tokens of a row's attempts
+  together, the only ones that logits are made of; None: logits of all tokens.
 
   Returns:
     step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
     as (sum, count) pairs). The state's buffers are donated. Where its params
     are adapters, `frozen` has the weights that they belong to.
   """
+  rows, jit_options = sharding.update_layout(shardings)
 
   def loss_fn(params, frozen, trajectory, learnt, num_tokens):
     policy = lora.complete(params, frozen)
@@ -48,11 +52,24 @@ def make_supervised_step(
       dtype=dtype,
       unroll=unroll,
       remat=remat,
+      rows=rows,
     )
-    logprobs = token_logprobs.token_statistics(
-      config, policy['embedding'], hidden, trajectory.tokens, chunk=chunk
-    ).logprob
-    mask = _learnt_tokens(trajectory.turn, learnt)
+    tokens, turn = trajectory.tokens, trajectory.turn
+    if attempt_tokens is None:
+      logprobs = token_logprobs.token_statistics(
+        config, policy['embedding'], hidden, tokens, chunk=chunk
+      ).logprob
+    else:
+      index = token_logprobs.attempt_index(turn, attempt_tokens)
+      turn = jnp.take_along_axis(turn, index, axis=1)
+      logprobs = token_logprobs.target_statistics(
+        config,
+        policy['embedding'],
+        token_logprobs.states_before(hidden, index),
+        jnp.take_along_axis(tokens, index, axis=1),
+        chunk=chunk,
+      ).logprob
+    mask = _learnt_tokens(turn, learnt)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total
 
@@ -74,8 +91,7 @@ def make_supervised_step(
     )
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
-  out = {} if shardings is None else {'out_shardings': (shardings, None)}
-  return jax.jit(supervised_step, donate_argnums=0, **out)
+  return jax.jit(supervised_step, donate_argnums=0, **jit_options)
 
 
 def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:

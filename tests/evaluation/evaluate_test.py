@@ -1,5 +1,7 @@
 """Evaluation: rows and problems, sums by hand; the episodes are real ones."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from score_jax.evaluation import evaluate
 from score_jax.models import chat, transformer
 from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
-from score_jax.rollout import episodes, randomness
+from score_jax.rollout import engine, episodes, randomness
 from score_jax.tasks import arithmetic
 
 KEY_OF = ('evaluate', 'test', 0)
@@ -147,3 +149,41 @@ def test_several_samples_of_each_problem(task, sampler, params):
     greedy=False, temperature=0.8, batch_size=4,
   )  # fmt: skip
   assert list(result.attempts[::3]) == single.attempts
+
+
+def test_chained_attempts_see_the_last_one_only(task, sampler, params):
+  key = randomness.stream(0, *KEY_OF)
+  four = dataclasses.replace(sampler, limits=(3,) * 4)
+  rows = evaluate.sample_attempts(
+    four, params, task.test, key, batch_size=4, history='last'
+  )
+  assert [[a.turn for a in row] for row in rows] == [[1, 2, 3, 4]] * 10
+  episodes_of_two = evaluate.sample_attempts(sampler, params, task.test, key)
+  assert [row[:2] for row in rows] == episodes_of_two
+  # The slow way, problem by problem and token by token.
+  for problem, row in zip(task.test, rows):
+    trajectory = sampler.sample(params, [problem], key, greedy=True)
+    for attempt in row[2:]:
+      owned = zip(trajectory.tokens[0].tolist(), trajectory.turn[0].tolist())
+      ids = [token for token, turn in owned if turn == 2]
+      given = engine.GivenAttempts(
+        np.array([[ids + [0] * (3 - len(ids)), [0] * 3]], np.int32),
+        np.array([[len(ids), 0]], np.int32),
+      )
+      trajectory = sampler.sample(
+        params, [problem], key, greedy=True, given=given
+      )
+      ((_, expected),) = sampler.attempts(trajectory)
+      assert attempt.text == expected.text
+      assert attempt.finished == expected.finished
+
+
+def test_chained_samples_are_drawn_anew(task, sampler, params):
+  key = randomness.stream(0, *KEY_OF)
+  three = dataclasses.replace(sampler, limits=(3,) * 3)
+  rows = evaluate.sample_attempts(
+    three, params, task.test, key, samples_per_problem=2, greedy=False,
+    temperature=2.0, history='last',
+  )  # fmt: skip
+  assert len(rows) == 20
+  assert any(row[1].text != row[2].text for row in rows)

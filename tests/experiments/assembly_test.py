@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from experiments import assembly, flags, run_directory
+from experiments import assembly, flags, run_directory, updates
 from tests.experiments import small_run
 
 
@@ -83,12 +83,12 @@ def test_digests_see_references():
 
 def test_updates_are_shared_by_settings(tmp_path):
   layout = assemble(tmp_path).layout
-  one = assembly.make_update(settings_of(), layout)
+  one = updates.make_update(settings_of(), layout)
   # Alpha, betas and the number of steps enter as arrays, or not at all.
   same = settings_of('--alpha=3', '--beta1=1', '--steps-stage1=9')
-  assert assembly.make_update(same, layout) is one
+  assert updates.make_update(same, layout) is one
   for flag in ('--kl=k3', '--micro-batch=4', '--learning-rate=1', '--seed=1'):
-    other = assembly.make_update(settings_of(flag), layout)
+    other = updates.make_update(settings_of(flag), layout)
     assert (other is one) == (flag == '--seed=1')
 
 

@@ -1,4 +1,6 @@
-"""One finished run for all tests of whole runs: it takes the longest."""
+"""What all tests of whole runs share, because it takes the longest."""
+
+import os
 
 import pytest
 
@@ -11,3 +13,15 @@ def finished(tmp_path_factory):
   path = tmp_path_factory.mktemp('finished') / 'run'
   assert small_run.main(path) == 0
   return path
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory):
+  """Environment of children that share what they compile."""
+  cache = tmp_path_factory.mktemp('compiled')
+  return os.environ | {
+    'JAX_ENABLE_COMPILATION_CACHE': 'true',
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }

@@ -56,7 +56,7 @@ def test_switches_and_underscores():
     ('--preset=tinny', "no preset 'tinny' (did you mean tiny?)"),
     ('--alpha=ten', "'ten'"),
     ('--kl=k1', "'exact', 'reward', 'k3'"),
-    ('--stage=3', "'1', '2', 'all'"),
+    ('--stage=3', "'1', '1a', '1b', '2', 'all'"),
     ('tiny', 'tiny'),
     ('--alpha', '--alpha'),
     ('--temperature=0', '--temperature=0.0: must be more than 0'),

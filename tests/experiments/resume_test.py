@@ -39,18 +39,6 @@ sys.exit(train.main(arguments))
 """
 
 
-@pytest.fixture(scope='module')
-def compiled(tmp_path_factory):
-  """Environment of children that share what they compile."""
-  cache = tmp_path_factory.mktemp('compiled')
-  return os.environ | {
-    'JAX_ENABLE_COMPILATION_CACHE': 'true',
-    'JAX_COMPILATION_CACHE_DIR': str(cache),
-    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-  }
-
-
 def kill(path: pathlib.Path, where: str, stage: str, step: int, env) -> str:
   """Runs until the process kills itself; returns what it said."""
   child = subprocess.run(

@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import assembly, files, flags, policies, run_directory, train
+from experiments import (
+  assembly,
+  files,
+  flags,
+  policies,
+  run_directory,
+  train,
+  updates,
+)
 from score_jax import arrays
 from score_jax.training import checkpoints as checkpoints_lib
 
@@ -78,7 +86,7 @@ def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   params = policies.restore(parts, run.stage(stage), 'latest')
   if stage == 'base':
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-  update = assembly.make_update(settings, parts.layout)
+  update = updates.make_update(settings, parts.layout)
   with checkpoints_lib.Checkpoints(
     run.stage(stage).checkpoints, read_only=True
   ) as checkpoints:

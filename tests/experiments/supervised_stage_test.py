@@ -18,7 +18,9 @@ from experiments import (
   policies,
   run_directory,
   supervised_stage,
+  updates,
 )
+from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
@@ -64,6 +66,18 @@ def test_a_run_leaves_everything_behind(star):
     assert json.loads((star / name / 'finished.json').read_text()) == {
       'steps': 2
     }
+
+
+def test_pairs_are_written_as_given_attempts(star):
+  _, parts, _ = reopened(star)
+  references = {p.id: p.reference for p in parts.task.train}
+  lines = (star / 'round1' / 'pairs.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  counts = json.loads((star / 'round1' / 'pairs.json').read_text())
+  assert len(records) == counts['problems'] > 0
+  for record in records:
+    assert record['attempt'] == references[record['id']]
+    assert record['given_attempt']
 
 
 def test_it_learns_what_it_imitates(star):
@@ -116,11 +130,10 @@ def test_rows_are_the_pairs_and_nothing_else(star):
   )
   attempts = parts.sampler.attempts(rows)
   train = parts.task.train
-  for i, (first, second) in enumerate(attempts):
+  for i, (_, second) in enumerate(attempts):
     reference = train[rows.problem_index[i]].reference
     assert second.text == reference
     assert learnt[i].tolist() == [False, True]
-    del first
   _, score, _ = collection.read(run.stage('round1'), phase)
   # D+: every episode whose second attempt is right.
   assert len(attempts) == int(score[:, 1].sum())
@@ -138,7 +151,7 @@ def test_a_round_starts_from_the_base_again(star):
   rows, learnt = supervised_stage.make_rows(
     settings, parts, run.stage('round2'), phase, _Silent()
   )
-  optimizer, update = assembly.make_supervised_update(settings, parts.layout)
+  optimizer, update = updates.make_supervised_update(settings, parts.layout)
   base = policies.stage_policy(settings, parts, run, 'base')
   state = step_lib.init_state(base, optimizer)
   for step in range(2):
@@ -252,3 +265,23 @@ def test_such_a_run_cannot_be_made_longer(star, tmp_path, capsys):
   shutil.copytree(star, path)
   assert small_run.main(path, *STAR, '--steps-stage2=9') == 2
   assert '--steps-stage2: 3 there, 9 here' in capsys.readouterr().err
+
+
+def test_adapters_are_fine_tuned_alone(finished, tmp_path):
+  more = (*STAR, '--lora.rank=2', '--sft.rounds=1', '--sft.epochs=0.1')
+  path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
+  assert small_run.main(path, *more) == 0
+  # A tenth of an epoch is one update of the six of the budget.
+  assert len(small_run.metrics(path, 'round1')) == 1
+  settings, parts, run = reopened(path)
+  base, tuned = (
+    policies.stage_policy(settings, parts, run, name)
+    for name in ('base', 'round1')
+  )
+  adapters = jax.tree.leaves(lora.adapters_of(tuned))
+  assert adapters
+  assert any(np.abs(leaf).max() > 0 for leaf in adapters)
+  for one, other in zip(
+    jax.tree.leaves(base), jax.tree.leaves(lora.base_of(tuned)), strict=True
+  ):
+    np.testing.assert_array_equal(one, other)

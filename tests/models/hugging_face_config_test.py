@@ -198,3 +198,14 @@ def test_shortest_pattern(kinds, pattern, repeats, remainder, tmp_path):
   short = {'L': 'local', 'G': 'global'}
   assert config.layer_pattern == tuple(short[kind] for kind in pattern)
   assert (config.num_repeats, config.num_remainder) == (repeats, remainder)
+
+
+def test_vision(tmp_path):
+  path = tmp_path / 'config.json'
+  path.write_text('{"model_type": "gemma3", "text_config": {}}')
+  assert hugging_face_config.has_vision(tmp_path)
+  # The larger Gemma 3 are silent about it.
+  assert hugging_face_config.embedding_rows(tmp_path) == 262_208
+  path.write_text('{"model_type": "gemma3_text", "vocab_size": 262144}')
+  assert not hugging_face_config.has_vision(tmp_path)
+  assert hugging_face_config.embedding_rows(tmp_path) == 262_144

@@ -236,3 +236,28 @@ def test_a_file_cut_short(tmp_path):
   path.unlink()
   with pytest.raises(FileNotFoundError, match=r'lacks model\.safetensors'):
     hugging_face_import.load(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+  'text',
+  ['{"weight_map": {"a": ', '[]', '{"metadata": {}}', '{"weight_map": 1}'],
+  ['{"weight_map": {"a": ', '[]', '{"metadata": {}}', '{"weight_map": 1}'],
+)
+def test_a_damaged_index(text, tmp_path):
+  config, _ = _write(tmp_path)
+  index = tmp_path / 'model.safetensors.index.json'
+  index.write_text(text)
+  message = r'model\.safetensors\.index\.json is damaged .*; fetch it again'
+  with pytest.raises(ValueError, match=message):
+    hugging_face_import.load(tmp_path, config)
+
+
+def test_a_tensor_that_no_file_has(tmp_path):
+  """An index may promise it; what counts is what the files hold."""
+  config, tensors = _write(tmp_path, change=_drop)
+  weight_map = dict.fromkeys([*tensors, UP], 'model.safetensors')
+  (tmp_path / 'model.safetensors.index.json').write_text(
+    json.dumps({'weight_map': weight_map})
+  )
+  with pytest.raises(ValueError, match=r'layers\.1\.mlp\.up_proj.* is missing'):
+    hugging_face_import.load(tmp_path, config)

@@ -233,6 +233,11 @@ def test_axes_follow_the_base():
   assert k.b == ('layers', None, 'kv_heads')
   down = axes['remainder']['0']['mlp']['down']
   assert (down.a, down.b) == (('mlp', None), (None, 'embed'))
+  whole = lora.logical_axes(
+    transformer.logical_axes(config), attached('gemma2')
+  )
+  assert lora.base_of(whole) == transformer.logical_axes(config)
+  assert lora.adapters_of(whole) == axes
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,7 @@ def test_adapters_of_another_model_are_refused():
   with pytest.raises(
     ValueError,
     match=r'adapter pattern/0/attention/k is for a weight of shape '
-    r'\(1, 24, 20\), where the model has shape \(2, 24, 10\)',
+    r'\(1, 24, 20\), where the model has \(2, 24, 10\)',
   ):
     lora.attach(small_models.params('gemma1'), adapters)
   with pytest.raises(ValueError, match='where the model has nothing'):

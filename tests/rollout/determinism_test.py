@@ -5,14 +5,7 @@ program; between programs of other batch sizes or meshes a matrix product may
 round differently, and the promise is: in float32 the first difference in a row
 can only occur where the two best candidates were closer than 1e-3.
 
-For a greedy token the candidates are the two tokens, and the distance is that
-of their logits. A drawn token is a choice between the tokens left and right of
-each boundary of the CDF: the boundary at probability F separates two candidates
-with logits a = logsumexp(left) and b = logsumexp(right), F = sigmoid(a - b). If
-every logit moves by at most 5e-4, which is what closes a gap of 1e-3, so do a
-and b, and F by at most 1e-3 / 4, the sigmoid's slope being at most 1/4. So the
-first difference in a row can only occur where the uniform lies within 2.5e-4 of
-the boundaries between the two tokens that were drawn.
+How far a token was from a tie is in tests/promise.py.
 """
 
 import jax
@@ -23,7 +16,7 @@ import pytest
 
 from score_jax.models import transformer
 from score_jax.rollout import engine, randomness
-from tests import slow_episode, small_models
+from tests import promise, small_models
 
 _NAME = 'gemma2'
 _TEMPERATURE = 0.7
@@ -36,52 +29,13 @@ def _run(**options):
   )
 
 
-def _problem(trajectory, row):
-  """Row `row` of a trajectory, as a trajectory of one row."""
-  return jax.tree.map(lambda x: np.asarray(x)[row : row + 1], trajectory)
-
-
 def _distance(one, other, uniforms=None):
-  """How far the first difference of two rows was from a tie; None if equal.
-
-  Args:
-    one: a trajectory of one row.
-    other: the same row from another program.
-    uniforms: f32 [T] of the row; None: greedy.
-
-  Returns:
-    Difference of the two tokens' logits, or of the uniform and the boundary
-    between them that is further away.
-  """
-  a, b = np.asarray(one.tokens[0]), np.asarray(other.tokens[0])
-  if (a == b).all():
-    return None
-  t = int(np.argmax(a != b))
-  logits = small_models.full_logits(
-    small_models.CONFIGS[_NAME],
-    small_models.params(_NAME),
-    np.asarray(one.tokens),
-    np.array([t], np.int32),
-  )[0, t - 1]
-  low, high = sorted((int(a[t]), int(b[t])))
-  if uniforms is None:
-    return abs(float(logits[low] - logits[high]))
-  logprobs = slow_episode.log_softmax(np.asarray(logits) / _TEMPERATURE)
-  ends = np.cumsum(np.exp(logprobs))
-  return max(abs(ends[low] - uniforms[t]), abs(ends[high - 1] - uniforms[t]))
+  return promise.distance(_NAME, one, other, _TEMPERATURE, uniforms)
 
 
 def _assert_promise(one, other, uniforms=None):
   """Every row of two trajectories keeps the promise; number of equal rows."""
-  equal = 0
-  for row in range(one.tokens.shape[0]):
-    uniform = None if uniforms is None else uniforms[row]
-    distance = _distance(_problem(one, row), _problem(other, row), uniform)
-    assert distance is None or distance < (
-      1e-3 if uniforms is None else 2.5e-4
-    ), row
-    equal += distance is None
-  return equal
+  return promise.count_equal(_NAME, one, other, _TEMPERATURE, uniforms)
 
 
 @pytest.fixture(scope='module')
@@ -115,8 +69,8 @@ def test_the_check_sees_what_is_no_tie(drawn, greedy, uniforms):
     )
     for row in range(8):
       distance = _distance(
-        _problem(trajectory, row),
-        _problem(trajectory.replace(tokens=changed), row),
+        promise.row_of(trajectory, row),
+        promise.row_of(trajectory.replace(tokens=changed), row),
         None if numbers is None else numbers[row],
       )
       assert distance > 1e-2
@@ -144,7 +98,7 @@ def test_every_row_alone(drawn, uniforms):
   equal = 0
   for row in range(8):
     equal += _assert_promise(
-      _problem(drawn, row), _one_row(row), uniforms[row : row + 1]
+      promise.row_of(drawn, row), _one_row(row), uniforms[row : row + 1]
     )
   assert equal >= 7
 
@@ -153,7 +107,7 @@ def test_every_row_alone_greedily(greedy):
   equal = 0
   for row in range(0, 8, 2):
     alone = _one_row(row, greedy=True)
-    equal += _assert_promise(_problem(greedy, row), alone)
+    equal += _assert_promise(promise.row_of(greedy, row), alone)
   assert equal >= 3
 
 

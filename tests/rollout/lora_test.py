@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
 from score_jax.models import lora
 from score_jax.rollout import engine
+from score_jax.training import sharding
 from tests import small_models
 
 
@@ -40,7 +42,7 @@ def test_decode_agrees_with_the_update(name):
 
 def test_decode_agrees_in_bfloat16():
   # Attached in both. The bound of teacher_forcing_test, where no adapters are:
-  # measured 0.06 nats.
+  # measured 0.10 nats.
   assert _gap('gemma2', _tree('gemma2'), jnp.bfloat16) < 0.16
 
 
@@ -58,7 +60,8 @@ def test_float32_views_are_merged():
 
 def test_small_updates_survive_in_bfloat16():
   # Weights as a published checkpoint has them, on bf16's grid, and an update of
-  # 2^-11 of each weight's size: merged, almost all of it is rounded away.
+  # some 2^-14 of each weight: merged, it changes less than 1 % of them (only
+  # those that are small by chance), since bf16 has 8 bits.
   base = jax.tree.map(
     lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32),
     small_models.params('gemma2'),
@@ -72,7 +75,7 @@ def test_small_updates_survive_in_bfloat16():
   merged = lora.merge(tree, jnp.bfloat16)['pattern']['0']['attention']['q']
   moved = (merged != q.weight.astype(jnp.bfloat16)).mean()
   assert (product != 0).all()
-  assert moved < 0.1
+  assert moved < 0.05
   # The view keeps it, to the rounding of A and B themselves.
   view = engine.rollout_view(tree, jnp.bfloat16)
   kept = view['layers']['0']['attention']['q'].adapter
@@ -81,3 +84,34 @@ def test_small_updates_survive_in_bfloat16():
   np.testing.assert_allclose(
     found, product[0], atol=2.0**-7 * np.abs(product).max()
   )
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_views_over_eight_devices(dtype):
+  tree = _tree('gemma2')
+  config = small_models.CONFIGS['gemma2']
+  mesh = sharding.make_mesh(jax.devices(), 2, 2, 2)
+  adapters = lora.adapters_of(tree)
+  placed = lora.attach(
+    jax.device_put(lora.base_of(tree), sharding.param_shardings(config, mesh)),
+    jax.device_put(
+      adapters, sharding.adapter_shardings(config, mesh, adapters)
+    ),
+  )
+  is_merged = dtype == jnp.float32
+  where = sharding.rollout_shardings(
+    config, mesh, None if is_merged else adapters
+  ).params
+  q = where['layers']['2']['attention']['q']
+  if not is_merged:
+    assert q.adapter.a.spec == P(None, None)
+    assert q.adapter.b.spec == P(None, 'tensor')
+  view = jax.jit(
+    lambda tree: engine.rollout_view(tree, dtype), out_shardings=where
+  )(placed)
+  expected = engine.rollout_view(tree, dtype)
+  assert jax.tree.structure(view) == jax.tree.structure(expected)
+  for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(
+      one.astype(jnp.float32), other.astype(jnp.float32), atol=1e-6
+    )

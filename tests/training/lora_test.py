@@ -12,7 +12,7 @@ from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import lora, transformer
 from score_jax.rollout import engine
-from score_jax.training import checkpoints, supervised
+from score_jax.training import checkpoints, sharding, supervised
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step as step_lib
 from tests import small_models
@@ -199,35 +199,33 @@ def test_a_resumed_run_goes_on_bit_for_bit(base, adapters, adam, tmp_path):
   small_batch.assert_close(resumed, state, atol=0)
 
 
+@pytest.mark.parametrize(
+  ('shape', 'q_a', 'q_b'),
+  [
+    ((4, 2, 1), ('fsdp', None), (None, 'tensor')),
+    ((2, 2, 2), ('fsdp', None), (None, 'tensor')),
+  ],
+)
 def test_eight_devices_make_the_same_update(
-  base, adapters, sgd_step, of_adapters
+  base, adapters, of_adapters, shape, q_a, q_b
 ):
-  axis = jax.sharding.AxisType.Auto
-  mesh = jax.make_mesh((4, 2), ('data', 'fsdp'), axis_types=(axis, axis))
-
-  def place(x, *names):
-    spec = jax.sharding.PartitionSpec(*names)
-    return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
-
-  # The base's input dimension over fsdp, and A's with it; B is whole.
-  def shard(tree):
-    return jax.tree.map(
-      lambda p: (
-        place(p, *[None] * (p.ndim - 2), 'fsdp', None)
-        if p.ndim > 1 and p.shape[-2] % 2 == 0
-        else place(p)
-      ),
-      tree,
-    )
-
-  state = step_lib.init_state(shard(adapters), SGD)
-  q = state.params['pattern']['0']['attention']['q']
-  assert q.a.sharding.spec == jax.sharding.PartitionSpec(None, 'fsdp', None)
-  batch, in_loss = jax.tree.map(
-    lambda x: place(x, 'data'), (small_batch.make_batch(), ALL)
+  mesh = sharding.make_mesh(jax.devices(), *shape)
+  shardings = sharding.adapter_shardings(CONFIG, mesh, adapters)
+  q = shardings['pattern']['0']['attention']['q']
+  spec = jax.sharding.PartitionSpec
+  assert (q.a.spec, q.b.spec) == (spec(None, *q_a), spec(None, *q_b))
+  state = step_lib.init_state(jax.device_put(adapters, shardings), SGD)
+  where = step_lib.state_shardings(
+    SGD, jax.eval_shape(lambda: adapters), shardings
+  )
+  assert where == jax.tree.map(lambda leaf: leaf.sharding, state)
+  step = step_lib.make_train_step(CONFIG, SGD, shardings=where)
+  reference = jax.device_put(base, sharding.param_shardings(CONFIG, mesh))
+  batch, in_loss = jax.device_put(
+    (small_batch.make_batch(), ALL), sharding.batch_sharding(mesh)
   )
   other, metrics = small_batch.gradient(
-    sgd_step, state, shard(base), batch, in_loss, STAGE
+    step, state, reference, batch, in_loss, STAGE
   )
   small_batch.assert_close(other, of_adapters[0], atol=2e-5)
   for name, (total, _) in metrics.items():

@@ -87,6 +87,20 @@ def test_micro_batches_are_the_whole(policy, step, parts):
   )
 
 
+def test_logits_of_attempts_alone_are_enough(policy, step):
+  # Rows have at most 8 attempt tokens of 12.
+  trajectory = small_batch.make_batch(rows=8).trajectory
+  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
+  fewer = supervised.make_supervised_step(CONFIG, SGD, attempt_tokens=8)
+  one, everything = step(step_lib.init_state(policy, SGD), trajectory, learnt)
+  two, attempts = fewer(step_lib.init_state(policy, SGD), trajectory, learnt)
+  small_batch.assert_close(one.params, two.params, atol=1e-6)
+  assert int(everything['loss'][1]) == int(attempts['loss'][1])
+  assert float(attempts['loss'][0]) == pytest.approx(
+    float(everything['loss'][0]), rel=1e-6
+  )
+
+
 def test_padding_is_not_read(policy, step):
   trajectory = small_batch.make_batch(rows=4).trajectory
   inside = np.arange(12) < np.asarray(trajectory.length)[:, None]

@@ -1,0 +1,73 @@
+"""Whether a run fits on a TPU slice, and how long it takes there.
+
+  python -m experiments.plan --preset=gemma2_2b_math --topology=v5p-8
+
+compiles the two programs of a training step, the rollout's episode and the
+update, for that slice, on a machine without it. Any flag of experiments.train
+changes what is planned, such as --micro-batch. The update is compiled once for
+all stages, whose coefficients are among its arguments.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import sys
+from typing import Literal
+
+from rich import console as rich_console
+
+from experiments import flags, run_directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """Where the run is to go."""
+
+  topology: str = 'v5e-8'
+  """The slice, such as v5e-1, v5e-16, v5p-8, v6e-8."""
+  attempt_tokens: int | None = None
+  """Tokens of the longest attempt of a batch; None: --max-attempt-tokens."""
+  level: Literal['O0', 'O1', 'O2', 'O3'] = 'O0'
+  """Optimisation level of the compiler. O2 is the level that runs are compiled
+  at; O0 takes a fifth of its time and needs a little more memory."""
+  json: bool = False
+  """Print a record instead of tables."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Plans and prints; the exit code, 1 where it does not fit."""
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  own, rest = flags.split(
+    arguments, [field.name for field in dataclasses.fields(Options)]
+  )
+  options = flags.parse(
+    Options, own, program='experiments.plan', document=__doc__
+  )
+  settings = flags.parse_settings(rest, program='experiments.plan')
+  # Nothing is run: an accelerator that is here stays free for others.
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  from experiments.planning import advice, chips, estimate, report, workload
+
+  try:
+    chip, devices = chips.find(options.topology)
+    work = workload.make(settings, devices)
+  except (chips.TopologyError, run_directory.RunError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  plan = estimate.make(
+    work, chip, attempt_tokens=options.attempt_tokens, level=options.level
+  )
+  mends = advice.mends(plan, work, options.topology)
+  if options.json:
+    record = report.record(plan, options.topology, mends)
+    print(json.dumps({'preset': settings.preset} | record, indent=2))
+  else:
+    title = f'{settings.preset} on a {options.topology}'
+    console = rich_console.Console()
+    report.print_plan(plan, title, options.level, mends, console)
+  return 0 if plan.fits else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())

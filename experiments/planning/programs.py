@@ -1,0 +1,267 @@
+"""A run's compiled programs, lowered from shapes alone: no weight exists.
+
+So a program for any number of devices of any kind can be compiled and looked at
+where none of them is.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from score_jax import arrays
+from score_jax.algorithm import stages
+from score_jax.models import config as model_config
+from score_jax.models import lora, transformer
+from score_jax.rollout import engine
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import sharding
+from score_jax.training import step as step_lib
+
+_STOP_IDS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Of an episode.
+
+  Attributes:
+    problems: N.
+    samples: G.
+    prompt: P, the bucket.
+    limits: of the attempts.
+    block: I, the longest text between attempts.
+  """
+
+  problems: int
+  samples: int
+  prompt: int
+  limits: tuple[int, ...]
+  block: int
+
+  @property
+  def rows(self) -> int:
+    """B."""
+    return self.problems * self.samples
+
+  @property
+  def length(self) -> int:
+    """T."""
+    return engine.row_length(self.prompt, self.limits, self.block)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+  """Adapters, see `models.lora`."""
+
+  rank: int
+  alpha: float = 16.0
+  targets: tuple[str, ...] = lora.TARGETS
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model as shapes.
+
+  Attributes:
+    config: the model.
+    adapters: that are trained instead of the weights.
+    dtype: of activations, of decode's weights and cache.
+    frozen_dtype: of the reference, and of weights that only adapters train on.
+    transposed: layout of attention's blocks and cache, see `kv_cache.Keys`.
+  """
+
+  config: model_config.ModelConfig
+  adapters: Lora | None = None
+  dtype: Any = jnp.float32
+  frozen_dtype: Any = jnp.float32
+  transposed: bool | None = None
+
+  def weights(self, dtype=jnp.float32) -> Any:
+    """Shapes of all parameters, matrices in a dtype."""
+
+    def make():
+      params = transformer.init_params(self.config, jax.random.key(0))
+      return transformer.cast(params, dtype)
+
+    return jax.eval_shape(make)
+
+  def trained(self) -> Any:
+    """Shapes of what is trained: the weights, or adapters."""
+    if self.adapters is None:
+      return self.weights()
+    make = functools.partial(
+      lora.init_adapters, **dataclasses.asdict(self.adapters)
+    )
+    return jax.eval_shape(make, self.weights(), jax.random.key(0))
+
+  def decoded(self) -> Any:
+    """Shapes of what decode reads."""
+
+    def view(trained, frozen):
+      return engine.rollout_view(lora.complete(trained, frozen), self.dtype)
+
+    frozen = self.weights(self.frozen_dtype)
+    return jax.eval_shape(view, self.trained(), frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+  """Shardings of a program's arguments; None: the default device.
+
+  Attributes:
+    weights: of all parameters.
+    trained: of what is trained.
+    rows: of arrays with an entry for each row or problem.
+    replicated: of everything else.
+  """
+
+  weights: Any = None
+  trained: Any = None
+  rows: Any = None
+  replicated: Any = None
+
+
+def update_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
+  """Where the update has its arguments."""
+  weights = sharding.param_shardings(model.config, mesh)
+  trained = weights
+  if model.adapters is not None:
+    trained = sharding.adapter_shardings(model.config, mesh, model.trained())
+  return Places(
+    weights, trained, sharding.batch_sharding(mesh), sharding.replicated(mesh)
+  )
+
+
+def episode_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
+  """Where the episode has its arguments."""
+  adapters = None
+  if model.adapters is not None and model.dtype != jnp.float32:
+    adapters = model.trained()  # in float32 the view merges them
+  where = sharding.rollout_shardings(model.config, mesh, adapters)
+  return Places(where.params, None, where.rows, where.replicated)
+
+
+def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
+  """Lowers `engine.sample_episodes`."""
+  places = places or Places()
+  between = len(sizes.limits) - 1
+  at_rows = functools.partial(_shape, sharding=places.rows)
+  everywhere = functools.partial(_shape, sharding=places.replicated)
+  table, count = everywhere((between, sizes.block)), everywhere((between,))
+  key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+  episode = functools.partial(
+    engine.sample_episodes,
+    config=model.config,
+    limits=sizes.limits,
+    samples_per_problem=sizes.samples,
+    dtype=model.dtype,
+    cache_dtype=model.dtype,
+    transposed=model.transposed,
+  )
+  # Without it the compiler may gather what it returns, at every token.
+  out = {} if places.rows is None else {'out_shardings': places.rows}
+  return jax.jit(episode, **out).lower(
+    placed(model.decoded(), places.weights),
+    arrays.Prompts(
+      at_rows((sizes.problems, sizes.prompt)), at_rows((sizes.problems,))
+    ),
+    at_rows((sizes.rows,), key),
+    engine.Boundaries(table, count, table, count, everywhere((_STOP_IDS,))),
+  )
+
+
+def lower_update(
+  model: Model,
+  batch_size: int,
+  length: int,
+  *,
+  turns: int = 2,
+  places: Places | None = None,
+  **options,
+):
+  """Lowers the update of `training.step`; the stage is one of its arguments.
+
+  Args:
+    model: the model.
+    batch_size: B.
+    length: T.
+    turns: K.
+    places: of its arguments; None: the default device.
+    **options: of `step.make_train_step`.
+  """
+  places = places or Places()
+  optimizer = optimizer_lib.make_optimizer(1e-5)
+  state = train_state(model, optimizer, places)
+  if places.trained is not None:
+    options['shardings'] = jax.tree.map(lambda s: s.sharding, state)
+  train_step = step_lib.make_train_step(
+    model.config,
+    optimizer,
+    dtype=model.dtype,
+    transposed=model.transposed,
+    **options,
+  )
+  at_rows = functools.partial(_shape, sharding=places.rows)
+  per_token, per_turn = (batch_size, length), (batch_size, turns)
+  batch = arrays.TrainBatch(
+    arrays.Trajectory(
+      tokens=at_rows(per_token),
+      turn=at_rows(per_token),
+      sampled=at_rows(per_turn, jnp.bool_),
+      logprobs=at_rows(per_token, jnp.float32),
+      length=at_rows((batch_size,)),
+      finished=at_rows(per_turn, jnp.bool_),
+      problem_index=at_rows((batch_size,)),
+    ),
+    advantages=at_rows(per_turn, jnp.float32),
+  )
+  stage = jax.tree.map(
+    lambda x: _shape(jnp.shape(x), jnp.result_type(x), places.replicated),
+    stages.stage_two(turns=turns),
+  )
+  return train_step.lower(
+    state,
+    reference(model, places),
+    batch,
+    at_rows(per_turn, jnp.bool_),
+    stage,
+  )
+
+
+def reference(model: Model, places: Places) -> Any:
+  """Shapes of the reference, which is also what adapters are attached to."""
+  return placed(model.weights(model.frozen_dtype), places.weights)
+
+
+def train_state(
+  model: Model, optimizer: Any, places: Places
+) -> arrays.TrainState:
+  """Shapes of the state that an update takes and returns."""
+  params = model.trained()
+  number = functools.partial(_shape, ())
+  state = arrays.TrainState(
+    step=number(),
+    params=params,
+    opt_state=jax.eval_shape(optimizer.init, params),
+    beta2=number(jnp.float32),
+    skipped=number(),
+  )
+  if places.trained is None:
+    return state
+  return placed(state, sharding.state_shardings(state, places.trained))
+
+
+def placed(tree: Any, shardings: Any) -> Any:
+  """Shapes with shardings; None: wherever the program likes."""
+  if shardings is None:
+    return tree
+  return jax.tree.map(
+    lambda s, sharding: _shape(s.shape, s.dtype, sharding), tree, shardings
+  )
+
+
+def _shape(dims, dtype=jnp.int32, sharding=None):
+  return jax.ShapeDtypeStruct(dims, dtype, sharding=sharding)

@@ -1,0 +1,199 @@
+"""What runs left on disk, read back; and which of them belong together."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+from experiments import (
+  curves,
+  evaluations,
+  methods,
+  outcome,
+  run_directory,
+  transcripts,
+)
+from experiments import settings as settings_lib
+
+_IGNORED = settings_lib.FREE | {'seed'}
+# More differences make no label.
+_MOST_IN_LABEL = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run directory.
+
+  Attributes:
+    directory: where it is.
+    settings: of the run.
+    versions: of what it was made with.
+    results: policy summaries by policy, in their order.
+    evaluations: those that it keeps, see `experiments.evaluations`.
+  """
+
+  directory: run_directory.RunDirectory
+  settings: settings_lib.Settings
+  versions: Mapping[str, str]
+  results: Mapping[str, Mapping[str, Any]]
+  evaluations: Sequence[Mapping[str, Any]]
+
+  @property
+  def last_policy(self) -> str:
+    """The policy that the run ended with."""
+    return list(self.results)[-1]
+
+  @functools.cached_property
+  def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Records and held-out points, see `experiments.curves`."""
+    names = {policy: self.name(policy) for policy in self.results}
+    return curves.read(self.directory, self.results, names)
+
+  def name(self, policy: str) -> str:
+    """What to call a policy."""
+    return outcome.label(self.settings, policy)
+
+  def episodes(self, policy: str) -> list[transcripts.Episode]:
+    """The judged attempts of a policy's evaluation in the run."""
+    path = self.directory.stage(policy).path / 'evaluation.jsonl'
+    return list(transcripts.read_episodes(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs whose settings differ in the seed alone.
+
+  Attributes:
+    label: what tells it from other groups; '' where there is one.
+    runs: at least one.
+  """
+
+  label: str
+  runs: Sequence[Run]
+
+  def summaries(self, policy: str) -> list[Mapping[str, Any]]:
+    """A policy's summary in each run that has it."""
+    return [run.results[policy] for run in self.runs if policy in run.results]
+
+  def name(self, policy: str) -> str:
+    """What to call a policy of this group on a page."""
+    name = self.runs[0].name(policy)
+    if not self.label:
+      return name
+    is_last = policy == self.runs[0].last_policy
+    return self.label if is_last else f'{self.label}: {name}'
+
+
+def table_rows(
+  groups: Sequence[Group],
+) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
+  """The policies to show: label, group, policy, and its summary in each run.
+
+  All of one group; of several the policies that they ended with, and before
+  them each base policy once.
+  """
+  rows, bases = [], []
+  for group in groups:
+    for policy in group.runs[0].results:
+      held = group.summaries(policy)
+      is_last = policy == group.runs[0].last_policy
+      if policy == 'base':
+        if held in bases:
+          continue
+        bases.append(held)
+      elif len(groups) > 1 and not is_last:
+        continue
+      label = group.name(policy)
+      if policy == 'base' and len(bases) == 1:
+        label = group.runs[0].name(policy)
+      rows.append((label, group, policy, held))
+  return rows
+
+
+def headline(groups: Sequence[Group]) -> Group:
+  """The group whose numbers a page begins with: SCoRe's, or the first."""
+  return next(
+    (g for g in groups if g.runs[0].settings.method == 'score'), groups[0]
+  )
+
+
+def find(path: str) -> list[str]:
+  """The run at a path, or all runs in a directory of runs.
+
+  Where there are none it is the path itself, which `read` then refuses.
+  """
+  folder = pathlib.Path(path)
+  if (folder / 'config.json').exists():
+    return [path]
+  found = [*folder.glob('*/config.json'), *folder.glob('*/*/config.json')]
+  return sorted(str(config.parent) for config in found) or [path]
+
+
+def read(path: str) -> Run:
+  """Reads a run.
+
+  Raises:
+    RunError: it holds no run, or nothing was evaluated yet.
+  """
+  directory = run_directory.RunDirectory(path)
+  settings = directory.read_settings()
+  results = outcome.read_results(directory)
+  if not results:
+    raise run_directory.RunError(
+      f'{path} has no results yet; go on with it: python -m '
+      f'experiments.train --preset={settings.preset} --run-dir={path}'
+    )
+  return Run(
+    directory,
+    settings,
+    json.loads(directory.config.read_text())['versions'],
+    results,
+    evaluations.read_all(directory),
+  )
+
+
+def make_groups(runs: Sequence[Run]) -> list[Group]:
+  """Groups in the order of their methods, else of their first runs."""
+  order = list(methods.METHODS)
+  members: dict[tuple, list[Run]] = {}
+  for run in sorted(runs, key=lambda run: order.index(run.settings.method)):
+    members.setdefault(tuple(_telling(run).items()), []).append(run)
+  firsts = [_telling(held[0]) for held in members.values()]
+  differing = [
+    name
+    for name in firsts[0]
+    if len({repr(first.get(name)) for first in firsts}) > 1
+  ]
+  labels = [
+    _label(held[0], first, differing)
+    for held, first in zip(members.values(), firsts)
+  ]
+  if len(set(labels)) < len(labels):
+    labels = [str(held[0].directory.path.name) for held in members.values()]
+  return [Group(label, held) for label, held in zip(labels, members.values())]
+
+
+def _telling(run: Run) -> dict[str, Any]:
+  """Settings that make a difference, as they can be compared."""
+  return {
+    name: value
+    for name, value in settings_lib.flatten(run.settings).items()
+    if name not in _IGNORED
+  }
+
+
+def _label(
+  run: Run, settings: Mapping[str, Any], differing: Sequence[str]
+) -> str:
+  if not differing:
+    return ''
+  if len(differing) > _MOST_IN_LABEL:
+    return run.directory.path.name
+  return ', '.join(
+    methods.METHODS[settings[name]].title
+    if name == 'method'
+    else f'{name}={settings[name]}'
+    for name in differing
+  )

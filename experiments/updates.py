@@ -1,0 +1,118 @@
+"""The compiled programs that learn, made from settings.
+
+Asked again, they are the same ones: jit compiles once for each function object,
+so that Stage II runs the program that Stage I compiled.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import optax
+
+from experiments import layout
+from experiments import settings as settings_lib
+from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import step as step_lib
+from score_jax.training import supervised
+
+# So few layers compile quickly as a loop in Python, which runs faster on a CPU;
+# more of them are scanned.
+UNROLLED_LAYERS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """The programs of reinforcement learning, the same for all stages.
+
+  Attributes:
+    optimizer: of `training.optimizer`.
+    train_step: of `training.step.make_train_step`.
+    reference_logprobs: of `training.step.make_reference_logprobs`.
+  """
+
+  optimizer: optax.GradientTransformation
+  train_step: Callable[..., Any]
+  reference_logprobs: Callable[..., Any]
+
+
+def make_update(
+  settings: settings_lib.Settings, places: layout.Layout
+) -> Update:
+  """The programs of a stage of reinforcement learning."""
+  return _make_update(
+    places,
+    learning_rate=settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    kl=settings.kl,
+    temperature=settings.temperature,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+    **_common(settings),
+  )
+
+
+def make_supervised_update(
+  settings: settings_lib.Settings, places: layout.Layout
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of the supervised baselines."""
+  return _make_supervised_update(
+    places,
+    learning_rate=settings.sft.learning_rate or settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+    **_common(settings),
+  )
+
+
+def _common(settings: settings_lib.Settings) -> dict[str, Any]:
+  micro_batch = settings.micro_batch or settings.rows
+  return {
+    'micro_batches': settings.rows // micro_batch,
+    'remat': settings.remat,
+  }
+
+
+@functools.cache
+def _make_update(places, *, learning_rate, max_grad_norm, remat, **options):
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  forward = {
+    'dtype': places.dtype,
+    'unroll': places.config.num_layers <= UNROLLED_LAYERS,
+  }
+  train_step = step_lib.make_train_step(
+    places.config,
+    optimizer,
+    shardings=_shardings(optimizer, places),
+    remat=remat,
+    **forward,
+    **options,
+  )
+  reference_logprobs = step_lib.make_reference_logprobs(
+    places.config, temperature=options['temperature'], **forward
+  )
+  return Update(optimizer, train_step, reference_logprobs)
+
+
+@functools.cache
+def _make_supervised_update(places, *, learning_rate, max_grad_norm, **options):
+  optimizer = optimizer_lib.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  update = supervised.make_supervised_step(
+    places.config,
+    optimizer,
+    shardings=_shardings(optimizer, places),
+    dtype=places.dtype,
+    unroll=places.config.num_layers <= UNROLLED_LAYERS,
+    **options,
+  )
+  return optimizer, update
+
+
+def _shardings(optimizer, places):
+  return step_lib.state_shardings(
+    optimizer, places.trained_shapes, places.trained
+  )

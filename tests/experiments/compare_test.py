@@ -1,0 +1,249 @@
+"""The comparison: shared policies, resuming, the table and its numbers."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import statistics
+
+import numpy as np
+import pytest
+from rich import console as rich_console
+
+from experiments import compare, comparison, loggers, methods
+from tests.experiments import small_run
+
+SMALL = (
+  *small_run.FLAGS,
+  '--steps-stage1=2',
+  '--steps-stage2=2',
+  '--methods=base,star,score,without_bonus',
+)
+
+
+def main(path, *more):
+  return compare.main([*SMALL, f'--run-dir={path}', *more])
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory):
+  """A finished comparison with two seeds."""
+  path = tmp_path_factory.mktemp('compare') / 'all'
+  assert main(path, '--seeds=2') == 0
+  return path
+
+
+def test_files_and_numbers(compared):
+  record = json.loads((compared / 'compare.json').read_text())
+  assert record['budget'] == 4
+  rows = record['rows']
+  assert list(rows) == ['base', 'star', 'score', 'without_bonus']
+  last = {'base': 'base', 'star': 'round3', 'score': 'stage2'}
+  for method, row in rows.items():
+    values = []
+    for seed in ('0', '1'):
+      results = json.loads(
+        (compared / f'seed{seed}' / method / 'results.json').read_text()
+      )
+      numbers = results[last.get(method, 'stage2')]
+      found = row['seeds'][seed]
+      assert found['acc_t2'] == numbers['acc_t2']
+      score = rows['score']['seeds'][seed]['acc_t2']
+      assert found['gain'] == pytest.approx(numbers['acc_t2'] - score)
+      values.append(numbers['acc_t2'])
+    assert row['mean']['acc_t2'] == pytest.approx(sum(values) / 2)
+    # Of two values: their difference over the root of 2.
+    assert row['spread']['acc_t2'] == pytest.approx(
+      abs(values[0] - values[1]) / np.sqrt(2)
+    )
+  assert (compared / 'compare.md').read_text().count('\n') == 6
+  text = (compared / 'compare.csv').read_text()
+  lines = list(csv.DictReader(io.StringIO(text)))
+  assert len(lines) == 8
+  for line in lines:
+    row = rows[line['method']]
+    assert float(line['delta']) == row['seeds'][line['seed']]['delta']
+
+
+def test_policies_are_made_once(compared):
+  def inode(path):
+    files = [f for f in path.rglob('*') if f.is_file()]
+    assert files
+    return {f.stat().st_ino for f in files}
+
+  for seed in ('seed0', 'seed1'):
+    bases = [
+      inode(compared / seed / name / 'base' / 'checkpoints')
+      for name in ('base', 'star', 'score', 'without_bonus')
+    ]
+    assert all(base == bases[0] for base in bases)
+    stages = [
+      inode(compared / seed / name / 'stage1' / 'checkpoints')
+      for name in ('score', 'without_bonus')
+    ]
+    assert stages[0] == stages[1]
+  assert not inode(compared / 'seed0' / 'base' / 'base') & inode(
+    compared / 'seed1' / 'base' / 'base'
+  )
+
+
+def test_again_there_is_nothing_to_do(compared, capsys):
+  before = {p: p.stat().st_mtime_ns for p in compared.rglob('*.jsonl')}
+  assert main(compared, '--seeds=2') == 0
+  said = capsys.readouterr().out
+  assert 'run 1 of' not in said
+  for text in ('SCoRe', 'STaR, D', 'w/o reward', 'Acc@t2', '±'):
+    assert text in said
+  assert {p: p.stat().st_mtime_ns for p in compared.rglob('*.jsonl')} == before
+
+
+def test_a_stopped_comparison_goes_on(compared, tmp_path, monkeypatch):
+  path = tmp_path / 'all'
+  write = loggers.MetricsLog.write
+
+  def write_and_signal(log, done, metrics):
+    write(log, done, metrics)
+    if log._stage == 'stage2':
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  more = ('--seeds=1', '--methods=base,star,score,without_bonus')
+  with monkeypatch.context() as patch:
+    patch.setattr(loggers.MetricsLog, 'write', write_and_signal)
+    assert main(path, *more) == 128 + signal.SIGTERM
+  rows = json.loads((path / 'compare.json').read_text())['rows']
+  assert list(rows) == ['base', 'star']
+  assert main(path, *more) == 0
+  rows = json.loads((path / 'compare.json').read_text())['rows']
+  whole = json.loads((compared / 'compare.json').read_text())['rows']
+  assert {m: r['seeds']['0'] for m, r in rows.items()} == {
+    m: r['seeds']['0'] for m, r in whole.items()
+  }
+
+
+def test_other_settings_are_not_mistaken_for_these(compared, tmp_path, capsys):
+  path = tmp_path / 'all'
+  shutil.copytree(compared / 'seed0', path / 'seed0')
+  more = ('--seeds=1', '--methods=base,score')
+  # Fewer problems: evaluated again, not trained again.
+  # How long each step took would differ.
+  before = (path / 'seed0/score/stage2/metrics.jsonl').read_text()
+  assert main(path, *more, '--eval-problems=5') == 0
+  results = small_run.results(path / 'seed0' / 'score')
+  assert results['stage2']['problems'] == 5
+  after = (path / 'seed0/score/stage2/metrics.jsonl').read_text()
+  assert after == before
+  capsys.readouterr()
+  # Another step size would be another comparison.
+  assert main(path, *more, '--learning-rate=1e-3') == 2
+  assert 'was started with other settings' in capsys.readouterr().err
+
+
+def test_a_run_that_fails_does_not_end_the_others(
+  compared, tmp_path, monkeypatch, capsys
+):
+  real = comparison.train.train
+
+  def train(settings, *arguments):
+    if settings.method == 'star':
+      raise FloatingPointError('not finite')
+    real(settings, *arguments)
+
+  monkeypatch.setattr(comparison.train, 'train', train)
+  path = tmp_path / 'all'
+  assert main(path, '--seeds=1', '--methods=base,star,score') == 1
+  assert 'seed0/star: not finite' in ' '.join(capsys.readouterr().out.split())
+  rows = json.loads((path / 'compare.json').read_text())['rows']
+  assert list(rows) == ['base', 'score']
+  del compared
+
+
+def test_the_table_by_hand():
+  rows = {
+    'base': {
+      'method': 'base',
+      'seeds': {'0': {'acc_t1': 0.1}, '1': {'acc_t1': 0.2}},
+      'mean': {'acc_t1': 0.15, 'delta': -0.012},
+      'spread': {'acc_t1': statistics.stdev([0.1, 0.2])},
+    },
+    'star': {
+      'method': 'star',
+      'seeds': {'0': {'acc_t1': 0.3}},
+      'mean': {'acc_t1': 0.3},
+      'spread': {},
+    },
+  }
+  console = rich_console.Console(file=io.StringIO(), width=100)
+  console.print(comparison.make_table(rows, {'star': 'STaR'}))
+  said = ' '.join(console.file.getvalue().split())
+  assert 'base 15.0 -1.2 ±7.1' in said
+  assert 'STaR (1 seeds) 30.0 -' in said
+  assert 'mean of 2 seeds' in said
+  markdown = comparison.markdown_table(rows, {'star': 'STaR'}).splitlines()
+  assert markdown == [
+    '| Method | Acc@t1 | Δ(t1,t2) | Seeds |',
+    '| --- | ---: | ---: | ---: |',
+    '| base | 15.0 ±7.1 | -1.2 | 2 |',
+    '| STaR | 30.0 | - | 1 |',
+  ]
+
+
+def test_time_left():
+  now = [0.0]
+  pace = comparison.Pace(clock=lambda: now[0])
+  assert pace.time_left(10) == '-'
+  pace.begin(20)
+  now[0] = 600
+  pace.end()
+  # 30 seconds for a unit of work.
+  assert pace.time_left(10) == '0:05 h'
+  assert pace.time_left(300) == '2:30 h'
+
+
+class TestFlags:
+  def test_other_flags_are_those_of_train(self):
+    options, settings = compare.parse(
+      ['--seeds', '4', '--steps-stage1=7', '--alpha', '3', '--methods=score']
+    )
+    assert (options.seeds, options.methods) == (4, 'score')
+    assert (settings.steps_stage1, settings.alpha) == (7, 3.0)
+
+  def test_quick_is_smaller(self):
+    options, settings = compare.parse(['--quick', '--steps-stage2=9'])
+    # 30 % of 100; what is said beside it holds.
+    assert (settings.steps_stage1, settings.steps_stage2) == (30, 9)
+    assert settings.eval_problems == 500
+    cells = compare.make_cells(options, settings, compare.directory(options))
+    assert len(cells) == len(methods.METHODS)
+    assert {cell.settings.seed for cell in cells} == {0}
+    assert str(compare.directory(options)) == 'runs/compare-tiny-quick'
+
+  def test_three_seeds_one_after_the_other(self):
+    options, settings = compare.parse([])
+    cells = compare.make_cells(options, settings, compare.directory(options))
+    seeds = [cell.settings.seed for cell in cells]
+    assert seeds == sorted(seeds)
+    assert len(cells) == 3 * len(methods.METHODS)
+    assert len({cell.settings.run_dir for cell in cells}) == len(cells)
+
+  @pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+      (['--methods=scroe'], "there is no method 'scroe'"),
+      (['--seeds=0'], '--seeds=0: must be at least 1'),
+      (['--seed=3'], '--seed is set for each run'),
+      (['--alhpa=3'], 'did you mean --alpha?'),
+      (['--preset=tyni'], 'there is no preset'),
+      (['--turns=3'], '--method=star: needs --turns=2'),
+    ],
+  )
+  def test_mistakes_are_refused(self, arguments, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+      compare.parse(arguments)
+    assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+
+  def test_methods_keep_the_tables_order(self):
+    assert compare.method_names('score,base') == ['base', 'score']
+    assert compare.method_names('all') == list(methods.METHODS)

@@ -1,0 +1,115 @@
+"""Bytes a device, of shapes and of programs, counted by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import pytest
+
+from experiments.planning import memory, programs, workload
+from score_jax.models import lora
+from score_jax.training import sharding
+from tests import small_models
+
+
+def _work(adapters=None, rollout=(8, 1, 1), frozen=jnp.float32):
+  return workload.Workload(
+    model=programs.Model(
+      small_models.CONFIGS['gemma1'],
+      adapters=adapters,
+      dtype=jnp.bfloat16,
+      frozen_dtype=frozen,
+      transposed=False,
+    ),
+    sizes=programs.Sizes(
+      problems=8, samples=2, prompt=16, limits=(20, 20), block=4
+    ),
+    mesh=sharding.make_mesh(jax.devices(), 1, 8, 1),
+    rollout_mesh=sharding.make_mesh(jax.devices(), *rollout),
+    micro_batch=8,
+    update_options={},
+    steps=1,
+  )
+
+
+def test_shapes():
+  mesh = sharding.make_mesh(jax.devices(), 2, 2, 2)
+  split = jax.sharding.NamedSharding(mesh, P('data', ('fsdp', 'tensor')))
+  tree = {
+    'split': jax.ShapeDtypeStruct((6, 8), jnp.float32, sharding=split),
+    'whole': jax.ShapeDtypeStruct((6, 8), jnp.bfloat16),
+  }
+  assert memory.of_shapes(tree) == 3 * 2 * 4 + 6 * 8 * 2
+
+
+# Gemma 1 in miniature: V 61, D 24, 2 layers, 4 heads of 10, 1 kv head, F 40.
+_MATRICES = 2 * (24 * 40 + 2 * 24 * 10 + 40 * 24 + 3 * 24 * 40)
+_NORMS = (2 * 2 + 1) * 24
+_TABLE = 61 * 24
+
+
+def test_what_a_run_keeps():
+  found = memory.resident(_work(frozen=jnp.bfloat16))
+  # Over fsdp=8: 24 divides, and so does the embedding's width, where 61 rows do
+  # not; norms are whole.
+  trained = 4 * ((_MATRICES + _TABLE) // 8 + _NORMS)
+  assert found['trained weights'] == trained
+  assert found['optimizer'] == 2 * trained + 4  # and a count
+  assert found['reference'] == 2 * (_MATRICES + _TABLE) // 8 + 4 * _NORMS
+  # Decode has them whole, in bfloat16, norms in float32.
+  assert found['decode weights'] == 2 * (_MATRICES + _TABLE) + 4 * _NORMS
+  # Keys and values of 16 rows of 60 tokens in 2 layers, a head of 10 each.
+  assert found['cache'] == 2 * 2 * (16 * 60 * 10) * 2 // 8
+
+
+def test_adapters_instead_of_weights():
+  found = memory.resident(
+    _work(programs.Lora(rank=2, targets=('q', 'down')), frozen=jnp.bfloat16)
+  )
+  # q is 24 x 40, down 40 x 24, in 2 layers. What fsdp splits is the width: A of
+  # q and B of down.
+  split, whole = 2 * (24 * 2 + 2 * 24), 2 * (2 * 40 + 40 * 2)
+  assert found['trained weights'] == 4 * (split // 8 + whole)
+  assert found['optimizer'] == 2 * found['trained weights'] + 4
+  whole_model = 2 * (_MATRICES + _TABLE) + 4 * _NORMS
+  # Decode keeps the adapters beside the weights, in its dtype.
+  assert found['decode weights'] == whole_model + 2 * (split + whole)
+
+
+def test_adapters_by_default_go_everywhere():
+  assert programs.Lora(rank=1).targets == lora.TARGETS
+
+
+@pytest.mark.parametrize(
+  ('message', 'gib'),
+  [
+    (
+      'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory '
+      'in memory space hbm. Used 44.22G of 15.75G hbm. Exceeded hbm capacity',
+      44.22,
+    ),
+    (
+      'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+      'for HLO temporaries (3.12T) exceeds available HBM (30.75G).',
+      3.12 * 1024,
+    ),
+    ('RESOURCE_EXHAUSTED: for another reason', math.inf),
+  ],
+)
+def test_refused_programs_say_what_they_need(message, gib):
+  needed = memory.of_refusal(message)
+  assert needed.peak == pytest.approx(gib * 2**30)
+
+
+def test_other_errors_are_none_of_memory():
+  assert memory.of_refusal('INVALID_ARGUMENT: no such option') is None
+
+
+def test_compiled_program():
+  x = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+  compiled = jax.jit(lambda x: (x @ x) @ x).lower(x).compile()
+  found = memory.of_compiled(compiled)
+  assert found.arguments == 256 * 256 * 4
+  # At least one of the two products.
+  assert found.temporaries >= 256 * 256 * 4

@@ -1,0 +1,255 @@
+"""The page of a real run, read by a parser as a browser would read it."""
+
+import csv
+import html.parser
+import json
+import re
+import shutil
+
+import pytest
+
+from experiments import evaluate, report, run_directory
+from tests.experiments import small_run
+
+NASTY = '<script>alert("x")</script> & <b>'
+VOID = {'br', 'img', 'meta', 'col', 'link', 'input', 'hr'}
+
+
+class Page(html.parser.HTMLParser):
+  """Checks nesting while it reads; keeps texts, ids and references."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.ids, self.references, self.tags = [], [], [], []
+    self.texts, self.tables = [], []
+    self.feed(text)
+    self.close()
+    assert not self.open, f'never closed: {self.open}'
+
+  def handle_starttag(self, tag, attrs):
+    attributes = dict(attrs)
+    self.tags.append(tag)
+    self.ids += [attributes['id']] if 'id' in attributes else []
+    for name in ('href', 'src', 'data', 'action', 'srcset', 'poster'):
+      if name in attributes:
+        self.references.append(attributes[name])
+    if tag == 'table':
+      self.tables.append([])
+    if tag == 'tr':
+      self.tables[-1].append([])
+    if tag in ('td', 'th'):
+      self.tables[-1][-1].append('')
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.handle_starttag(tag, attrs)
+    self.handle_endtag(tag)
+
+  def handle_endtag(self, tag):
+    assert self.open, f'</{tag}> without a beginning'
+    last = self.open.pop()
+    assert last == tag, f'<{last}> is closed by </{tag}>'
+
+  def handle_data(self, data):
+    self.texts.append(data)
+    if {'td', 'th'} & set(self.open):
+      self.tables[-1][-1][-1] += data + ' '
+
+
+@pytest.fixture(name='run', scope='module')
+def fixture_run(finished, tmp_path_factory):
+  """A run with every kind of evaluation, and attempts that would be markup."""
+  path = tmp_path_factory.mktemp('reported') / 'run'
+  shutil.copytree(finished, path)
+  for flags in (
+    ('--attempts=4',),
+    ('--scaling', '--samples=2', '--temperature=1.0', '--pass-at=1,2'),
+    ('--by=longest_carry', '--compare=base', '--given-attempts=base'),
+  ):
+    assert evaluate.main([f'--run-dir={path}', *flags]) == 0
+  episodes = path / 'stage2' / 'evaluation.jsonl'
+  rows = [json.loads(line) for line in episodes.read_text().splitlines()]
+  rows[0] |= {
+    'question': NASTY, 'reference': NASTY, 'id': NASTY,
+    'attempts': [NASTY, NASTY + 'more'], 'reasons': ['"><i>', ''],
+    'labels': ['wrong', 'correct'], 'scores': [0.0, 1.0],
+  }  # fmt: skip
+  episodes.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  return path
+
+
+@pytest.fixture(name='out', scope='module')
+def fixture_out(run, tmp_path_factory):
+  path = tmp_path_factory.mktemp('report') / 'new' / 'folder'
+  path.parent.mkdir()
+  assert report.main([str(run), f'--output={path}']) == 0
+  return path
+
+
+@pytest.fixture(name='text', scope='module')
+def fixture_text(out):
+  return (out / 'report.html').read_text(encoding='utf-8')
+
+
+def test_well_formed_with_every_part(text):
+  page = Page(text)
+  assert len(page.ids) == len(set(page.ids))
+  for title in (
+    'Results', 'Learning curves', 'Between the attempts', 'More attempts',
+    'Inference scaling', 'Several samples', 'By difficulty',
+    'Given first attempts', 'Paired comparisons', 'Transcripts', 'Settings',
+  ):  # fmt: skip
+    assert title in page.texts
+  assert page.tags.count('svg') >= 8
+
+
+def test_needs_nothing_from_elsewhere(text):
+  page = Page(text)
+  assert page.references
+  for reference in page.references:
+    assert reference.startswith('#'), reference
+    assert reference[1:] in page.ids
+  assert not {'script', 'link', 'iframe', 'object', 'img'} & set(page.tags)
+  for target in re.findall(r'url\(([^)]*)\)', text):
+    assert target.startswith('#'), target
+    assert target[1:] in page.ids
+  assert '@import' not in text
+  assert 'http' not in text
+
+
+def test_what_users_write_is_text(text):
+  page = Page(text)
+  assert NASTY not in text
+  assert '"><i>' not in text
+  shown = ''.join(page.texts)
+  # Problem, both attempts and the reference.
+  assert shown.count(NASTY) == 5
+  assert shown.count('more') >= 1
+
+
+def test_the_numbers_are_those_of_the_run(text, run, out):
+  results = small_run.results(run)
+  table = Page(text).tables[0]
+  assert [row[0].strip() for row in table[1:]] == [
+    'Base', 'Stage I', 'Stage II (SCoRe)',
+  ]  # fmt: skip
+  for row, summary in zip(table[1:], results.values()):
+    for cell, name in zip(row[1:], ('acc_t1', 'acc_t2', 'delta')):
+      sign = '+' if name == 'delta' else ''
+      assert cell.split()[0] == f'{100 * summary[name]:{sign}.1f}'
+  with (out / 'report' / 'results.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 3 * 7  # five metrics, problems, ungraded
+  for row in rows:
+    assert float(row['value']) == results[row['policy']][row['metric']]
+
+
+def test_transition_counts_are_those_of_the_transcripts(run, out):
+  with (out / 'report' / 'transitions.csv').open() as file:
+    rows = {row['policy']: row for row in csv.DictReader(file)}
+  lines = (run / 'stage1' / 'evaluation.jsonl').read_text().splitlines()
+  scores = [tuple(json.loads(line)['scores']) for line in lines]
+  row = rows['Stage I']
+  assert int(row['wrong_wrong']) == scores.count((0.0, 0.0))
+  assert int(row['right_right']) == scores.count((1.0, 1.0))
+  # The first episode of Stage II was made a corrected one.
+  assert int(rows['Stage II (SCoRe)']['wrong_right']) >= 1
+
+
+def test_pictures_and_tables_are_files_too(out):
+  pictures = sorted(path.name for path in (out / 'report').glob('*.png'))
+  assert {'curves-1.png', 'transitions-1-2.png', 'attempts-1.png'} <= set(
+    pictures
+  )
+  for path in (out / 'report').glob('*.png'):
+    assert path.read_bytes().startswith(b'\x89PNG')
+  for path in (out / 'report').glob('*.csv'):
+    with path.open() as file:
+      heading, *rows = csv.reader(file)
+    assert rows, path.name
+    assert {len(row) for row in rows} == {len(heading)}, path.name
+
+
+def test_the_same_page_again(text, run, tmp_path):
+  assert report.main([str(run), f'--output={tmp_path}']) == 0
+  assert (tmp_path / 'report.html').read_text(encoding='utf-8') == text
+
+
+def altered(run, path, **changes):
+  """A copy of a run that says it had other settings."""
+  shutil.copytree(run, path, ignore=shutil.ignore_patterns('checkpoints'))
+  config = json.loads((path / 'config.json').read_text())
+  config['settings'] |= changes
+  (path / 'config.json').write_text(json.dumps(config))
+  return path
+
+
+def test_seeds_are_one_line_with_spread(run, tmp_path):
+  other = altered(run, tmp_path / 'other', seed=1)
+  results = small_run.results(other)
+  for summary in results.values():
+    summary |= {'acc_t1': 0.9, 'acc_t1_ci95': [0.8, 1.0]}
+  (other / 'results.json').write_text(json.dumps(results))
+  out = tmp_path / 'out'
+  assert report.main([str(run), str(other), f'--output={out}']) == 0
+  page = Page((out / 'report.html').read_text())
+  own = small_run.results(run)['base']['acc_t1']
+  # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
+  mean, spread = 100 * (own + 0.9) / 2, 100 * abs(own - 0.9) / 2**0.5
+  cell = page.tables[0][1][1]
+  assert cell.split() == f'{mean:.1f} ± {spread:.1f}'.split()
+  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+  assert len(page.tables[0]) == 4
+
+
+def test_groups_are_told_apart_by_what_differs(run, tmp_path):
+  others = [
+    altered(run, tmp_path / 'a', alpha=3.0),
+    altered(run, tmp_path / 'b', alpha=3.0, seed=2),
+  ]
+  out = tmp_path / 'out'
+  arguments = [str(run), *map(str, others), f'--output={out}']
+  assert report.main(arguments) == 0
+  table = Page((out / 'report.html').read_text()).tables[0]
+  labels = [row[0].strip() for row in table[1:]]
+  # Group of one and group of two; each with its own base.
+  assert 'alpha=10.0' in labels
+  assert 'alpha=3.0' in labels
+  assert labels[0] == 'Base'
+
+
+def test_a_directory_of_runs(run, tmp_path):
+  root = tmp_path / 'compared'
+  for seed in (0, 1):
+    (root / f'seed{seed}').mkdir(parents=True)
+    for method in ('score', 'multi_turn'):
+      path = root / f'seed{seed}' / method
+      altered(run, path, seed=seed, method=method)
+  assert report.main([str(root)]) == 0
+  page = Page((root / 'report.html').read_text())
+  labels = [row[0].strip() for row in page.tables[0][1:]]
+  # Base once, then what each method ended with, in the methods' order.
+  assert labels == ['Base', 'Multi-turn RL', 'SCoRe']
+  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+
+
+def test_of_one_run_it_lies_in_the_run(run):
+  assert report.main([str(run)]) == 0
+  assert (run / 'report.html').exists()
+  assert (run / 'report' / 'results.csv').exists()
+  # And the run is still one.
+  assert run_directory.RunDirectory(run).read_settings().preset == 'tiny'
+
+
+def test_what_is_not_there(tmp_path, run, capsys):
+  assert report.main([str(tmp_path)]) == 2
+  assert 'holds no run' in capsys.readouterr().err
+  path = altered(run, tmp_path / 'young')
+  (path / 'results.json').unlink()
+  assert report.main([str(path)]) == 2
+  assert 'has no results yet; go on with it' in capsys.readouterr().err
+  with pytest.raises(SystemExit) as stop:
+    report.main([])
+  assert stop.value.code == 2
+  assert 'which runs?' in capsys.readouterr().err
