@@ -95,6 +95,7 @@ def test_update(name, slice16):
     UPDATE_LENGTH,
     places=planned.update_places(model, mesh),
     micro_batches=MICRO_BATCHES,
+    attention='splash',
     unroll=False,
     remat=True,
     attention='xla',

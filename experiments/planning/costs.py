@@ -10,7 +10,6 @@ latencies and the padding of tiles count for nothing.
 
 from collections.abc import Callable
 import dataclasses
-import re
 
 from experiments.planning import (
   chips,
@@ -169,8 +168,7 @@ class Meter:
 
   def _flops(self, body, instruction):
     if instruction.opcode == 'custom-call':
-      stated = re.search(r'"flops":"?(\d+)', instruction.attributes)
-      return float(stated[1]) if stated else 0.0
+      return flops.of_kernel(body, instruction)
     total = flops.of_product(body, instruction)
     for name in instruction.called('calls'):
       inner = self._module.computations[name]

@@ -208,6 +208,31 @@ def test_a_kernel_states_its_flops():
   assert cost.bytes == 2 * 8 * 128 * 2
 
 
+@pytest.mark.parametrize(
+  ('name', 'products'),
+  [
+    ('splash_mha_fwd_residuals.3', 2),
+    ('splash_mha_fwd_no_residuals', 2),
+    ('splash_mha_dq.1', 3),
+    ('splash_mha_dkv.8', 4),
+    ('another_kernel', 0),
+  ],
+)
+def test_splash_attention(name, products):
+  text = f"""ENTRY %main (a: f32[]) -> f32[] {{
+  %m = s8[1,2,2]{{2,1,0}} parameter(0)
+  %q = bf16[3,4,1024,256]{{3,2,1,0}} parameter(1)
+  %k = bf16[3,2,1024,256]{{3,2,1,0}} parameter(2)
+  ROOT %{name} = (f32[3,512,128]{{2,1,0}}, bf16[3,4,1024,256]{{3,2,1,0}}) custom-call(%m, %q, %k, %k), custom_call_target="tpu_custom_call"
+}}
+"""  # noqa: E501
+  body = hlo.parse(text).computations['main']
+  # Two blocks of 512: one and two of them are seen, of twice two.
+  share = 3 / 4
+  expected = products * 2 * 3 * 4 * 1024 * 1024 * 256 * share
+  assert flops.of_kernel(body, body[name]) == expected
+
+
 def test_costs_add_up():
   one = costs.Cost(1, 2, 3, 4, 5, 1)
   assert one + one * 2 == costs.Cost(3, 6, 9, 12, 15, 2)
