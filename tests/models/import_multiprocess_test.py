@@ -1,4 +1,4 @@
-"""Two processes import a checkpoint, each its own shards; none exports alone."""
+"""Two processes import a checkpoint, each its shards; none exports alone."""
 
 import os
 import pathlib
