@@ -162,12 +162,8 @@ def train_stage(
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
   update = updates.make_update(settings, parts.layout)
-  sampler = parts.sampler
-  state = step_lib.init_state(
-    policies.trained_part(settings, parts, policy),
-    update.optimizer,
-    beta2=settings.beta2,
-  )
+  trained = policies.trained_part(settings, parts, policy)
+  state = step_lib.init_state(trained, update.optimizer, settings.beta2)
   reference = policies.make_reference(settings, parts, reference)
   # The whole policy, where only adapters of the reference are trained.
   whole = functools.partial(lora.complete, frozen=reference)
@@ -186,7 +182,7 @@ def train_stage(
       )
 
       # Act: K attempts of each of G samples.
-      trajectory = sampler.sample(
+      trajectory = parts.sampler.sample(
         parts.layout.view(whole(state.params)),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
@@ -197,7 +193,7 @@ def train_stage(
           settings, parts, reference, problems, phase
         ),
       )
-      attempts = sampler.attempts(trajectory)
+      attempts = parts.sampler.attempts(trajectory)
       recorder.mark('rollout')
 
       # Judge: what the grader says of every attempt.
