@@ -22,6 +22,7 @@ def serve(make: Callable[[], Callable[[], None]]) -> None:
     make: called once, with nothing but libraries in memory; what it returns
       does the work once, and returns when it is done.
   """
+  return_freed()
   libraries = memory()
   run = make()
   answer({'ready': True})

@@ -100,7 +100,7 @@ class Workload:
   def attempt_lengths(self) -> np.ndarray:
     """I32 [B, 2] in [1, limit], geometric, the mean a third of the limit."""
     rng = np.random.default_rng(self.seed + 1)
-    drawn = rng.geometric(3 / self.limit, (self.rows, 2))
+    drawn = rng.geometric(min(1, 3 / self.limit), (self.rows, 2))
     return np.minimum(drawn, self.limit).astype(np.int32)
 
   def episodes(self) -> tuple[np.ndarray, np.ndarray]:

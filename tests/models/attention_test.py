@@ -110,3 +110,22 @@ def test_scores_are_not_kept_for_the_backward_pass():
   kept = jax.eval_shape(lambda *x: jax.vjp(attention.attend, *x)[1], *qkv)
   linear = 2 * 1024 * (4 * 6 + 2 * 6 + 2 * 6 + 4 * 6 + 4)
   assert sum(leaf.size for leaf in jax.tree.leaves(kept)) <= linear
+
+
+@pytest.mark.parametrize(
+  ('platform', 'dtype', 'softcap', 'path'),
+  [
+    ('cpu', jnp.bfloat16, None, 'xla'),
+    ('tpu', jnp.bfloat16, 50.0, 'splash'),
+    ('gpu', jnp.bfloat16, None, 'cudnn'),
+    ('gpu', jnp.bfloat16, 50.0, 'xla'),
+    ('gpu', jnp.float32, None, 'xla'),
+  ],
+)
+def test_each_platform_has_its_path(platform, dtype, softcap, path):
+  assert attention.default_path(platform, dtype, softcap) == path
+
+
+def test_cudnn_refuses_what_it_would_get_wrong():
+  with pytest.raises(ValueError, match='attention=xla .* attention_softcap=3'):
+    attention.attend(*_inputs(5)[:3], softcap=3.0, path='cudnn')
