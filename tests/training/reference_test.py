@@ -87,6 +87,19 @@ def test_an_offloaded_reference_waits_on_the_host(logprobs):
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(waiting))
 
 
+def test_an_offloaded_policy_may_become_a_reference():
+  params = small_models.params(NAME)
+  waiting = reference_lib.make_reference(params, offload=True)
+  narrow = reference_lib.make_reference(
+    waiting, dtype=jnp.bfloat16, offload=True
+  )
+  expected = reference_lib.make_reference(params, dtype=jnp.bfloat16)
+  for leaf, other in zip(jax.tree.leaves(narrow), jax.tree.leaves(expected)):
+    assert leaf.sharding.memory_kind == 'pinned_host'
+    assert leaf.dtype == other.dtype
+    np.testing.assert_array_equal(leaf, other)
+
+
 def test_it_is_sharded_as_the_policy():
   axis = jax.sharding.AxisType.Auto
   mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(axis,))
