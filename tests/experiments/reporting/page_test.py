@@ -242,15 +242,32 @@ def test_a_directory_of_runs(run, tmp_path):
   root = tmp_path / 'compared'
   for seed in (0, 1):
     (root / f'seed{seed}').mkdir(parents=True)
-    for method in ('score', 'multi_turn'):
+    for method in ('without_bonus', 'score'):
       path = root / f'seed{seed}' / method
       altered(run, path, seed=seed, method=method)
   assert report.main([str(root)]) == 0
   page = Page((root / 'report.html').read_text())
   labels = [row[0].strip() for row in page.tables[0][1:]]
   # Base once, then what each method ended with, in the methods' order.
-  assert labels == ['Base', 'Multi-turn RL', 'SCoRe']
+  assert labels == ['Base', 'SCoRe', 'w/o reward shaping']
   assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+
+
+def test_of_unfinished_comparisons(run, tmp_path):
+  root = tmp_path / 'compared'
+  first = altered(run, root / 'seed0' / 'score')
+  second = altered(run, root / 'seed1' / 'score', seed=1)
+  third = altered(
+    run, root / 'seed0' / 'without_stage1', method='without_stage1'
+  )
+  # The second has only begun, the third has come to its base policy.
+  (second / 'results.json').unlink()
+  results = small_run.results(first)
+  (third / 'results.json').write_text(json.dumps({'base': results['base']}))
+  assert report.main([str(root)]) == 0
+  page = Page((root / 'report.html').read_text())
+  labels = [row[0].strip() for row in page.tables[0][1:]]
+  assert labels == ['Base', 'SCoRe']
 
 
 def test_of_one_run_it_lies_in_the_run(run):
