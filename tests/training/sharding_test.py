@@ -1,8 +1,10 @@
 """Placement rules by hand, and the update over every kind of mesh."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
@@ -10,7 +12,7 @@ import pytest
 
 from score_jax.algorithm import stages
 from score_jax.models import config as model_config
-from score_jax.models import gemma, transformer
+from score_jax.models import gemma, lora, transformer
 from score_jax.rollout import engine
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import sharding
@@ -154,6 +156,34 @@ def test_view_on_another_layout_of_the_same_devices():
   view = jax.jit(engine.rollout_view, out_shardings=placement.params)(placed)
   assert view['layers']['0']['mlp']['up'].sharding.spec == P(None, 'tensor')
   small_batch.assert_close(view, engine.rollout_view(params), atol=0)
+
+
+def test_view_with_adapters_apart():
+  """In bfloat16 decode has adapters beside the weights, split as they are."""
+  config = small_models.CONFIGS['gemma2']
+  params = small_models.params('gemma2')
+  adapters = lora.init_adapters(params, jax.random.key(0), rank=2)
+  mesh = _mesh((1, 4, 2))
+  trained = sharding.adapter_shardings(config, mesh, adapters)
+  q, o = (trained['pattern']['0']['attention'][n] for n in ('q', 'o'))
+  assert (q.a.spec, q.b.spec) == (
+    P(None, 'fsdp', None),
+    P(None, None, 'tensor'),
+  )
+  assert (o.a.spec, o.b.spec) == (
+    P(None, 'tensor', None),
+    P(None, None, 'fsdp'),
+  )
+  placed = sharding.rollout_shardings(config, mesh, adapters)
+  make = functools.partial(engine.rollout_view, dtype=jnp.bfloat16)
+  view = jax.jit(make, out_shardings=placed.params)(
+    lora.attach(params, jax.device_put(adapters, trained))
+  )
+  q = view['layers']['2']['attention']['q'].adapter
+  assert (q.a.sharding.spec, q.b.sharding.spec) == (
+    P(None, None),
+    P(None, 'tensor'),
+  )
 
 
 def _update(config, mesh=None, micro_batches=1, seed=0):
