@@ -98,7 +98,6 @@ def test_update(name, slice16):
     attention='splash',
     unroll=False,
     remat=True,
-    attention='xla',
   ).compile()
   text = compiled.as_text()
   # Layers' weights travel, not the products of rows with them.
