@@ -15,6 +15,7 @@ from experiments.planning import (
   chips,
   flops,
   hlo,
+  loops,
   memory_traffic,
   timeline,
   traffic,
@@ -154,7 +155,7 @@ class Meter:
     )
 
   def _loop(self, body, loop):
-    count, unknown = hlo.trip_count(self._module, body, loop), 0
+    count, unknown = loops.trip_count(self._module, body, loop), 0
     if count is None:
       count, unknown = self._passes(self._module, loop), 1
     names = loop.called('body') + loop.called('condition')

@@ -1,4 +1,4 @@
-"""Two processes import a checkpoint, each its shards; none exports alone."""
+"""Two processes import a checkpoint, each its shards; neither exports it."""
 
 import os
 import pathlib
