@@ -1,5 +1,6 @@
 """What an evaluation may be asked for: the flags of experiments.evaluate."""
 
+from collections.abc import Iterator
 import dataclasses
 import pathlib
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from experiments import settings as settings_lib
 from score_jax.evaluation import scaling as scaling_lib
 
 ALL = 'all'
+_MOST_ATTEMPTS = 50
 _SCALING_SAMPLES = max(scaling_lib.BUDGETS)
 
 
@@ -111,55 +113,48 @@ def complete(options: Options) -> Options:
 
 def find_mistakes(options: Options) -> list[str]:
   """One sentence for each value that cannot be meant."""
-  found = []
+  return [*_mistakes_of_sampling(options), *_mistakes_of_names(options)]
 
-  def need(is_right: bool, sentence: str) -> None:
-    if not is_right:
-      found.append(sentence)
 
-  count = options.eval_problems
-  need(
-    count is None or count >= 1, f'--eval-problems={count}: must be at least 1'
-  )
-  temperature = options.temperature
-  need(
-    0 <= temperature < float('inf'),
-    f'--temperature={temperature}: must be at least 0',
-  )
-  samples = options.samples
-  need(samples >= 1, f'--samples={samples}: must be at least 1')
-  need(
-    samples <= 1 or temperature > 0,
-    f'--samples={samples}: greedy episodes of a problem are all the same; give '
-    'a --temperature, such as --temperature=0.7',
-  )
-  need(
-    options.attempts is None or 1 <= options.attempts <= 50,
-    f'--attempts={options.attempts}: must be in [1, 50]',
-  )
-  need(
-    not (options.scaling and options.attempts == 1),
-    '--scaling compares first with second attempts: --attempts=1 has no second',
-  )
-  for flag, text in (
-    ('pass-at', options.pass_at),
-    ('majority-at', options.majority_at),
-  ):
-    need(
-      all(k.isdecimal() and 1 <= int(k) <= samples for k in _parts(text)),
-      f'--{flag}={text}: must be numbers in [1, {samples}], the --samples of '
-      'each problem, such as 1,8',
+def _mistakes_of_sampling(options: Options) -> Iterator[str]:
+  count, samples = options.eval_problems, options.samples
+  temperature, attempts = options.temperature, options.attempts
+  if count is not None and count < 1:
+    yield f'--eval-problems={count}: must be at least 1'
+  if not 0 <= temperature < float('inf'):
+    yield f'--temperature={temperature}: must be at least 0'
+  if samples < 1:
+    yield f'--samples={samples}: must be at least 1'
+  if samples > 1 and temperature == 0:
+    yield (
+      f'--samples={samples}: greedy episodes of a problem are all the same; '
+      'give a --temperature, such as --temperature=0.7'
     )
-  output = options.output and pathlib.Path(options.output).resolve()
-  need(
-    not output or output.parent.is_dir(),
-    f'--output={options.output}: there is no {output and output.parent}',
-  )
-  need(
-    not options.name or pathlib.Path(options.name).name == options.name,
-    f'--name={options.name}: must be a file name without directories',
-  )
-  return found
+  if attempts is not None and not 1 <= attempts <= _MOST_ATTEMPTS:
+    yield f'--attempts={attempts}: must be in [1, {_MOST_ATTEMPTS}]'
+  if options.scaling and attempts == 1:
+    yield (
+      '--scaling compares first with second attempts: --attempts=1 has no '
+      'second'
+    )
+  for name in ('pass_at', 'majority_at'):
+    text = getattr(options, name)
+    if any(
+      not k.isdecimal() or not 1 <= int(k) <= samples for k in _parts(text)
+    ):
+      yield (
+        f'--{name.replace("_", "-")}={text}: must be numbers in '
+        f'[1, {samples}], the --samples of each problem, such as 1,8'
+      )
+
+
+def _mistakes_of_names(options: Options) -> Iterator[str]:
+  output = pathlib.Path(options.output or '.').resolve()
+  if options.output and not output.parent.is_dir():
+    yield f'--output={options.output}: there is no {output.parent}'
+  name = options.name
+  if name and pathlib.Path(name).name != name:
+    yield f'--name={name}: must be a file name without directories'
 
 
 def counts(text: str) -> tuple[int, ...]:

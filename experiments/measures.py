@@ -31,13 +31,11 @@ def measure(
   Raises:
     ValueError: nothing could be graded, or there is no column of that name.
   """
-  summary = evaluation.summary()
+  measured: dict[str, Any] = dict(evaluation.summary())
   graded = evaluation.only(evaluation.is_graded)
   samples = graded.samples_per_problem
   correct = graded.correct()
-  grouped = correct.reshape(-1, samples, correct.shape[1])
   keys = answers(graded, key)
-  measured: dict[str, Any] = dict(summary)
   # The plain repetition of a run's evaluation is what results.json holds.
   if correct.shape[1] > 1 and evaluation_options.name_of(options):
     measured['changes'] = changes.summarize(
@@ -46,28 +44,45 @@ def measure(
       correct,
       samples_per_problem=samples,
     )
-  if options.majority_at or options.scaling:
-    votes = [keys[i : i + samples] for i in range(0, len(keys), samples)]
-    votes = voting.merge_equivalent(votes, _equality(grader))
-    measured['majority_at'] = {
-      str(k): _majority(votes, grouped, k)
-      for k in evaluation_options.counts(options.majority_at)
-    }
+  measured |= _of_samples(
+    options,
+    [keys[i : i + samples] for i in range(0, len(keys), samples)],
+    correct.reshape(-1, samples, correct.shape[1]),
+    grader,
+  )
+  if options.by:
+    measured['by'] = _by(options.by, graded)
+  return measured
+
+
+def _of_samples(
+  options: evaluation_options.Options,
+  keys: Sequence[Sequence[voting.Keys]],
+  correct: np.ndarray,
+  grader: types.Grader,
+) -> dict[str, Any]:
+  """pass@k, votes and inference scaling from answers of [N, G, K] attempts."""
+  measured: dict[str, Any] = {}
   if options.pass_at:
     measured['pass_at'] = {
-      str(k): _by_turn(pass_at_k.pass_at_k(grouped, k))
+      str(k): _by_turn(pass_at_k.pass_at_k(correct, k))
       for k in evaluation_options.counts(options.pass_at)
+    }
+  if options.majority_at or options.scaling:
+    keys = voting.merge_equivalent(keys, _equality(grader))
+  if options.majority_at:
+    measured['majority_at'] = {
+      str(k): _majority(keys, correct, k)
+      for k in evaluation_options.counts(options.majority_at)
     }
   if options.scaling:
     measured['scaling'] = scaling.inference_scaling(
-      [[row[:2] for row in rows] for rows in votes],
-      grouped[..., :2],
-      budgets=[b for b in scaling.BUDGETS if b <= samples],
+      [[row[:2] for row in rows] for rows in keys],
+      correct[..., :2],
+      budgets=[b for b in scaling.BUDGETS if b <= correct.shape[1]],
       vote=options.vote,
     )
-  if options.by:
-    measured['by'] = _by(options.by, graded)
-  return {name: value for name, value in measured.items() if value != {}}
+  return measured
 
 
 def answers(

@@ -28,9 +28,9 @@ class Options:
   """The slice, such as v5e-1, v5e-16, v5p-8, v6e-8."""
   attempt_tokens: int | None = None
   """Tokens of the longest attempt of a batch; None: --max-attempt-tokens."""
-  level: Literal['O0', 'O1', 'O2', 'O3'] = 'O0'
-  """Optimisation level of the compiler. O2 is the level that runs are compiled
-  at; O0 takes a fifth of its time and needs a little more memory."""
+  level: Literal['O0', 'O1', 'default'] = 'O0'
+  """Optimisation level of the compiler; default: the one that runs have. O0
+  takes a fifth of its time and needs a little more memory."""
   json: bool = False
   """Print a record instead of tables."""
 

@@ -99,12 +99,29 @@ def trained_part(
 ) -> Any:
   """What updates change of a policy: all of its weights, or adapters of it."""
   if not settings.lora.rank:
-    return policy
+    return reference_lib.on_device(policy)
   adapters = lora.adapters_of(policy)
   if not adapters:
     key = randomness.stream(settings.seed, 'init', 'lora', 0)
     adapters = parts.layout.new_adapters(policy, key)
   return jax.tree.map(processes.put, adapters, parts.layout.trained)
+
+
+def keep(settings: settings_lib.Settings, policy: Any) -> Any:
+  """A policy as it waits until a phase starts from it or is held to it.
+
+  Off the devices, if references are: otherwise the base, which is every
+  stage's reference, would stay on them beside its copy on the host.
+
+  Raises:
+    RunError: the devices have no memory on the host.
+  """
+  if settings.lora.rank or not settings.offload_reference:
+    return policy
+  try:
+    return reference_lib.make_reference(policy, offload=True)
+  except ValueError as error:
+    raise run_directory.RunError(f'--offload-reference: {error}') from error
 
 
 def make_reference(

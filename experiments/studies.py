@@ -184,7 +184,7 @@ def make_cells(
     for value in values(options):
       varied = vary(options.sweep, settings, value)
       for name in method_names(options):
-        path = root / f'seed{seed}' / f'{options.sweep}={value:g}' / name
+        path = root / f'seed{seed}' / f'{name}-{options.sweep}={value:g}'
         own = dataclasses.replace(
           varied, method=name, seed=seed, run_dir=str(path)
         )

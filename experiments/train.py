@@ -102,6 +102,7 @@ def make_policies(
   outcome.evaluate_once(
     settings, parts, run, methods.BASE, policy, grader, console
   )
+  policy = policies.keep(settings, policy)
   made = {methods.BASE: policy}
   for name, phase in plan.items():
     if not run.stage(name).is_finished(phase.steps):
@@ -112,6 +113,7 @@ def make_policies(
     if stop.is_requested:
       return
     outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
+    policy = policies.keep(settings, policy)
     needed = methods.needed_later(plan, name)
     made = {n: p for n, p in (made | {name: policy}).items() if n in needed}
 
@@ -136,12 +138,13 @@ def make_policy(
       )  # fmt: skip
     case methods.Supervised():
       return supervised_stage.train_round(
-        settings, parts, directory, phase, start, made[phase.source],
+        settings, parts, directory, phase, reference_lib.on_device(start),
+        reference_lib.on_device(made[phase.source]),
         grader, console, stop,
       )  # fmt: skip
     case methods.Prompted():
       directory.mark_finished(phase.steps)
-      return start
+      return reference_lib.on_device(start)
 
 
 def train_stage(
@@ -159,9 +162,8 @@ def train_stage(
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
   update = updates.make_update(settings, parts.layout)
-  sampler = parts.sampler
   trained = policies.trained_part(settings, parts, policy)
-  state = step_lib.init_state(trained, update.optimizer, beta2=settings.beta2)
+  state = step_lib.init_state(trained, update.optimizer, settings.beta2)
   reference = policies.make_reference(settings, parts, reference)
   # The whole policy, where only adapters of the reference are trained.
   whole = functools.partial(lora.complete, frozen=reference)
@@ -180,7 +182,7 @@ def train_stage(
       )
 
       # Act: K attempts of each of G samples.
-      trajectory = sampler.sample(
+      trajectory = parts.sampler.sample(
         parts.layout.view(whole(state.params)),
         problems,
         randomness.stream(settings.seed, 'train', directory.name, step),
@@ -191,7 +193,7 @@ def train_stage(
           settings, parts, reference, problems, phase
         ),
       )
-      attempts = sampler.attempts(trajectory)
+      attempts = parts.sampler.attempts(trajectory)
       recorder.mark('rollout')
 
       # Judge: what the grader says of every attempt.

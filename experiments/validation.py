@@ -78,6 +78,7 @@ _RANGES = {
   'lora.rank': (0, _INF, False),
   'lora.alpha': (0, _INF, True),
   'mesh.data': (1, _INF, False),
+  'mesh.fsdp': (-1, _INF, False),
   'mesh.tensor': (1, _INF, False),
   'processes.count': (1, _INF, False),
   'processes.index': (0, _INF, False),
@@ -129,7 +130,7 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
   unknown = sorted(set(settings.lora.targets) - set(LORA_TARGETS))
   if unknown or not settings.lora.targets:
     yield 'lora.targets', f'must be some of {" ".join(LORA_TARGETS)}'
-  if settings.mesh.fsdp < 1 and settings.mesh.fsdp != -1:
+  if settings.mesh.fsdp == 0:
     yield 'mesh.fsdp', 'must be at least 1, or -1 for what is left'
   if settings.tokenizer and settings.init_from is None:
     yield 'tokenizer', 'belongs to a checkpoint; add --init-from=PATH'

@@ -2,9 +2,9 @@
 
 Every process runs the same program and knows all problems, so that all have
 every argument of a compiled program as a whole; of what it returns, a process
-sees the rows on its own devices. Text and verdicts are made by whoever has the
-row and told to all, so that above this module nobody asks who he is: decisions
-are equal because what they rest on is.
+sees the rows on its own devices. It reads those, grades its share of all, and
+tells the others, so that above this module nobody asks which process it is:
+decisions are equal because what they rest on is.
 
 The functions that talk (`gather` and all that say so) are called by every
 process, in the same order. With one process each is the identity.

@@ -36,13 +36,18 @@ def make(name: str, directory: pathlib.Path) -> Model:
   path = directory / 'tokenizer.model'
   pieces = tokenizer_lib.gemma_pieces(SPECIAL[name])
   tokenizer_lib.train(CORPUS, path, 480, pieces)
-  config = dataclasses.replace(
+  config = model_config_of(name, tokenizer_lib.Tokenizer(path).vocab_size)
+  return Model(config, random_params(config), path)
+
+
+def model_config_of(name: str, vocab_size: int) -> model_config.ModelConfig:
+  """A model of `small_models` with another vocabulary."""
+  return dataclasses.replace(
     small_models.CONFIGS[name],
-    vocab_size=tokenizer_lib.Tokenizer(path).vocab_size,
+    vocab_size=vocab_size,
     # transformers rounds with the weights' dtype, here float32.
     round_embedding_scale=False,
   )
-  return Model(config, random_params(config), path)
 
 
 def random_params(config: model_config.ModelConfig) -> Any:

@@ -94,7 +94,16 @@ def finish(
   for listener in listeners:
     listener.join()
   assert not hung, f'processes {hung} hung; they said: {said}'
-  return [Ended(child.returncode, *said[i]) for i, child in enumerate(children)]
+  return [
+    Ended(child.returncode, _without_gloo(said[i][0]), said[i][1])
+    for i, child in enumerate(children)
+  ]
+
+
+def _without_gloo(output: str) -> str:
+  """Without what the library says about its connections, from each thread."""
+  lines = output.splitlines(keepends=True)
+  return ''.join(line for line in lines if 'peer ranks' not in line)
 
 
 def run(*arguments: str, **options) -> list[Ended]:

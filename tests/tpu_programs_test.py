@@ -95,9 +95,9 @@ def test_update(name, slice16):
     UPDATE_LENGTH,
     places=planned.update_places(model, mesh),
     micro_batches=MICRO_BATCHES,
+    attention='splash',
     unroll=False,
     remat=True,
-    attention='xla',
   ).compile()
   text = compiled.as_text()
   # Layers' weights travel, not the products of rows with them.

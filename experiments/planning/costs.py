@@ -10,12 +10,12 @@ latencies and the padding of tiles count for nothing.
 
 from collections.abc import Callable
 import dataclasses
-import re
 
 from experiments.planning import (
   chips,
   flops,
   hlo,
+  loops,
   memory_traffic,
   timeline,
   traffic,
@@ -155,7 +155,7 @@ class Meter:
     )
 
   def _loop(self, body, loop):
-    count, unknown = hlo.trip_count(self._module, body, loop), 0
+    count, unknown = loops.trip_count(self._module, body, loop), 0
     if count is None:
       count, unknown = self._passes(self._module, loop), 1
     names = loop.called('body') + loop.called('condition')
@@ -169,8 +169,7 @@ class Meter:
 
   def _flops(self, body, instruction):
     if instruction.opcode == 'custom-call':
-      stated = re.search(r'"flops":"?(\d+)', instruction.attributes)
-      return float(stated[1]) if stated else 0.0
+      return flops.of_kernel(body, instruction)
     total = flops.of_product(body, instruction)
     for name in instruction.called('calls'):
       inner = self._module.computations[name]

@@ -122,7 +122,8 @@ def make(
     work: from `workload.make`.
     chip: of its devices.
     attempt_tokens: passes of the decode loop; None: the longest attempt.
-    level: jax's optimisation level; O0 compiles several times as quickly.
+    level: jax's optimisation level, or `default`; O0 compiles several times as
+      quickly.
   """
   sizes = work.sizes
   tokens = attempt_tokens or max(sizes.limits)
@@ -211,7 +212,8 @@ def passes(work: workload.Workload, tokens: float) -> costs.Passes:
 @contextlib.contextmanager
 def _optimization_level(level):
   before = jax.config.jax_optimization_level
-  jax.config.update('jax_optimization_level', level)
+  name = 'UNKNOWN' if level == 'default' else level
+  jax.config.update('jax_optimization_level', name)
   try:
     yield
   finally:

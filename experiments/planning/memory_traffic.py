@@ -55,6 +55,8 @@ def _copied(instruction):
 
 def _read(module, name, source):
   """Bytes that a fused computation reads of one of its parameters."""
+  if source.is_root:
+    return math.inf  # it goes on outside
   total = 0.0
   for user in module.computations[name].values():
     if source.name not in user.operands:
@@ -64,14 +66,21 @@ def _read(module, name, source):
     elif user.opcode in ('bitcast', 'get-tuple-element'):
       total += _read(module, name, user)
     elif user.opcode == 'fusion':
-      [inner] = user.called('calls')
-      total += sum(
-        _read(module, inner, parameter)
-        for parameter, operand in zip(module.parameters(inner), user.operands)
-        if operand == source.name
-      )
+      total += _read_inside(module, name, user, source)
     elif user.opcode not in _UPDATES or user.operands[0] != source.name:
       return math.inf
+  return total
+
+
+def _read_inside(module, name, fusion, source):
+  """The same of a value that a fusion inside the computation takes."""
+  [inner] = fusion.called('calls')
+  total = 0.0
+  for parameter, operand in zip(module.parameters(inner), fusion.operands):
+    if operand == source.name:
+      found = _read(module, inner, parameter)
+      # What it only passes on is read by those that take it.
+      total += _read(module, name, fusion) if found == math.inf else found
   return total
 
 

@@ -70,7 +70,7 @@ class Model:
     adapters: that are trained instead of the weights.
     dtype: of activations, of decode's weights and cache.
     frozen_dtype: of the reference, and of weights that only adapters train on.
-    transposed: layout of attention's blocks and cache, see `kv_cache.Keys`.
+    transposed: layout of the cache, see `kv_cache.Keys`.
   """
 
   config: model_config.ModelConfig
@@ -201,7 +201,6 @@ def lower_update(
     model.config,
     optimizer,
     dtype=model.dtype,
-    transposed=model.transposed,
     **options,
   )
   at_rows = functools.partial(_shape, sharding=places.rows)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from experiments import run_directory, updates
 from experiments import settings as settings_lib
 from experiments.planning import programs
+from score_jax.models import attention, gemma, hugging_face_config
 from score_jax.models import config as model_config
-from score_jax.models import gemma, hugging_face_config
 from score_jax.training import sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
@@ -84,6 +84,9 @@ def make(settings: settings_lib.Settings, devices: Sequence[Any]) -> Workload:
     rollout_mesh=rollout_mesh,
     micro_batch=settings.micro_batch or settings.rows,
     update_options={
+      'attention': attention.default_path(
+        'tpu' if on_tpu else 'cpu', dtype, model.config.attention_softcap
+      ),
       'kl': settings.kl,
       'temperature': settings.temperature,
       'attempt_tokens': settings.turns * settings.max_attempt_tokens,

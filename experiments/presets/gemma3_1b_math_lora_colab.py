@@ -4,12 +4,16 @@ What: the paper's task (12,000 training problems, MATH500 held out) within reach
 of one chip: adapters of rank 16 on a 1B model. The reference policy is the same
 weights without them.
 
-Hardware: one TPU v5e chip of 16 GiB (Colab). Memory: 1.9 GiB of weights, 1.9
-GiB of weights for decoding, 1.1 GiB of cache (T = 1,472 tokens a row; most
-layers keep 512), and the update's activations: hence micro-batches of 8 rows.
-Time: 14 s a step (8 s update, 6 s decode), 3.6 hours for both stages. Estimated
-by hand: update at 50 % of the chip's peak with activations computed twice,
-decode at 60 % of the memory bandwidth, every attempt as long as allowed.
+Hardware: one TPU v5e chip of 16 GiB (Colab). Time: 14 s a step (8 s update, 6 s
+decode), 3.6 hours for both stages; by hand: update at 50 % of the chip's peak
+with activations computed twice, decode at 60 % of the memory bandwidth, every
+attempt as long as allowed (T = 1,472 tokens a row; most layers keep 512).
+
+Planned (python -m experiments.plan --preset=gemma3_1b_math_lora_colab
+--topology=v5e-1), GiB a chip of 15.75:
+  adapters 0.05, optimizer 0.10, weights that they belong to 1.86
+  rollout  weights for decoding 1.89, cache 1.16, others 0.9    peak 6.0
+  update   temporaries 4.0                                      peak 6.0
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

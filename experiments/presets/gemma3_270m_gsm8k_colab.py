@@ -4,13 +4,18 @@ What: the smallest published Gemma, all weights trained, on 7,473 school
 problems whose answers are whole numbers; 1,319 held out. A first run with a
 real checkpoint rather than a result: so small a model solves few of them.
 
-Hardware: one TPU v5e chip of 16 GiB (Colab), or a GPU of that size. Memory: 4.5
-GiB of weights, optimizer and reference, 0.5 GiB of weights for decoding, 1.4
-GiB of cache (T = 832 tokens a row), and the update's activations, most of them
-logits over 262,144 pieces: hence micro-batches of 16 rows. Time: 5 s a step (3
-s update, 1 s decode), 0.9 hours for both stages. Estimated by hand: update at
-50 % of the chip's peak with activations computed twice, decode at 60 % of the
-memory bandwidth, every attempt as long as allowed.
+Hardware: one TPU v5e chip of 16 GiB (Colab), or a GPU of that size. Most of the
+update's temporaries are logits over 262,144 pieces: hence micro-batches of 16
+rows. Time: 5 s a step, 0.9 hours for both stages (decode by hand: 1 s at 60 %
+of the memory bandwidth, T = 832 tokens a row, every attempt as long as
+allowed).
+
+Planned (python -m experiments.plan --preset=gemma3_270m_gsm8k_colab
+--topology=v5e-1), GiB a chip of 15.75:
+  weights 1.00, optimizer 2.00, reference 0.50
+  rollout  weights for decoding 0.50, cache 1.39, others 0.5    peak 5.9
+  update   temporaries 6.3                                      peak 9.8
+An update takes 3.5 s, MFU 27 %: bytes of logits limit so small a model.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

@@ -21,7 +21,7 @@ def samples(groups: Sequence[runs.Group]) -> markup.Html | None:
   parts = []
   for group in groups:
     run = group.runs[0]
-    policy = run.last_policy
+    policy = group.last_policy
     by_character = run.settings.task == arithmetic.NAME
     shown = [
       _episode(episode, kind, by_character)

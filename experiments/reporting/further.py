@@ -1,23 +1,22 @@
 """The page's parts on evaluations that were made beside the run's own.
 
-What `python -m experiments.evaluate` keeps: more attempts, groups of problems,
-given first attempts, comparisons; votes and pass@k are in `sampling`.
+What `python -m experiments.evaluate` keeps.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.reporting import (
-  between,
+  attempts,
+  corrections,
   kept,
   markup,
   numbers,
   output,
-  paper_results,
   runs,
   sampling,
 )
-from score_jax.evaluation import charts, tables
+from score_jax.evaluation import charts
 
 
 def parts(
@@ -27,69 +26,16 @@ def parts(
   sections = [
     part(groups, out)
     for part in (
-      _attempts,
+      attempts.more_attempts,
       sampling.inference_scaling,
       sampling.several_samples,
       _difficulty,
-      _given,
+      corrections.other_problems,
+      corrections.given_attempts,
       _comparisons,
     )
   ]
   return [section for section in sections if section]
-
-
-def _attempts(groups, out) -> markup.Html | None:
-  """Accuracy over more attempts than were trained (the paper's Figure 8)."""
-  found: dict[str, dict[str, list]] = {}
-  conditions: dict[str, str] = {}
-  for group, _, evaluation, policy, _ in kept.find(groups, 'acc_t4'):
-    summary = evaluation['policies'][policy]
-    held = found.setdefault(evaluation['name'], {})
-    held.setdefault(group.name(policy), []).append(summary)
-    conditions[evaluation['name']] = kept.conditions(
-      evaluation, summary['problems']
-    )
-  if not found:
-    return None
-  pictures = [
-    out.picture(
-      f'attempts-{i}',
-      charts.draw_attempts(held),
-      caption=f'Accuracy of each attempt: {conditions[name]}.',
-    )
-    for i, (name, held) in enumerate(found.items(), start=1)
-  ]
-  out.table(
-    'attempts',
-    ['evaluation', 'policy', 'attempt', 'accuracy', 'low', 'high'],
-    (
-      [name, policy, k, s[f'acc_t{k}'], *s[f'acc_t{k}_ci95']]
-      for name, held in found.items()
-      for policy, summaries in held.items()
-      for s in summaries
-      for k in range(1, tables.number_of_turns(s) + 1)
-    ),
-  )
-  return markup.section(
-    'More attempts',
-    markup.gallery(*pictures),
-    *[_attempts_table(conditions[name], held) for name, held in found.items()],
-    kept.papers_curves(
-      'figure 8', range(1, 11), paper_results.ATTEMPTS, groups
-    ),
-    note='The same policies, told to look again more often than they were '
-    'trained to.',
-  )
-
-
-def _attempts_table(conditions, held) -> markup.Html:
-  turns = max(tables.number_of_turns(s) for each in held.values() for s in each)
-  rows = [
-    [policy, *[numbers.cell(f'acc_t{k}', each) for k in range(1, turns + 1)]]
-    for policy, each in held.items()
-  ]
-  caption = f'Percent, by attempt; {conditions}.'
-  return markup.table(['Policy', *range(1, turns + 1)], rows, caption=caption)
 
 
 def _difficulty(groups, out) -> markup.Html | None:
@@ -119,59 +65,6 @@ def _difficulty(groups, out) -> markup.Html | None:
     lines,
   )
   return markup.section('By difficulty', markup.gallery(*pictures))
-
-
-def _given(groups, out) -> markup.Html | None:
-  """Corrections of given first attempts, and of their own (Figure 4)."""
-  rows, lines, owned = [], [], set()
-  for group, _, evaluation, policy, held in kept.find(groups, 'changes'):
-    source = evaluation['options']['given_attempts']
-    if not source:
-      continue
-    name, split = group.name(policy), evaluation['options']['split']
-    given = evaluation['policies'][policy]
-    found = [(source, split, given, held)]
-    if name not in owned:
-      owned.add(name)
-      own = between.summarize_policy(group, policy)
-      found.insert(0, ('its own', 'test', group.summaries(policy)[0], own))
-    for whose, which, summary, rates in found:
-      rows.append(
-        [
-          markup.join([name, markup.element('small', f'{whose} ({which})')]),
-          f'{summary["problems"]:,}',
-          numbers.cell('acc_t1', [summary]),
-          numbers.cell('acc_t2', [summary]),
-          numbers.cell('correction_rate', [rates]),
-          numbers.cell('spoiling_rate', [rates]),
-        ]
-      )
-      lines.append(
-        [name, whose, which]
-        + [rates.get(n, '') for n in ('correction_rate', 'spoiling_rate')]
-      )
-  if not rows:
-    return None
-  out.table(
-    'given-attempts',
-    ['policy', 'given', 'split', 'correction_rate', 'spoiling_rate'],
-    lines,
-  )
-  headings = [
-    'Policy, and whose first attempts',
-    'problems',
-    'given: right',
-    'second: right',
-    'of the wrong ones, corrected',
-    'of the right ones, spoilt',
-  ]
-  return markup.section(
-    'Given first attempts',
-    markup.table(headings, rows, caption='Percent; 95 % intervals beneath.'),
-    note='How well a policy corrects attempts that are not its own: where it '
-    'does better on these than on its own, it has learnt to correct another '
-    "policy (the paper's Figure 4).",
-  )
 
 
 def _comparisons(groups, out) -> markup.Html | None:

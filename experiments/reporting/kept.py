@@ -1,6 +1,7 @@
 """Evaluations that runs keep, as the page's parts look for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import pathlib
 from typing import Any
 
 from experiments.reporting import markup, runs
@@ -35,7 +36,7 @@ def conditions(evaluation: Mapping[str, Any], problems: int) -> str:
   source = options['data']['file']
   asked = f'{problems:,} {options["split"]} problems'
   if source:
-    asked = f'{problems:,} problems of {source}'
+    asked = f'{problems:,} problems of {pathlib.Path(source).name}'
   seen = _SEEN[options['history']]
   return ', '.join([asked, decoding, *others]) + seen
 

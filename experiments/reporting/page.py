@@ -63,7 +63,7 @@ def _lead(groups: Sequence[runs.Group]) -> str:
   settings = groups[0].runs[0].settings
   if count == 1:
     return (
-      f'{groups[0].name(groups[0].runs[0].last_policy)}: one run (preset '
+      f'{groups[0].name(groups[0].last_policy)}: one run (preset '
       f'{settings.preset}, seed {settings.seed}), measured on problems that it '
       'was not trained on.'
     )
@@ -71,7 +71,7 @@ def _lead(groups: Sequence[runs.Group]) -> str:
   group = runs.headline(groups)
   return (
     f'{count} runs ({kinds}preset {settings.preset}); the large numbers are of '
-    f'{group.name(group.runs[0].last_policy)}.'
+    f'{group.name(group.last_policy)}.'
   )
 
 

@@ -56,14 +56,18 @@ MATH_ABLATIONS = PaperTable(
   },
 )
 GEMMA = PaperTable(
-  'Three turns, Gemma 2 2B, MATH',
+  'Three turns, Gemma 2 2B: accuracy at t1, t2, t3',
   'camera-ready version, appendix A.1',
-  ('Accuracy@t1', 'Accuracy@t2', 'Accuracy@t3'),
+  (
+    *('MATH t1', 't2', 't3'),
+    *('Functional MATH t1', 't2', 't3'),
+    *('MathOdyssey t1', 't2', 't3'),
+  ),
   {
-    'Base': (16.8, 16.8, 17.0),
-    'Stage I (a)': (17.6, 20.0, 19.8),
-    'Stage I (b)': (16.6, 18.4, 23.2),
-    'Stage II': (23.0, 24.0, 24.0),
+    'Base': (16.8, 16.8, 17.0, 21.4, 20.7, 20.9, 4.1, 3.9, 3.6),
+    'Stage I (a)': (17.6, 20.0, 19.8, 17.5, 20.3, 20.9, 3.1, 3.1, 3.4),
+    'Stage I (b)': (16.6, 18.4, 23.2, 17.7, 20.4, 24.8, 2.3, 2.8, 4.1),
+    'Stage II': (23.0, 24.0, 24.0, 23.4, 25.7, 25.6, 3.9, 5.2, 5.7),
   },
 )
 CODE = PaperTable(

@@ -13,7 +13,7 @@ _FEWEST_DRAWN = 4
 def tiles(groups: Sequence[runs.Group]) -> markup.Html:
   """What came out, in a few large numbers: SCoRe's, or the first group's."""
   group = runs.headline(groups)
-  last = group.runs[0].last_policy
+  last = group.last_policy
   base = group.summaries('base')
   summaries = group.summaries(last)
   shown = [
@@ -136,7 +136,7 @@ def curves(
     records, points = run.learning_curve
     label = 'Accuracy of each turn, update by update.'
     if len(drawn) > 1:
-      label = group.name(run.last_policy)
+      label = group.name(group.last_policy)
     if len(group.runs) > 1:
       label += f', seed {run.settings.seed}'
     sizes = [(9.0, 4.8), (5.2, 3.9)] if len(drawn) == 1 else [(5.2, 3.6)]

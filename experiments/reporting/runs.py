@@ -40,11 +40,6 @@ class Run:
   results: Mapping[str, Mapping[str, Any]]
   evaluations: Sequence[Mapping[str, Any]]
 
-  @property
-  def last_policy(self) -> str:
-    """The policy that the run ended with."""
-    return list(self.results)[-1]
-
   @functools.cached_property
   def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Records and held-out points, see `experiments.curves`."""
@@ -77,13 +72,23 @@ class Group:
     """A policy's summary in each run that has it."""
     return [run.results[policy] for run in self.runs if policy in run.results]
 
+  @property
+  def policies(self) -> list[str]:
+    """Policies of any run, in order."""
+    return list(dict.fromkeys(p for run in self.runs for p in run.results))
+
+  @property
+  def last_policy(self) -> str:
+    """The policy that they ended with, or have come to so far."""
+    return self.policies[-1]
+
   def name(self, policy: str) -> str:
     """What to call a policy of this group on a page."""
     name = self.runs[0].name(policy)
     if not self.label:
       return name
-    is_last = policy == self.runs[0].last_policy
-    return self.label if is_last else f'{self.label}: {name}'
+    made = [methods.BASE, *methods.phases(self.runs[0].settings)]
+    return self.label if policy == made[-1] else f'{self.label}: {name}'
 
 
 def table_rows(
@@ -94,20 +99,22 @@ def table_rows(
   All of one group; of several the policies that they ended with, and before
   them each base policy once.
   """
-  rows, bases = [], []
+  rows = []
+  bases: list[list[Mapping[str, Any]]] = []
   for group in groups:
-    for policy in group.runs[0].results:
+    for policy in group.policies:
       held = group.summaries(policy)
-      is_last = policy == group.runs[0].last_policy
-      if policy == 'base':
-        if held in bases:
-          continue
-        bases.append(held)
-      elif len(groups) > 1 and not is_last:
-        continue
       label = group.name(policy)
-      if policy == 'base' and len(bases) == 1:
-        label = group.runs[0].name(policy)
+      if policy == methods.BASE:
+        shared = next((b for b in bases if any(s in b for s in held)), None)
+        if shared is not None:
+          # Perhaps of more seeds than the groups before have.
+          shared += [summary for summary in held if summary not in shared]
+          continue
+        label = label if bases else group.runs[0].name(policy)
+        bases.append(held)
+      elif len(groups) > 1 and policy != group.last_policy:
+        continue
       rows.append((label, group, policy, held))
   return rows
 
@@ -120,15 +127,15 @@ def headline(groups: Sequence[Group]) -> Group:
 
 
 def find(path: str) -> list[str]:
-  """The run at a path, or all runs in a directory of runs.
+  """The run at a path, or all in a directory of runs that have results.
 
   Where there are none it is the path itself, which `read` then refuses.
   """
   folder = pathlib.Path(path)
   if (folder / 'config.json').exists():
     return [path]
-  found = [*folder.glob('*/config.json'), *folder.glob('*/*/config.json')]
-  return sorted(str(config.parent) for config in found) or [path]
+  found = [*folder.glob('*/results.json'), *folder.glob('*/*/results.json')]
+  return sorted(str(file.parent) for file in found) or [path]
 
 
 def read(path: str) -> Run:

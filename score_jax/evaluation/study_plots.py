@@ -47,20 +47,27 @@ def draw_study(
   figure = mpl_figure.Figure(figsize=(12, 4.2), layout='constrained')
   backend_agg.FigureCanvasAgg(figure)
   panels = figure.subplots(1, len(_PANELS))
+  # Both accuracies on one scale.
+  panels[1].sharey(panels[0])
   for axes, (metric, name) in zip(panels, _PANELS.items()):
     for i, (method, points) in enumerate(curves.items()):
       _draw_curve(axes, method, points, metric, i)
     axes.set_title(name, fontsize=11)
-    axes.set_xlabel(label, fontsize=9)
     if notes:
       ticks = {value: f'{value:g}\n{note}' for value, note in notes.items()}
-      axes.set_xticks(list(ticks), list(ticks.values()), fontsize=8)
+      axes.set_xticks(list(ticks), list(ticks.values()), fontsize=7.5)
     axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     axes.grid(alpha=0.25)
     for side in ('top', 'right'):
       axes.spines[side].set_visible(False)
   panels[-1].axhline(0, color='0.4', linewidth=0.8)
-  panels[0].legend(frameon=False, fontsize=9)
+  figure.supxlabel(label, fontsize=10)
+  figure.legend(
+    *panels[0].get_legend_handles_labels(),
+    loc='outside right center',
+    frameon=False,
+    fontsize=9,
+  )
   if title:
     figure.suptitle(title)
   figure.savefig(path, dpi=150, format='png')

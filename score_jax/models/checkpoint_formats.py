@@ -24,6 +24,7 @@ from score_jax.models import tokenizer as tokenizer_lib
 Kind = Literal['hugging_face', 'orbax']
 
 _ORBAX_FILES = ('_METADATA', 'manifest.ocdbt', 'checkpoint')
+_CONFIG = 'config.json'
 _TOKENIZER = 'tokenizer.model'
 
 
@@ -43,6 +44,13 @@ def identify(path: str | pathlib.Path) -> Kind:
   kind = _kind(path)
   if kind:
     return kind
+  if (path / _CONFIG).is_file() and '"settings"' in (
+    path / _CONFIG
+  ).read_text():
+    raise ValueError(
+      f'{path} is a run directory; make a checkpoint of one of its policies '
+      f'first: python -m experiments.convert --from={path} --to=DIR'
+    )
   inside = sorted(p for p in path.iterdir() if p.is_dir() and _kind(p))
   if inside:
     raise ValueError(
@@ -61,7 +69,7 @@ def identify(path: str | pathlib.Path) -> Kind:
 def _kind(path: pathlib.Path) -> Kind | None:
   if any((path / name).exists() for name in _ORBAX_FILES):
     return 'orbax'
-  config = path / 'config.json'
+  config = path / _CONFIG
   if (
     any(path.glob('*.safetensors'))
     or (path / hugging_face_import.INDEX).exists()

@@ -6,6 +6,7 @@ written under a temporary name: a directory of the final name is whole.
 
 import functools
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -95,11 +96,19 @@ def export(
       ),
       max_file_bytes,
     )
+    for path in partial.iterdir():
+      _flush(path)
     partial.rename(directory)
   except BaseException:
     shutil.rmtree(partial, ignore_errors=True)
     raise
   return directory
+
+
+def _flush(path: pathlib.Path) -> None:
+  """Waits until a file is on its disk, before its directory gets a name."""
+  with path.open('rb') as file:
+    os.fsync(file.fileno())
 
 
 def _refuse_mistakes(config, params, rows, dtype) -> None:

@@ -7,6 +7,8 @@ between its attempts, and end as the paper's own instructions do, so that the
 same graders read the answers.
 """
 
+from score_jax.tasks import arithmetic
+
 _MATH = (
   'Review your solution above step by step. Say for every step whether it '
   'follows and whether its calculation is right, and name each mistake that '
@@ -22,12 +24,12 @@ _CODE = (
   'is wrong, write the same one again. Only output the comments and the final '
   'Python program!'
 )
-# A policy from scratch has never read a sentence: for it these are characters
-# that it was not trained on, where the usual instruction stands.
-_ARITHMETIC = 'Name each wrong digit, then improve'
+# A policy from scratch has read one sentence in its life; any other is made of
+# letters that it never saw and spoils its second attempt. So it reads it twice.
+_ARITHMETIC = f'{arithmetic.INSTRUCTION}\n{arithmetic.INSTRUCTION}'
 
 _INSTRUCTIONS = {
-  'arithmetic': _ARITHMETIC,
+  arithmetic.NAME: _ARITHMETIC,
   'mbpp': _CODE,
   'humaneval': _CODE,
   'repair': _CODE,
@@ -45,7 +47,7 @@ def instruction(task: str, grader: str = 'math', *, chat: bool = True) -> str:
   if task == 'records' and grader == 'code':
     task = 'humaneval'
   text = _INSTRUCTIONS.get(task, _MATH)
-  if chat or task == 'arithmetic':
+  if chat or task == arithmetic.NAME:
     return text
   opening = {'mbpp': '\n[BEGIN]\n', 'repair': '\n[BEGIN]\n', 'humaneval': '\n'}
   return f'\n\n{text}' + opening.get(task, '\n\nSolution:\n')

@@ -26,7 +26,8 @@ def make_reference(
   activations' dtype where they are used, and norm scales stay as they are.
 
   Args:
-    params: the policy to hold to; shared, not copied, where nothing changes.
+    params: the policy to hold to, wherever it is; shared, not copied, where
+      nothing changes.
     dtype: of the matrices; None: as they are.
     offload: keep it in host memory; `on_device` brings it to where programs
       read it. On a CPU that is the same memory.
@@ -35,7 +36,7 @@ def make_reference(
     ValueError: the devices have no memory on the host.
   """
   if dtype is not None:
-    params = transformer.cast(params, dtype)
+    params = transformer.cast(on_device(params), dtype)
   return jax.tree.map(_to_host, params) if offload else params
 
 

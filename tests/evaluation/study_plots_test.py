@@ -38,10 +38,10 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
   assert path.read_bytes().startswith(b'\x89PNG')
   (figure,) = figures
   first, second, delta = figure.axes
-  assert first.get_xlabel() == 'share of copies'
+  assert figure.get_supxlabel() == 'share of copies'
   ticks = [text.get_text() for text in first.get_xticklabels()]
   assert ticks == ['0.5\n2 %', '0.9\n0 %']
-  labels = [text.get_text() for text in first.get_legend().get_texts()]
+  labels = [text.get_text() for text in figure.legends[0].get_texts()]
   assert labels == ['SCoRe', 'Multi-turn RL']
   for axes, expected in ((first, 0.2), (second, 0.35), (delta, 0.15)):
     line = axes.lines[0]

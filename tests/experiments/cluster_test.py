@@ -110,6 +110,7 @@ def test_two_processes_leave_what_one_leaves(one, two):
   assert [record['reward/ungraded'] for record in records] == [0, 0]
 
 
+@pytest.mark.slow
 def test_two_processes_repeat_the_evaluation(two, compiled):
   before = files_of(two)
   first, second = process_group.run(
@@ -121,6 +122,7 @@ def test_two_processes_repeat_the_evaluation(two, compiled):
   assert files_of(two) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('index', 'number', 'step'), [(1, signal.SIGTERM, 1), (0, signal.SIGKILL, 2)]
 )

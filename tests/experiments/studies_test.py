@@ -38,7 +38,7 @@ def test_a_sweep_of_stage_one(tmp_path, capsys):
   assert (path / 'study.csv').read_text().startswith('group,method,seed,acc_t1')
   # Of a budget of 4.
   for value, steps in ((0, [0, 4]), (3, [3, 1])):
-    run = path / 'seed0' / f'stage1_steps={value}' / 'score'
+    run = path / 'seed0' / f'score-stage1_steps={value}'
     found = [len(small_run.metrics(run, s)) for s in ('stage1', 'stage2')]
     assert found == steps
 

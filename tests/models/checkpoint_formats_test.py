@@ -72,6 +72,14 @@ def test_what_is_no_checkpoint(hugging_face, orbax, tmp_path):
       checkpoint_formats.identify(path.parent)
 
 
+def test_a_run_directory(tmp_path):
+  (tmp_path / 'config.json').write_text('{"settings": {}}')
+  (tmp_path / 'pretrained').mkdir()
+  (tmp_path / 'pretrained' / 'config.json').write_text('{"model_type": "x"}')
+  with pytest.raises(ValueError, match='is a run directory; make a checkpoint'):
+    checkpoint_formats.identify(tmp_path)
+
+
 def test_config_of_an_orbax_checkpoint_is_a_name(orbax):
   named = checkpoint_formats.read_config(orbax, 'gemma-2-2b')
   assert named is gemma.CONFIGS['gemma-2-2b']

@@ -241,7 +241,6 @@ def test_a_file_cut_short(tmp_path):
 @pytest.mark.parametrize(
   'text',
   ['{"weight_map": {"a": ', '[]', '{"metadata": {}}', '{"weight_map": 1}'],
-  ['{"weight_map": {"a": ', '[]', '{"metadata": {}}', '{"weight_map": 1}'],
 )
 def test_a_damaged_index(text, tmp_path):
   config, _ = _write(tmp_path)

@@ -9,13 +9,11 @@ How far a token was from a tie is in tests/promise.py.
 """
 
 import jax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from score_jax.models import transformer
 from score_jax.rollout import engine, randomness
+from score_jax.training import sharding
 from tests import promise, small_models
 
 _NAME = 'gemma2'
@@ -128,43 +126,19 @@ def test_problems_in_another_order(drawn, uniforms):
   assert _assert_promise(drawn, restored, uniforms) >= 7
 
 
-_AXES = ('data', 'fsdp', 'tensor')
-# From the models' logical axis names; what does not divide stays whole.
-_RULES = {
-  'embed': 'fsdp',
-  'heads': 'tensor',
-  'kv_heads': 'tensor',
-  'mlp': 'tensor',
-}
-
-
-def _shard_params(mesh, name):
-  config = small_models.CONFIGS[name]
-  axes = transformer.logical_axes(config)
-
-  def place(leaf, names):
-    spec = [
-      _RULES.get(axis)
-      if size % mesh.shape.get(_RULES.get(axis), 1) == 0
-      else None
-      for axis, size in zip(names, leaf.shape)
-    ]
-    return jax.device_put(leaf, NamedSharding(mesh, P(*spec)))
-
-  return jax.tree.map(place, small_models.params(name), axes)
-
-
 @pytest.mark.parametrize('shape', [(4, 1, 2), (2, 2, 2)])
 def test_eight_devices(drawn, uniforms, shape):
-  mesh = jax.make_mesh(
-    shape, _AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3
+  mesh = sharding.make_mesh(jax.devices(), *shape)
+  config = small_models.CONFIGS[_NAME]
+  params = jax.device_put(
+    small_models.params(_NAME), sharding.param_shardings(config, mesh)
   )
-  rows = NamedSharding(mesh, P(('data', 'fsdp')))
-  everywhere = NamedSharding(mesh, P())
-  params = _shard_params(mesh, _NAME)
-  assert not params['pattern']['0']['mlp']['up'].is_fully_replicated
+  placed = sharding.rollout_shardings(config, mesh)
+  view = jax.jit(engine.rollout_view, out_shardings=placed.params)(params)
+  assert not view['layers']['0']['mlp']['up'].is_fully_replicated
+  rows, everywhere = placed.rows, placed.replicated
   trajectory = _run(
-    params=engine.rollout_view(params),
+    params=view,
     prompts=jax.device_put(
       small_models.prompts(small_models.PROMPT_LENGTHS, 12), rows
     ),

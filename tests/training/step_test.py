@@ -350,37 +350,6 @@ def test_reference_logprobs_are_the_samplers(policy):
   )
 
 
-def test_eight_devices_make_the_same_update(policy, reference, sgd_step, whole):
-  axis = jax.sharding.AxisType.Auto
-  mesh = jax.make_mesh((4, 2), ('data', 'fsdp'), axis_types=(axis, axis))
-
-  def place(x, *names):
-    spec = jax.sharding.PartitionSpec(*names)
-    return jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
-
-  def shard(p):
-    """The last dimension that divides goes over fsdp."""
-    even = [i for i, size in enumerate(p.shape) if size % 2 == 0]
-    names = [None] * p.ndim
-    if even:
-      names[even[-1]] = 'fsdp'
-    return place(p, *names)
-
-  state = step_lib.init_state(jax.tree.map(shard, policy), SGD)
-  batch, in_loss = jax.tree.map(
-    lambda x: place(x, 'data'), (small_batch.make_batch(), ALL)
-  )
-  other, metrics = small_batch.gradient(
-    sgd_step, state, jax.tree.map(shard, reference), batch, in_loss, STAGE
-  )
-  small_batch.assert_close(other, whole[0], atol=1e-5)
-  for name, (total, count) in metrics.items():
-    assert int(count) == int(whole[1][name][1])
-    assert float(total) == pytest.approx(
-      float(whole[1][name][0]), rel=1e-4, abs=1e-4
-    ), name
-
-
 def test_row_positions_end_with_the_row():
   trajectory = small_batch.make_batch(rows=4).trajectory
   positions = np.asarray(step_lib.row_positions(trajectory))

@@ -95,6 +95,43 @@ def test_an_update_in_place_counts_what_is_new():
   assert 2 * 80 <= cost.bytes <= 2 * 80 + 16
 
 
+# A weight that a fusion inside a fusion only renames, and a product of it; a
+# cache of which the same way leads to a slice.
+_NESTED = """%rename (p: bf16[512,64]) -> bf16[64,512] {
+  %p = bf16[512,64]{1,0} parameter(0)
+  ROOT %b = bf16[64,512]{1,0} bitcast(%p)
+}
+%fused (x: bf16[8,64], w: bf16[512,64]) -> bf16[8,512] {
+  %x = bf16[8,64]{1,0} parameter(0)
+  %w = bf16[512,64]{1,0} parameter(1)
+  %r = bf16[64,512]{1,0} fusion(%w), kind=kLoop, calls=%rename
+  ROOT %d = bf16[8,512]{1,0} CONSUMER
+}
+ENTRY %main (x: bf16[8,64], w: bf16[512,64]) -> bf16[8,512] {
+  %x = bf16[8,64]{1,0} parameter(0)
+  %w = bf16[512,64]{1,0} parameter(1)
+  ROOT %f = bf16[8,512]{1,0} fusion(%x, %w), kind=kOutput, calls=%fused
+}
+"""
+
+
+@pytest.mark.parametrize(
+  ('consumer', 'read'),
+  [
+    (
+      'dot(%x, %r), lhs_contracting_dims={1}, rhs_contracting_dims={0}',
+      8 * 64 + 512 * 64,
+    ),
+    # x is not read at all.
+    ('slice(%r), slice={[0:8], [0:512]}', 8 * 512),
+  ],
+)
+def test_what_is_renamed_is_read_by_who_takes_it(consumer, read):
+  module = hlo.parse(_NESTED.replace('CONSUMER', consumer))
+  cost = costs.measure(module, _SLOW)
+  assert cost.bytes == 2 * (read + 8 * 512)
+
+
 def _on_devices(function, out):
   mesh = jax.make_mesh((8,), ('x',), axis_types=(jax.sharding.AxisType.Auto,))
   return jax.shard_map(
@@ -206,6 +243,31 @@ def test_a_kernel_states_its_flops():
   cost = costs.measure(hlo.parse(text), _SLOW)
   assert cost.flops == 4096
   assert cost.bytes == 2 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(
+  ('name', 'products'),
+  [
+    ('splash_mha_fwd_residuals.3', 2),
+    ('splash_mha_fwd_no_residuals', 2),
+    ('splash_mha_dq.1', 3),
+    ('splash_mha_dkv.8', 4),
+    ('another_kernel', 0),
+  ],
+)
+def test_splash_attention(name, products):
+  text = f"""ENTRY %main (a: f32[]) -> f32[] {{
+  %m = s8[1,2,2]{{2,1,0}} parameter(0)
+  %q = bf16[3,4,1024,256]{{3,2,1,0}} parameter(1)
+  %k = bf16[3,2,1024,256]{{3,2,1,0}} parameter(2)
+  ROOT %{name} = (f32[3,512,128]{{2,1,0}}, bf16[3,4,1024,256]{{3,2,1,0}}) custom-call(%m, %q, %k, %k), custom_call_target="tpu_custom_call"
+}}
+"""  # noqa: E501
+  body = hlo.parse(text).computations['main']
+  # Two blocks of 512: one and two of them are seen, of twice two.
+  share = 3 / 4
+  expected = products * 2 * 3 * 4 * 1024 * 1024 * 256 * share
+  assert flops.of_kernel(body, body[name]) == expected
 
 
 def test_costs_add_up():

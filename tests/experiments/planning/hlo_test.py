@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.planning import hlo
+from experiments.planning import hlo, loops
 
 # As a TPU's compiler writes a loop: no trip count, constants that other loops
 # share in the carry (`wide`), layouts with tiles and memory spaces.
@@ -47,7 +47,7 @@ def _loops(module):
   """Trip counts of all loops."""
   return sorted(
     (
-      hlo.trip_count(module, body, i)
+      loops.trip_count(module, body, i)
       for body in module.computations.values()
       for i in body.values()
       if i.opcode == 'while'

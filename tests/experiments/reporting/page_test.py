@@ -66,6 +66,7 @@ def fixture_run(finished, tmp_path_factory):
     ('--attempts=4',),
     ('--scaling', '--samples=2', '--temperature=1.0', '--pass-at=1,2'),
     ('--by=longest_carry', '--compare=base', '--given-attempts=base'),
+    ('--split=train', '--eval-problems=6', '--name=training'),
   ):
     assert evaluate.main([f'--run-dir={path}', *flags]) == 0
   episodes = path / 'stage2' / 'evaluation.jsonl'
@@ -98,7 +99,8 @@ def test_well_formed_with_every_part(text):
   for title in (
     'Results', 'Learning curves', 'Between the attempts', 'More attempts',
     'Inference scaling', 'Several samples', 'By difficulty',
-    'Given first attempts', 'Paired comparisons', 'Transcripts', 'Settings',
+    'Given first attempts', 'Other problems', 'Paired comparisons',
+    'Transcripts', 'Settings',
   ):  # fmt: skip
     assert title in page.texts
   assert page.tags.count('svg') >= 8
@@ -155,6 +157,23 @@ def test_transition_counts_are_those_of_the_transcripts(run, out):
   assert int(row['right_right']) == scores.count((1.0, 1.0))
   # The first episode of Stage II was made a corrected one.
   assert int(rows['Stage II (SCoRe)']['wrong_right']) >= 1
+
+
+def test_other_problems_are_those_of_the_evaluation(run, out):
+  kept = json.loads((run / 'evaluations' / 'training.json').read_text())
+  with (out / 'report' / 'other-problems.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 3 * 5
+  names = {'Base': 'base', 'Stage I': 'stage1', 'Stage II (SCoRe)': 'stage2'}
+  for row in rows:
+    measured = kept['policies'][names[row['policy']]]
+    assert float(row['value']) == measured[row['metric']]
+  with (out / 'report' / 'given-attempts.csv').open() as file:
+    given = list(csv.DictReader(file))
+  # Each policy's own corrections, then those of the base policy's attempts.
+  assert [row['given'] for row in given] == ['its own', 'base'] * 3
+  base = [row for row in given if row['policy'] == 'Base']
+  assert base[0]['correction_rate'] == base[1]['correction_rate']
 
 
 def test_pictures_and_tables_are_files_too(out):
@@ -223,15 +242,32 @@ def test_a_directory_of_runs(run, tmp_path):
   root = tmp_path / 'compared'
   for seed in (0, 1):
     (root / f'seed{seed}').mkdir(parents=True)
-    for method in ('score', 'multi_turn'):
+    for method in ('without_bonus', 'score'):
       path = root / f'seed{seed}' / method
       altered(run, path, seed=seed, method=method)
   assert report.main([str(root)]) == 0
   page = Page((root / 'report.html').read_text())
   labels = [row[0].strip() for row in page.tables[0][1:]]
   # Base once, then what each method ended with, in the methods' order.
-  assert labels == ['Base', 'Multi-turn RL', 'SCoRe']
+  assert labels == ['Base', 'SCoRe', 'w/o reward shaping']
   assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+
+
+def test_of_unfinished_comparisons(run, tmp_path):
+  root = tmp_path / 'compared'
+  first = altered(run, root / 'seed0' / 'score')
+  second = altered(run, root / 'seed1' / 'score', seed=1)
+  third = altered(
+    run, root / 'seed0' / 'without_stage1', method='without_stage1'
+  )
+  # The second has only begun, the third has come to its base policy.
+  (second / 'results.json').unlink()
+  results = small_run.results(first)
+  (third / 'results.json').write_text(json.dumps({'base': results['base']}))
+  assert report.main([str(root)]) == 0
+  page = Page((root / 'report.html').read_text())
+  labels = [row[0].strip() for row in page.tables[0][1:]]
+  assert labels == ['Base', 'SCoRe']
 
 
 def test_of_one_run_it_lies_in_the_run(run):
