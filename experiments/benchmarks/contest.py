@@ -15,8 +15,6 @@ import statistics
 import subprocess
 import time
 
-import numpy as np
-
 from experiments.benchmarks import serving
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -130,7 +128,7 @@ def print_table(
     results: from `hold`.
     tokens: that count, in a run.
     floats: FLOPs that the work needs, in a run.
-    ceiling: the machine's FLOPs a CPU second, from `matmul_ceiling`.
+    ceiling: the machine's FLOPs a CPU second, from `ceilings`.
   """
   print(
     '| | CPU seconds (least to most) | wall | tokens a CPU second | of the '
@@ -145,28 +143,6 @@ def print_table(
       f'{tokens / result.median:.0f} | {rate:.0%} | {peak / _MIB:.0f} | '
       f'{(peak - min(result.libraries)) / _MIB:.0f} |'
     )
-
-
-def matmul_ceiling(size: int = 512) -> float:
-  """FLOPs a CPU second of this machine in f32, by NumPy's library."""
-  x = np.ones((size, size), np.float32)
-  return 2 * size**3 / _best(lambda: x @ x)
-
-
-def copy_ceiling(size: int = 2**27) -> float:
-  """Bytes a CPU second that a large copy reads and writes."""
-  x = np.ones(size, np.uint8)
-  y = np.empty_like(x)
-  return 2 * size / _best(lambda: np.copyto(y, x))
-
-
-def _best(function, repeats: int = 20) -> float:
-  times = []
-  for _ in range(repeats):
-    start = time.process_time()
-    function()
-    times.append(time.process_time() - start)
-  return min(times)
 
 
 def print_ratios(results: Mapping[str, Result], ours: str) -> None:

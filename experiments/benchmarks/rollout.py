@@ -16,9 +16,10 @@ import sys
 
 import tyro
 
-from experiments.benchmarks import contest, workload
+from experiments.benchmarks import ceilings, contest, workload
 
 _CONTESTANTS = 'experiments.benchmarks.contestants'
+_OURS = {'ours': 'rollout', 'shrinking': 'shrinking'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,12 @@ class Settings:
   """Of the model: 32.5M parameters with 8."""
   dtypes: tuple[str, ...] = ('float32', 'bfloat16')
   """Of the weights; activations are float32 in ours."""
-  contestants: tuple[str, ...] = ('ours', 'dynamic', 'static', 'tunix')
-  """ours, Hugging Face with a dynamic or a static cache, tunix."""
+  contestants: tuple[str, ...] = (
+    *_OURS,
+    *('dynamic', 'static', 'tunix'),
+  )
+  """ours (shrinking: finished rows leave the batch), Hugging Face with a
+  dynamic or a static cache, tunix."""
   repeats: int = 3
   """Runs of each that count."""
   quick: bool = False
@@ -58,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit=settings.limit,
     layers=settings.layers,
   )
-  matmul, copy = contest.matmul_ceiling(), contest.copy_ceiling()
+  matmul, copy = ceilings.measure()
   lengths = work.attempt_lengths()
   steps = int(lengths.max(axis=0).sum())
   print(
@@ -72,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   contest.print_table(
     results, int(lengths.sum()), work.rollout_floats(), matmul
   )
-  contest.print_ratios(results, f'ours {settings.dtypes[0]}')
+  contest.print_ratios(results, next(iter(results), ''))
   return 0
 
 
@@ -84,8 +89,9 @@ def commands(
   for dtype in settings.dtypes:
     job = dataclasses.replace(work, dtype=dtype).to_json()
     for name in settings.contestants:
-      if name == 'ours':
-        command = [sys.executable, '-m', f'{_CONTESTANTS}.ours', 'rollout', job]
+      if name in _OURS:
+        module = f'{_CONTESTANTS}.ours'
+        command = [sys.executable, '-m', module, _OURS[name], job]
       elif settings.peers is None:
         continue
       elif name == 'tunix':

@@ -15,7 +15,7 @@ import sys
 
 import tyro
 
-from experiments.benchmarks import contest, workload
+from experiments.benchmarks import ceilings, contest, workload
 
 _CONTESTANTS = 'experiments.benchmarks.contestants'
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit=settings.limit,
     layers=settings.layers,
   )
-  ceiling = contest.matmul_ceiling()
+  ceiling, _ = ceilings.measure()
   print(
     f'{work.rows} rows of {work.length} tokens; ceiling of a core: '
     f'{ceiling / 1e9:.0f} GFLOP/s (f32 products)'

@@ -112,6 +112,19 @@ class _Rules:
   given_length: jax.Array  # i32 [B, K]; 0: sampled
   forced_length: jax.Array | None  # i32 [B, K]
 
+  def of_rows(self, index):
+    """The rules of some rows, in their order."""
+
+    def pick(values):
+      return None if values is None else values[index]
+
+    return self.replace(
+      uniforms=pick(self.uniforms),
+      given_tokens=self.given_tokens[index],
+      given_length=self.given_length[index],
+      forced_length=pick(self.forced_length),
+    )
+
   def is_stop(self, tokens):
     """Which of the tokens [B] end an attempt."""
     return (tokens[:, None] == self.boundaries.stop_ids[None]).any(axis=-1)
@@ -146,6 +159,7 @@ def rollout_view(params, dtype=jnp.float32):
     'dtype',
     'cache_dtype',
     'transposed',
+    'halvings',
   ),
 )
 def sample_episodes(
@@ -164,6 +178,7 @@ def sample_episodes(
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
   transposed: bool | None = None,
+  halvings: int = 0,
 ) -> arrays.Trajectory:
   """Samples K = len(limits) attempts for G samples of each of N prompts.
 
@@ -186,6 +201,9 @@ def sample_episodes(
     cache_dtype: of keys and values.
     transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
       default device. A program compiled for another platform must say.
+    halvings: how often an attempt's batch may shrink to half its rows when the
+      others have ended. Pays where attempts' lengths differ widely; costs half
+      a cache of memory and one more decode loop to compile each time.
 
   Returns:
     A trajectory of B = N * G rows and T = `row_length` tokens.
@@ -212,7 +230,7 @@ def sample_episodes(
   unembed = functools.partial(transformer.unembed, config, params['embedding'])
 
   def one_turn(turn, state):
-    state = _attempt(forward, unembed, rules, turn, state)
+    state = _attempt(forward, unembed, rules, turn, halvings, state)
     if turns == 1:
       return state
     append = functools.partial(_append, forward, boundaries, turn)
@@ -272,8 +290,22 @@ def _prefill(
   )
 
 
-def _attempt(forward, unembed, rules, turn, state):
+def _attempt(forward, unembed, rules, turn, halvings, state):
   """Decodes one attempt of every row."""
+  active = jnp.ones(state.length.shape, bool)
+  state = _decode(
+    forward, unembed, rules, turn, halvings, state, active, jnp.int32(0)
+  )
+  stopped = rules.is_stop(_at(state.tokens, state.length - 1))
+  return state.replace(finished=state.finished.at[:, turn].set(stopped))
+
+
+def _decode(forward, unembed, rules, turn, halvings, state, active, count):
+  """Draws tokens of the active rows, `count` of which are there, to their end.
+
+  With halvings, the loop ends when half of the rows have; what is left of them
+  goes on in a batch of half the size, and comes back.
+  """
 
   def step(carry):
     state, active, count = carry
@@ -292,12 +324,26 @@ def _attempt(forward, unembed, rules, turn, state):
     )
     return state, active & ~ends, count + 1
 
-  active = jnp.ones(state.length.shape, bool)
-  state, _, _ = jax.lax.while_loop(
-    lambda carry: carry[1].any(), step, (state, active, jnp.int32(0))
+  half = active.shape[0] // 2 if halvings else 0
+  state, active, count = jax.lax.while_loop(
+    lambda carry: carry[1].sum() > half, step, (state, active, count)
   )
-  stopped = rules.is_stop(_at(state.tokens, state.length - 1))
-  return state.replace(finished=state.finished.at[:, turn].set(stopped))
+  if not half:
+    return state
+  index = jnp.argsort(~active)[:half]  # all that are active, and others
+  part = _decode(
+    forward,
+    unembed,
+    rules.of_rows(index),
+    turn,
+    halvings - 1,
+    jax.tree.map(lambda x: x[index], state),
+    active[index],
+    count,
+  )
+  return jax.tree.map(
+    lambda x, new: x.at[index].set(new, unique_indices=True), state, part
+  )
 
 
 def _next_token(rules, logits, length, turn, count):

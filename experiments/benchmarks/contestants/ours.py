@@ -1,5 +1,6 @@
-"""Our engine and updates: `rollout`, `update` or `supervised`."""
+"""Our engine and updates: `rollout`, `shrinking`, `update` or `supervised`."""
 
+import functools
 import sys
 
 import jax
@@ -33,7 +34,7 @@ def model(work: workload.Workload) -> model_config.ModelConfig:
   )
 
 
-def rollout(work: workload.Workload):
+def rollout(work: workload.Workload, halvings: int = 0):
   """Two attempts of every row, prompts prefilled once a problem."""
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
@@ -57,6 +58,7 @@ def rollout(work: workload.Workload):
     'samples_per_problem': work.samples,
     'forced_lengths': jnp.asarray(work.attempt_lengths()),
     'dtype': jnp.float32,
+    'halvings': halvings,
   }
 
   def run():
@@ -149,6 +151,7 @@ def update_without_reference(work: workload.Workload):
 
 _KINDS = {
   'rollout': rollout,
+  'shrinking': functools.partial(rollout, halvings=3),
   'update': update,
   'supervised': update_without_reference,
 }
