@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from rich import console as rich_console
 
 from experiments import (
@@ -27,6 +28,7 @@ from score_jax.tasks import self_refine
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import manifest
 from score_jax.training import reference as reference_lib
+from score_jax.training import step as step_lib
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
 _SELF_SUFFICIENT = 'tiny'
@@ -92,6 +94,17 @@ def base_policy(
   if is_there(settings, directory):
     return stage_policy(settings, parts, run, methods.BASE)
   return pretraining.pretrain(settings, parts, directory, console, stop)
+
+
+def begin_state(
+  settings: settings_lib.Settings,
+  parts: assembly.Parts,
+  policy: Any,
+  optimizer: optax.GradientTransformation,
+) -> arrays.TrainState:
+  """The state in which a phase starts from a policy."""
+  trained = trained_part(settings, parts, policy)
+  return step_lib.init_state(trained, optimizer, beta2=settings.beta2)
 
 
 def trained_part(

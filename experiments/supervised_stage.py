@@ -33,7 +33,6 @@ from score_jax.models import lora
 from score_jax.rollout import engine
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
-from score_jax.training import step as step_lib
 
 
 def train_round(
@@ -61,8 +60,7 @@ def train_round(
 
   # Learn: the paired attempts, token by token.
   optimizer, update = updates.make_supervised_update(settings, parts.layout)
-  trained = policies.trained_part(settings, parts, policy)
-  state = step_lib.init_state(trained, optimizer)
+  state = policies.begin_state(settings, parts, policy, optimizer)
   # The whole policy, where only adapters of it are trained.
   frozen = policy if settings.lora.rank else None
   whole = functools.partial(lora.complete, frozen=policy)

@@ -39,7 +39,6 @@ from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import manifest
 from score_jax.training import reference as reference_lib
-from score_jax.training import step as step_lib
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,8 +161,7 @@ def train_stage(
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
   update = updates.make_update(settings, parts.layout)
-  trained = policies.trained_part(settings, parts, policy)
-  state = step_lib.init_state(trained, update.optimizer, settings.beta2)
+  state = policies.begin_state(settings, parts, policy, update.optimizer)
   reference = policies.make_reference(settings, parts, reference)
   # The whole policy, where only adapters of the reference are trained.
   whole = functools.partial(lora.complete, frozen=reference)
