@@ -23,7 +23,8 @@ from experiments import settings as settings_lib
 from score_jax import arrays, processes, types
 from score_jax.algorithm import adaptive, stages
 from score_jax.models import lora
-from score_jax.rollout import engine, randomness
+from score_jax.rollout import boundaries as boundaries_lib
+from score_jax.rollout import randomness
 from score_jax.tasks import self_refine
 from score_jax.training import checkpoints as checkpoints_lib
 from score_jax.training import manifest
@@ -293,7 +294,7 @@ def given_first_attempts(
   reference: Any,
   problems: Sequence[types.Problem],
   phase: methods.Reinforced,
-) -> engine.GivenAttempts | None:
+) -> boundaries_lib.GivenAttempts | None:
   """First attempts of the reference policy for a share of a phase's rows.
 
   They come from a fixed pool: the same problem always has the same ones. The
@@ -322,7 +323,7 @@ def given_first_attempts(
     attempt = ids[mask]
     tokens[problem, sample, 0, : len(attempt)] = attempt
     lengths[problem, sample, 0] = len(attempt)
-  return engine.GivenAttempts(
+  return boundaries_lib.GivenAttempts(
     jnp.asarray(tokens.reshape(-1, turns, width)),
     jnp.asarray(lengths.reshape(-1, turns)),
   )

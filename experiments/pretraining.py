@@ -16,6 +16,7 @@ from score_jax import processes, types
 from score_jax.algorithm import masked
 from score_jax.models import config as model_config
 from score_jax.models import transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine, episodes, randomness
 from score_jax.tasks import arithmetic, batches
 from score_jax.training import checkpoints as checkpoints_lib
@@ -113,7 +114,7 @@ def _examples(settings, parts, step):
   """Rows of one step and which of their attempts are learnt, bool [B, K]."""
   messages, attempts, learnt = _texts(settings, parts.task, step)
   sampler = parts.sampler
-  boundary = engine.make_boundaries(
+  boundary = boundaries_lib.make_boundaries(
     sampler.chat_format, [parts.task.instruction] * (settings.turns - 1)
   )
   length = engine.row_length(

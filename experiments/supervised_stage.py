@@ -30,6 +30,7 @@ from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import repair_pairs
 from score_jax.models import lora
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from score_jax.tasks import batches
 from score_jax.training import repair_rows
@@ -154,7 +155,7 @@ def _write_texts(
 def _row_length(parts: assembly.Parts) -> int:
   """The longest row that an episode of two attempts can be."""
   sampler = parts.sampler
-  boundary = engine.make_boundaries(
+  boundary = boundaries_lib.make_boundaries(
     sampler.chat_format, [parts.task.instruction]
   )
   return engine.row_length(

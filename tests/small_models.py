@@ -13,6 +13,7 @@ import numpy as np
 from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine, randomness
 
 VOCAB = 61
@@ -93,7 +94,9 @@ def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
   )
 
 
-def boundaries(turns: int, stop_ids=(STOP, OTHER_STOP)) -> engine.Boundaries:
+def boundaries(
+  turns: int, stop_ids=(STOP, OTHER_STOP)
+) -> boundaries_lib.Boundaries:
   """Given blocks of unequal length: k + 2 ids after a stop, one more if cut."""
   width = turns + 3
   stop = np.zeros((turns - 1, width), np.int32)
@@ -103,7 +106,7 @@ def boundaries(turns: int, stop_ids=(STOP, OTHER_STOP)) -> engine.Boundaries:
     stop[k, :length] = 20 + 10 * k + np.arange(length)
     cut[k, 0] = stop_ids[0]
     cut[k, 1 : length + 1] = stop[k, :length]
-  return engine.Boundaries(
+  return boundaries_lib.Boundaries(
     jnp.asarray(stop),
     jnp.asarray(lengths),
     jnp.asarray(cut),
@@ -195,9 +198,9 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
   return engine.sample_episodes(**(arguments | options))
 
 
-def no_given_attempts(batch: int, turns: int) -> engine.GivenAttempts:
+def no_given_attempts(batch: int, turns: int) -> boundaries_lib.GivenAttempts:
   """Room for given attempts, all of them empty."""
-  return engine.GivenAttempts(
+  return boundaries_lib.GivenAttempts(
     jnp.zeros((batch, turns, max(LIMITS)), jnp.int32),
     jnp.zeros((batch, turns), jnp.int32),
   )

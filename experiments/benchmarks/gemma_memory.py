@@ -25,6 +25,7 @@ from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import config as model_config
 from score_jax.models import gemma, kv_cache, transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import step
@@ -102,7 +103,9 @@ def rollout(options: Options) -> None:
       jnp.full(rows // samples, options.prompt, jnp.int32),
     ),
     jax.random.split(jax.random.key(1), rows),
-    engine.Boundaries(*between, *between, stop_ids=jnp.ones(1, jnp.int32)),
+    boundaries_lib.Boundaries(
+      *between, *between, stop_ids=jnp.ones(1, jnp.int32)
+    ),
   )
   forced = jnp.full((rows, 2), options.attempt, jnp.int32)
   compiled = engine.sample_episodes.lower(

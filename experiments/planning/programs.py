@@ -15,6 +15,7 @@ from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import config as model_config
 from score_jax.models import lora, transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import sharding
@@ -169,7 +170,9 @@ def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
       at_rows((sizes.problems, sizes.prompt)), at_rows((sizes.problems,))
     ),
     at_rows((sizes.rows,), key),
-    engine.Boundaries(table, count, table, count, everywhere((_STOP_IDS,))),
+    boundaries_lib.Boundaries(
+      table, count, table, count, everywhere((_STOP_IDS,))
+    ),
   )
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays, types
-from score_jax.rollout import engine, episodes
+from score_jax.rollout import boundaries as boundaries_lib
+from score_jax.rollout import episodes
 
 
 def sample_chain(
@@ -54,7 +55,7 @@ def sample_chain(
 
 def _second_as_first(
   trajectory: arrays.Trajectory, limit: int
-) -> engine.GivenAttempts:
+) -> boundaries_lib.GivenAttempts:
   """The second attempts, to be given as first ones of two."""
   tokens, turn = jax.device_get((trajectory.tokens, trajectory.turn))
   given = np.zeros((len(tokens), 2, limit), np.int32)
@@ -63,4 +64,4 @@ def _second_as_first(
     attempt = ids[owner == 2]
     given[row, 0, : len(attempt)] = attempt
     length[row, 0] = len(attempt)
-  return engine.GivenAttempts(jnp.asarray(given), jnp.asarray(length))
+  return boundaries_lib.GivenAttempts(jnp.asarray(given), jnp.asarray(length))

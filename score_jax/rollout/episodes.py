@@ -11,6 +11,7 @@ import numpy as np
 from score_jax import arrays, processes, types
 from score_jax.models import chat
 from score_jax.models import config as model_config
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine, randomness
 
 
@@ -51,7 +52,7 @@ class EpisodeSampler:
     turns: int | None = None,
     temperature: float = 1.0,
     greedy: bool = False,
-    given: engine.GivenAttempts | None = None,
+    given: boundaries_lib.GivenAttempts | None = None,
   ) -> arrays.Trajectory:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
@@ -82,7 +83,7 @@ class EpisodeSampler:
       params,
       prompts,
       keys,
-      engine.make_boundaries(
+      boundaries_lib.make_boundaries(
         self.chat_format, [self.task.instruction] * (len(limits) - 1)
       ),
       config=self.config,
@@ -234,7 +235,7 @@ def given_attempts(
   chat_format: chat.ChatFormat,
   attempts: Sequence[Sequence[types.Attempt | None]],
   limits: Sequence[int],
-) -> engine.GivenAttempts:
+) -> boundaries_lib.GivenAttempts:
   """Attempts to supply: [B] lists of K, None where the policy shall sample.
 
   An attempt longer than its turn's limit is cut there, as a sampled one is.
@@ -248,4 +249,4 @@ def given_attempts(
         ids = chat_format.attempt_ids(attempt.text)[: limits[k]]
         tokens[b, k, : len(ids)] = ids
         length[b, k] = len(ids)
-  return engine.GivenAttempts(tokens, length)
+  return boundaries_lib.GivenAttempts(tokens, length)

@@ -11,7 +11,8 @@ from score_jax.evaluation import evaluate
 from score_jax.models import chat, transformer
 from score_jax.models import config as model_config
 from score_jax.models import tokenizer as tokenizer_lib
-from score_jax.rollout import engine, episodes, randomness
+from score_jax.rollout import boundaries as boundaries_lib
+from score_jax.rollout import episodes, randomness
 from score_jax.tasks import arithmetic
 
 KEY_OF = ('evaluate', 'test', 0)
@@ -166,7 +167,7 @@ def test_chained_attempts_see_the_last_one_only(task, sampler, params):
     for attempt in row[2:]:
       owned = zip(trajectory.tokens[0].tolist(), trajectory.turn[0].tolist())
       ids = [token for token, turn in owned if turn == 2]
-      given = engine.GivenAttempts(
+      given = boundaries_lib.GivenAttempts(
         np.array([[ids + [0] * (3 - len(ids)), [0] * 3]], np.int32),
         np.array([[len(ids), 0]], np.int32),
       )

@@ -19,6 +19,7 @@ from score_jax.models import (
   hugging_face_config,
   transformer,
 )
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from tests import random_checkpoints
 
@@ -73,7 +74,7 @@ def test_greedy_continuation(golden):
       jnp.asarray(golden['tokens'][:, :start]), jnp.full(rows, start, jnp.int32)
     ),
     jax.random.split(jax.random.key(0), rows),
-    engine.Boundaries(
+    boundaries_lib.Boundaries(
       none, none[:, 0], none, none[:, 0], stop_ids=jnp.array([-1], jnp.int32)
     ),
     config=config,

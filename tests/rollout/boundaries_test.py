@@ -8,6 +8,7 @@ import pytest
 
 from score_jax import types
 from score_jax.models import chat, tokenizer, transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine, episodes
 from tests import small_models
 
@@ -25,7 +26,7 @@ def chat_format(tmp_path_factory):
 
 def test_boundaries_are_the_chat_format_s(chat_format):
   texts = ['Look again.', 'And once more, please.']
-  boundaries = engine.make_boundaries(chat_format, texts)
+  boundaries = boundaries_lib.make_boundaries(chat_format, texts)
   assert boundaries.stop_ids.tolist() == list(chat_format.stop_ids)
   for k, text in enumerate(texts):
     for table, lengths, expected in (
@@ -46,7 +47,7 @@ def test_boundaries_are_the_chat_format_s(chat_format):
 
 
 def test_no_instruction_makes_no_boundary(chat_format):
-  boundaries = engine.make_boundaries(chat_format, [])
+  boundaries = boundaries_lib.make_boundaries(chat_format, [])
   assert boundaries.after_stop.shape == (0, 1)
   assert boundaries.block == 1
 
@@ -68,7 +69,7 @@ def _run(chat_format, policy, attempts, limits=(12, 12)):
     params,
     episodes.encode_prompts(chat_format, _MESSAGES, (16,)),
     small_models.row_keys(problems=3, samples=1),
-    engine.make_boundaries(chat_format, _INSTRUCTIONS),
+    boundaries_lib.make_boundaries(chat_format, _INSTRUCTIONS),
     config=config,
     limits=limits,
     samples_per_problem=1,

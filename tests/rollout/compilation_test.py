@@ -10,6 +10,7 @@ import pytest
 
 from score_jax.models import config as model_config
 from score_jax.models import kv_cache, transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from tests import small_models
 
@@ -42,7 +43,7 @@ def _arguments(prompt=14, seed=0, **options):
     'samples_per_problem': 2,
     'temperature': 1.0,
     'forced_lengths': jnp.ones((_ROWS, 2), jnp.int32),
-    'given': engine.no_given_attempts(_ROWS, 2),
+    'given': boundaries_lib.no_given_attempts(_ROWS, 2),
   }
   return defaults | options
 
@@ -75,7 +76,7 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
   assert run(seed=1) == 0
   assert run(temperature=0.5) == 0
   assert run(forced_lengths=jnp.full((_ROWS, 2), 3, jnp.int32)) == 0
-  given = engine.GivenAttempts(
+  given = boundaries_lib.GivenAttempts(
     jnp.full((_ROWS, 2, 1), 9, jnp.int32), jnp.ones((_ROWS, 2), jnp.int32)
   )
   assert run(given=given) == 0

@@ -7,6 +7,7 @@ import numpy as np
 from score_jax import arrays
 from score_jax.models import config as model_config
 from score_jax.models import transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine, randomness
 
 CONFIG = model_config.ModelConfig(
@@ -75,7 +76,7 @@ def assert_close(one, other, atol):
 
 def make_trajectory(params, temperature):
   """Episodes of the engine: two problems, four samples each."""
-  boundaries = engine.Boundaries(
+  boundaries = boundaries_lib.Boundaries(
     after_stop=jnp.array([[5, 6, 0]]),
     after_stop_length=jnp.array([2]),
     after_cut=jnp.array([[1, 5, 6]]),

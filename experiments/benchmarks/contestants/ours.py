@@ -11,6 +11,7 @@ from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import config as model_config
 from score_jax.models import transformer
+from score_jax.rollout import boundaries as boundaries_lib
 from score_jax.rollout import engine
 from score_jax.training import optimizer as optimizer_lib
 from score_jax.training import sharding, step, supervised
@@ -44,7 +45,7 @@ def rollout(work: workload.Workload, halvings: int = 0):
   prompts = work.prompts()[:: work.samples]
   count = jnp.full(1, work.instruction, jnp.int32)
   between = (jnp.asarray(work.between())[None], count)
-  boundaries = engine.Boundaries(
+  boundaries = boundaries_lib.Boundaries(
     *between, *between, stop_ids=jnp.array([workload.STOP], jnp.int32)
   )
   arguments = {
