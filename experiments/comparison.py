@@ -124,7 +124,7 @@ def run_cells(
       _make_run(cell, cells, console, stop)
     except FloatingPointError as error:
       failed.append(f'{cell.settings.directory}: {error}')
-      console.print(f'error: {failed[-1]}', markup=False)
+      console.print(f'error: {failed[-1]}', markup=False, soft_wrap=True)
       continue
     if stop.is_requested:
       return failed

@@ -102,6 +102,7 @@ def assert_same_run(one, other) -> None:
   assert small_run.results(one) == small_run.results(other)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_what_one_leaves(one, two):
   assert_same_run(one, two)
   records = small_run.metrics(two, 'stage1')

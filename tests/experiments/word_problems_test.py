@@ -4,6 +4,8 @@ import io
 import json
 import sys
 
+import pytest
+
 from experiments import chat, train
 from tests.experiments import small_run
 from tests.tasks import shared_data
@@ -83,6 +85,7 @@ def test_a_directory_without_the_data_is_refused(tmp_path, capsys):
   assert 'holds none of: gsm8k/train.jsonl' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gsm8k_itself(tmp_path, capsys):
   data = shared_data.path('gsm8k')
   path = tmp_path / 'run'

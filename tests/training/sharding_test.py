@@ -225,11 +225,11 @@ _CONFIGS = {
   ('name', 'shape', 'micro_batches'),
   [
     ('wide', (2, 2, 2), 2),
-    ('wide', (8, 1, 1), 1),
-    ('wide', (1, 8, 1), 1),
-    ('wide', (1, 1, 8), 4),
+    pytest.param('wide', (8, 1, 1), 1, marks=pytest.mark.slow),
+    pytest.param('wide', (1, 8, 1), 1, marks=pytest.mark.slow),
+    pytest.param('wide', (1, 1, 8), 4, marks=pytest.mark.slow),
     ('one head, prime vocabulary', (2, 2, 2), 1),
-    ('three heads', (1, 1, 8), 1),
+    pytest.param('three heads', (1, 1, 8), 1, marks=pytest.mark.slow),
   ],
 )
 def test_update_on_a_mesh(name, shape, micro_batches, one_device):
