@@ -174,9 +174,10 @@ def _config(settings, run, tokenizer) -> model_config.ModelConfig:
   """The checkpoint's model, by its copied config.json or by its name."""
   name = settings.model.name
   if (run.pretrained / 'config.json').is_file():
-    return checkpoint_formats.read_config(
-      run.pretrained, name, tokenizer=tokenizer
-    )
+    there = pathlib.Path(settings.init_from)
+    # Of what is refused, the user's own file is named where it still exists.
+    path = there if there.is_dir() else run.pretrained
+    return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)
   if name is None:
     # Says why it cannot be known, and what to do.
     return checkpoint_formats.read_config(_source(settings))

@@ -148,7 +148,7 @@ def make(
       f'{parts}, the devices that rows are spread over: all samples of a '
       'problem stay on one device'
     )
-  micro = settings.micro_batch or settings.rows
+  micro = settings.micro_rows
   parts = processes.row_parts(layout.update.rows)
   if micro % parts:
     raise run_directory.RunError(

@@ -92,6 +92,9 @@ def base_policy(
   directory = run.stage('base')
   if settings.init_from is not None:
     base_model.note_source(settings, directory)
+    console.print(
+      f'base: reading {settings.init_from}', markup=False, soft_wrap=True
+    )
   if is_there(settings, directory):
     return stage_policy(settings, parts, run, methods.BASE)
   return pretraining.pretrain(settings, parts, directory, console, stop)

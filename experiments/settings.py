@@ -216,7 +216,8 @@ class Settings:
   samples_per_problem: int = 8
   """Episodes of each problem, at least 2: the others are one's baseline."""
   micro_batch: int | None = None
-  """Rows (problems x samples) whose gradient is computed at once; None: all.
+  """Rows (problems x samples) whose gradient is computed at once, if there are
+  more; None: all.
   Fewer need less memory, and change nothing but rounding."""
   learning_rate: float = 5e-6
   """Adam's step size, constant."""
@@ -296,6 +297,11 @@ class Settings:
   def rows(self) -> int:
     """Episodes of an update, B = N * G."""
     return self.problems_per_step * self.samples_per_problem
+
+  @property
+  def micro_rows(self) -> int:
+    """Episodes whose gradient is computed at once."""
+    return min(self.micro_batch or self.rows, self.rows)
 
 
 # What a run may be continued with another value of, because no update depends

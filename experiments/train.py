@@ -101,6 +101,8 @@ def make_policies(
   outcome.evaluate_once(
     settings, parts, run, methods.BASE, policy, grader, console
   )
+  if stop.is_requested:
+    return
   policy = policies.keep(settings, policy)
   made = {methods.BASE: policy}
   for name, phase in plan.items():

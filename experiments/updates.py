@@ -66,9 +66,8 @@ def make_supervised_update(
 
 
 def _common(settings: settings_lib.Settings) -> dict[str, Any]:
-  micro_batch = settings.micro_batch or settings.rows
   return {
-    'micro_batches': settings.rows // micro_batch,
+    'micro_batches': settings.rows // settings.micro_rows,
     'remat': settings.remat,
   }
 

@@ -114,7 +114,7 @@ def _ranges(values: dict) -> Iterator[tuple[str, str]]:
 
 def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
   model, size = settings.model, settings.micro_batch
-  if size and size > 0 and settings.rows % size:
+  if size and 0 < size < settings.rows and settings.rows % size:
     yield (
       'micro_batch',
       f'must divide the {settings.rows} rows of an update '

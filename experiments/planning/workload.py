@@ -82,7 +82,7 @@ def make(settings: settings_lib.Settings, devices: Sequence[Any]) -> Workload:
     ),
     mesh=mesh,
     rollout_mesh=rollout_mesh,
-    micro_batch=settings.micro_batch or settings.rows,
+    micro_batch=settings.micro_rows,
     update_options={
       'attention': attention.default_path(
         'tpu' if on_tpu else 'cpu', dtype, model.config.attention_softcap

@@ -7,6 +7,7 @@
 """
 
 import difflib
+import json
 import pathlib
 from typing import Any, Literal
 
@@ -120,7 +121,30 @@ def read_config(
       config = hugging_face_config.read(path, pieces)
   if tokenizer is not None:
     gemma.check_tokenizer(config, tokenizer)
+    _check_end_of_turn(pathlib.Path(path), tokenizer)
   return config
+
+
+def _check_end_of_turn(
+  path: pathlib.Path, tokenizer: tokenizer_lib.Tokenizer
+) -> None:
+  """Refuses a tokenizer whose turns end otherwise than the checkpoint's.
+
+  Raises:
+    ValueError: the checkpoint stops at several ids, as tuned ones do, and the
+      tokenizer's end of turn is none of them.
+  """
+  for name in ('generation_config.json', 'config.json'):
+    if not (path / name).is_file():
+      continue
+    stops = json.loads((path / name).read_text()).get('eos_token_id')
+    end = tokenizer.piece_id(tokenizer_lib.END_OF_TURN)
+    if isinstance(stops, list) and len(stops) > 1 and end not in stops:
+      raise ValueError(
+        f'{tokenizer.path} is not the tokenizer of this checkpoint: '
+        f'{tokenizer_lib.END_OF_TURN} is {end}, and {path / name} stops at '
+        f'{stops}. Pass the tokenizer.model that was published beside it'
+      )
 
 
 def named_config(name: str) -> model_config.ModelConfig:

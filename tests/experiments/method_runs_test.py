@@ -8,6 +8,8 @@ import pytest
 from experiments import assembly, methods, policies, run_directory
 from tests.experiments import small_run
 
+pytestmark = pytest.mark.slow
+
 STEPS = ('--steps-stage1=2', '--steps-stage2=2', '--sft.rounds=2')
 METHODS = [name for name in methods.METHODS if name != 'score']
 

@@ -30,6 +30,7 @@ def _settings(*arguments):
   return flags.parse_settings(
     [
       '--preset=tiny',
+      '--micro-batch=None',
       '--problems-per-step=16',
       '--samples-per-problem=2',
       '--max-attempt-tokens=6',

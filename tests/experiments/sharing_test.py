@@ -9,6 +9,8 @@ import pytest
 from experiments import flags, methods, outcome, run_directory, sharing
 from tests.experiments import small_run
 
+pytestmark = pytest.mark.slow
+
 
 def settings_of(*more):
   return flags.parse_settings([*small_run.FLAGS, *more])

@@ -8,6 +8,8 @@ import pytest
 from experiments import flags, sharing, studies
 from tests.experiments import small_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
   *small_run.FLAGS,
   '--steps-stage1=2',

@@ -9,6 +9,8 @@ import pytest
 
 from score_jax.models import attention, splash
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
   ('window', 'softcap'), [(None, None), (None, 3.0), (50, 3.0)]

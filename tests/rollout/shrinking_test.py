@@ -7,6 +7,8 @@ import pytest
 
 from tests import small_models
 
+pytestmark = pytest.mark.slow
+
 # Of 8 rows: 3 are left after 2 tokens of attempt 1, 1 after 5; attempt 2 loses
 # them one by one, and in another order.
 _LENGTHS = [

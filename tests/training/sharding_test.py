@@ -228,7 +228,9 @@ _CONFIGS = {
     pytest.param('wide', (8, 1, 1), 1, marks=pytest.mark.slow),
     pytest.param('wide', (1, 8, 1), 1, marks=pytest.mark.slow),
     pytest.param('wide', (1, 1, 8), 4, marks=pytest.mark.slow),
-    ('one head, prime vocabulary', (2, 2, 2), 1),
+    pytest.param(
+      'one head, prime vocabulary', (2, 2, 2), 1, marks=pytest.mark.slow
+    ),
     pytest.param('three heads', (1, 1, 8), 1, marks=pytest.mark.slow),
   ],
 )
