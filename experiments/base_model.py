@@ -177,7 +177,15 @@ def _config(settings, run, tokenizer) -> model_config.ModelConfig:
     there = pathlib.Path(settings.init_from)
     # Of what is refused, the user's own file is named where it still exists.
     path = there if there.is_dir() else run.pretrained
-    return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)
+    try:
+      return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)
+    except ValueError as error:
+      if name is None:
+        raise
+      raise ValueError(
+        f'{error}\nThe model is {name}, as --model.name or the preset says; '
+        'pass its checkpoint, or --model.name=None for what is there'
+      ) from error
   if name is None:
     # Says why it cannot be known, and what to do.
     return checkpoint_formats.read_config(_source(settings))

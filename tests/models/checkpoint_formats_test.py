@@ -142,6 +142,20 @@ def test_too_large_a_tokenizer(hugging_face, tmp_path):
     checkpoint_formats.read_config(hugging_face, tokenizer=tokenizer)
 
 
+def test_a_tokenizer_whose_turns_end_otherwise(hugging_face, tmp_path):
+  # Not larger than the embedding, so that its size alone would pass.
+  path = tmp_path / 'tokenizer.model'
+  pieces = ['<mask>', tokenizer_lib.START_OF_TURN, tokenizer_lib.END_OF_TURN]
+  tokenizer_lib.train(['1 + 1 = 2'], path, 280, reserved=pieces)
+  other = tokenizer_lib.Tokenizer(path)
+  stops = json.loads((hugging_face / 'config.json').read_text())['eos_token_id']
+  assert other.piece_id(tokenizer_lib.END_OF_TURN) not in stops
+  with pytest.raises(
+    ValueError, match=r'<end_of_turn> is \d+, and .* stops at'
+  ):
+    checkpoint_formats.read_config(hugging_face, tokenizer=other)
+
+
 def test_tokenizers_are_found_in_the_directory_and_beside_it(tmp_path):
   checkpoint = tmp_path / 'checkpoint'
   checkpoint.mkdir()
