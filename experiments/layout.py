@@ -49,15 +49,8 @@ class Layout:
 
   @functools.cached_property
   def rollout(self) -> sharding.Placement:
-    """Of the episode's arguments."""
-    return sharding.rollout_shardings(
-      self.config,
-      self.rollout_mesh,
-      # In float32 the view merges them.
-      self.trained_shapes
-      if self.lora.rank and self.dtype != jnp.float32
-      else None,
-    )
+    """Of the episode's arguments, where the policy has no adapters apart."""
+    return sharding.rollout_shardings(self.config, self.rollout_mesh)
 
   @functools.cached_property
   def trained_shapes(self) -> Any:
@@ -92,9 +85,9 @@ class Layout:
 
   def view(self, params: Any) -> Any:
     """`engine.rollout_view`, compiled: it also moves what lies elsewhere."""
-    # In float32 the view merges adapters.
-    is_merged = self.dtype == jnp.float32 or not lora.adapters_of(params)
-    return (self._view_of_weights if is_merged else self._view_of_adapted)(
+    # The base policy has none, and in float32 the view merges them.
+    is_adapted = self.dtype != jnp.float32 and lora.adapters_of(params)
+    return (self._view_of_adapted if is_adapted else self._view_of_weights)(
       params
     )
 
