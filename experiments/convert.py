@@ -23,6 +23,7 @@ from experiments import (
   assembly,
   base_model,
   conversion_check,
+  flags,
   layout,
   policies,
   run_directory,
@@ -95,11 +96,12 @@ class Source:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Converts, says what came of it, returns the exit code."""
-  options = tyro.cli(
+  options = flags.parse(
     Options,
-    args=arguments,
-    prog='python -m experiments.convert',
-    description=__doc__,
+    arguments,
+    program='experiments.convert',
+    document=__doc__,
+    renamed={'source': 'from', 'target': 'to'},
   )
   # Accelerators may be busy, or too small for weights that nobody split.
   jax.config.update('jax_platforms', 'cpu')

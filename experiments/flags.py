@@ -10,7 +10,8 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from typing import NoReturn, TypeVar
+import types
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -108,28 +109,43 @@ def parse(
   default: T | None = None,
   program: str,
   document: str,
+  renamed: Mapping[str, str] = types.MappingProxyType({}),
 ) -> T:
   """A record from the command line, one flag a field.
 
   Args:
-    cls: a dataclass; every field needs a default unless `default` is given.
+    cls: a dataclass.
     arguments: the command line, by default the program's own.
     default: what flags that are not given leave as it is.
     program: module name, for `python -m ...` in messages.
     document: what `--help` says above the flags.
+    renamed: fields whose flags tyro is told to call otherwise.
   """
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  default = cls() if default is None else default
-  mistake = _find_mistake(arguments, settings_lib.flatten(default))
+  defaults = _defaults(cls, default)
+  defaults = {renamed.get(name, name): v for name, v in defaults.items()}
+  mistake = _find_mistake(arguments, defaults)
   if mistake:
     refuse(f'{mistake}\n       all flags: python -m {program} --help')
   return tyro.cli(
     cls,
-    default=default,
+    **({} if default is None else {'default': default}),
     args=arguments,
     prog=f'python -m {program}',
     description=document,
   )
+
+
+def _defaults(cls: type, default: Any) -> dict[str, Any]:
+  """Values by dotted name; None for a field that has to be given."""
+  needed = [
+    field.name
+    for field in dataclasses.fields(cls)
+    if field.default is field.default_factory is dataclasses.MISSING
+  ]
+  if default is None:
+    default = cls(**dict.fromkeys(needed))
+  return settings_lib.flatten(default)
 
 
 def refuse(message: str) -> NoReturn:

@@ -19,8 +19,8 @@ import time
 from typing import Any, Literal
 
 from rich import progress
-import tyro
 
+from experiments import flags
 from score_jax import types
 from score_jax.tasks import (
   answer_text,
@@ -283,4 +283,6 @@ def _refuse(message: str) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(tyro.cli(Settings)))
+  sys.exit(
+    main(flags.parse(Settings, program='experiments.grade', document=__doc__))
+  )

@@ -191,6 +191,7 @@ class RunDirectory:
     elif self.config.exists():
       # A run that was refused before it made anything: begin anew.
       self.tokenizer.unlink(missing_ok=True)
+      self.stage('base').source.unlink(missing_ok=True)
       shutil.rmtree(self.pretrained, ignore_errors=True)
     else:
       self._check_unused()
@@ -198,7 +199,7 @@ class RunDirectory:
     return is_continued
 
   def _has_begun(self) -> bool:
-    made = ('*/checkpoints/*', 'base/source.json')
+    made = ('*/checkpoints/*', 'results.json', 'evaluations/*')
     return any(any(self.path.glob(pattern)) for pattern in made)
 
   def read_settings(self) -> settings_lib.Settings:

@@ -157,6 +157,8 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield 'method', f'needs --turns=2, not {settings.turns}'
   if settings.method not in _OF_ANY_TURNS and settings.turns < 2:
     yield 'method', 'needs --turns=2 or more'
+  if settings.method in _OF_TWO_TURNS:
+    yield from _samples_to_imitate(settings)
   if settings.stage != 'all' and settings.method in _WITHOUT_STAGES:
     yield 'stage', f'--method={settings.method} has no such stage: leave it out'
   if settings.task == 'arithmetic' and settings.data_dir is not None:
@@ -172,6 +174,22 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
     yield 'data_dir', 'there is no such directory'
+
+
+def _samples_to_imitate(settings) -> Iterator[tuple[str, str]]:
+  """Each round of a supervised method samples a step's batch at least."""
+  paired = settings.method in ('pair_sft', 'pair_sft_plus')
+  rounds = 1 if paired else settings.sft.rounds
+  steps, together = settings.steps_stage2, ''
+  if settings.method != 'star_stage2':
+    steps += settings.steps_stage1
+    together = ' together with --steps-stage1'
+  if 0 <= steps < rounds:
+    yield (
+      'steps_stage2',
+      f'must be at least {rounds}{together}: --method={settings.method} '
+      'samples and imitates that often (--sft.rounds)',
+    )
 
 
 def _nearest_divisor(rows: int, size: int) -> int:

@@ -124,6 +124,12 @@ def test_refusals(model, finished, tmp_path, capsys):
   assert not (tmp_path / 'x').exists()
 
 
+def test_a_misspelt_flag(capsys):
+  with pytest.raises(SystemExit):
+    _run('--form=x', '--to=y')
+  assert 'no flag --form (did you mean --from?)' in capsys.readouterr().err
+
+
 def test_what_was_damaged_is_found(model, tmp_path):
   """A single bit of a single number."""
   directory = _export(model, tmp_path / 'x')

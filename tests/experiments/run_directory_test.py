@@ -41,10 +41,26 @@ def test_a_run_that_has_made_nothing_may_change_its_mind(tmp_path):
   with run.lock():
     run.begin(SETTINGS, DATA)
     run.tokenizer.write_bytes(b'of other settings')
+    source = run.stage('base').source
+    source.parent.mkdir()
+    source.write_text('{"fingerprint": "of another checkpoint"}')
     changed = dataclasses.replace(SETTINGS, max_prompt_tokens=7)
     assert not run.begin(changed, DATA)
   assert run.read_settings() == changed
   assert not run.tokenizer.exists()
+  assert not source.exists()
+
+
+@pytest.mark.parametrize('made', ['results.json', 'evaluations/tenfold.json'])
+def test_an_evaluated_checkpoint_may_not(tmp_path, made):
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    run.begin(SETTINGS, DATA)
+    (run.path / made).parent.mkdir(exist_ok=True)
+    (run.path / made).write_text('{}')
+    changed = dataclasses.replace(SETTINGS, max_prompt_tokens=7)
+    with pytest.raises(run_directory.RunError, match='max-prompt-tokens'):
+      run.begin(changed, DATA)
 
 
 def test_the_same_settings_continue(run):

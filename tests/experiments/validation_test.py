@@ -33,6 +33,19 @@ from experiments import validation
       '--model.kv-heads=3: must divide --model.heads=4',
     ),
     ({'model': settings_lib.Model(head_dim=15)}, 'must be even'),
+    # Three rounds of STaR cannot share two steps.
+    (
+      {'method': 'star', 'steps_stage1': 1, 'steps_stage2': 1},
+      '--steps-stage2=1: must be at least 3 together with --steps-stage1',
+    ),
+    (
+      {'method': 'star_stage2', 'steps_stage1': 9, 'steps_stage2': 2},
+      '--steps-stage2=2: must be at least 3: --method=star_stage2',
+    ),
+    (
+      {'method': 'pair_sft', 'steps_stage1': 0, 'steps_stage2': 0},
+      'must be at least 1 together',
+    ),
   ],
 )
 def test_mistakes(changes, says):
@@ -44,6 +57,10 @@ def test_possible_settings_have_no_mistakes(tmp_path):
   assert validation.find_mistakes(settings_lib.Settings()) == []
   settings = settings_lib.Settings(
     task='gsm8k', data_dir=str(tmp_path), micro_batch=64, alpha=0.0, turns=3
+  )
+  assert validation.find_mistakes(settings) == []
+  settings = settings_lib.Settings(
+    method='star', steps_stage1=1, steps_stage2=2
   )
   assert validation.find_mistakes(settings) == []
 
