@@ -8,21 +8,11 @@ not know are those of experiments.train, such as --steps-stage1=50.
 
 from collections.abc import Sequence
 import dataclasses
-import logging
 import pathlib
 import sys
 
-from rich import console as rich_console
-
-from experiments import (
-  comparison,
-  flags,
-  interrupts,
-  methods,
-  run_directory,
-)
+from experiments import comparison, comparison_table, flags, methods
 from experiments import settings as settings_lib
-from score_jax.training import manifest
 
 # Set by this program for each run.
 _OWN = ('--seed', '--method', '--stage', '--dry-run')
@@ -53,31 +43,24 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
   """Makes what is missing, writes and prints the table; the exit code."""
   options, settings = parse(arguments)
-  logging.basicConfig(format='%(levelname)s: %(message)s')
-  console = rich_console.Console()
   root = directory(options)
   cells = make_cells(options, settings, root)
-  try:
-    with interrupts.StopRequest() as stop:
-      failed = comparison.run_cells(
-        cells, console, stop, lambda: write(root, cells, settings)
-      )
-      if stop.is_requested:
-        console.print(f'Stopped; the same command goes on with {root}.')
-        return stop.exit_code
-  except (run_directory.RunError, manifest.DamagedError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  write(root, cells, settings)
-  console.print(comparison.make_table(comparison.summarise(cells), titles()))
-  console.print(
-    f'written to {root}/compare.json, .csv and .md; a page of it: '
-    f'python -m experiments.report {root}',
-    markup=False,
-    highlight=False,
-    soft_wrap=True,
+
+  def show(console):
+    console.print(
+      comparison_table.make_table(comparison_table.summarise(cells), titles())
+    )
+    console.print(
+      f'written to {root}/compare.json, .csv and .md; a page of it: '
+      f'python -m experiments.report {root}',
+      markup=False,
+      highlight=False,
+      soft_wrap=True,
+    )
+
+  return comparison.run_program(
+    cells, root, lambda: write(root, cells, settings), show
   )
-  return 1 if failed else 0
 
 
 def parse(
@@ -178,8 +161,8 @@ def write(
   """Writes compare.json and compare.csv of what is there so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'preset': settings.preset, 'budget': methods.budget(settings)}
-  rows = comparison.summarise(cells)
-  comparison.write(root / 'compare.json', rows, titles(), about)
+  rows = comparison_table.summarise(cells)
+  comparison_table.write(root / 'compare.json', rows, titles(), about)
 
 
 if __name__ == '__main__':

@@ -1,20 +1,16 @@
-"""Many runs one after the other, each policy made once, and their table."""
+"""Many runs one after the other, each policy made once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-import csv
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
-import io
+import logging
 import pathlib
-import statistics
+import sys
 import time
 from typing import Any
 
-from rich import box, text
 from rich import console as rich_console
-from rich import table as rich_table
 
 from experiments import (
-  files,
   interrupts,
   methods,
   outcome,
@@ -24,6 +20,7 @@ from experiments import (
   train,
 )
 from experiments import settings as settings_lib
+from score_jax.training import manifest
 
 # What a policy costs beside an update of reinforcement learning, roughly: one
 # pre-training step of the tiny preset; sampling and imitating a batch.
@@ -31,15 +28,6 @@ _PRETRAINING_STEP = 0.1
 _SUPERVISED_STEP = 0.75
 # Settings that a run may be continued with, and then has other results.
 _CHANGE_RESULTS = {'eval_problems', 'steps_stage2'}
-_SHOWN = {
-  'acc_t1': 'Acc@t1',
-  'acc_t2': 'Acc@t2',
-  'acc_t3': 'Acc@t3',
-  'delta': 'Δ(t1,t2)',
-  'i_to_c': 'Δ i→c',
-  'c_to_i': 'Δ c→i',
-  'gain': 'vs SCoRe',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +76,36 @@ class Cell:
       for name in here
       if name not in settings_lib.FREE - _CHANGE_RESULTS
     )
+
+
+def run_program(
+  cells: Sequence[Cell],
+  root: pathlib.Path,
+  write_table: Callable[[], object],
+  show: Callable[[rich_console.Console], None],
+) -> int:
+  """Makes every run and shows what came of it; the exit code.
+
+  Args:
+    cells: the runs, in their order.
+    root: the directory of them all.
+    write_table: called whenever a run has been finished, and at the end.
+    show: prints the result.
+  """
+  logging.basicConfig(format='%(levelname)s: %(message)s')
+  console = rich_console.Console()
+  try:
+    with interrupts.StopRequest() as stop:
+      failed = run_cells(cells, console, stop, write_table)
+      if stop.is_requested:
+        console.print(f'Stopped; the same command goes on with {root}.')
+        return stop.exit_code
+  except (run_directory.RunError, manifest.DamagedError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  write_table()
+  show(console)
+  return 1 if failed else 0
 
 
 def run_cells(
@@ -196,140 +214,3 @@ def _cost(phase: methods.Phase | None) -> float:
   if isinstance(phase, methods.Supervised):
     return _SUPERVISED_STEP
   return phase.stage.turns / 2 if isinstance(phase, methods.Reinforced) else 0.0
-
-
-def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
-  """Rows by group: each seed's numbers, their mean and standard deviation.
-
-  `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
-  that its spread over seeds is not that of the base policies.
-  """
-  rows: dict[str, Any] = {}
-  for cell in cells:
-    result = cell.result()
-    if result is None:
-      continue
-    row = rows.setdefault(
-      cell.group, {'method': cell.settings.method, 'value': cell.value}
-    )
-    numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    score = _score_beside(cell, cells)
-    if score:
-      last = f'acc_t{cell.settings.turns}'
-      numbers['gain'] = result[last] - score[last]
-    row.setdefault('seeds', {})[str(cell.settings.seed)] = numbers
-  for row in rows.values():
-    names = dict.fromkeys(n for s in row['seeds'].values() for n in s)
-    values = {
-      name: [s[name] for s in row['seeds'].values() if name in s]
-      for name in names
-    }
-    row['mean'] = {n: statistics.fmean(v) for n, v in values.items()}
-    row['spread'] = {
-      n: statistics.stdev(v) for n, v in values.items() if len(v) > 1
-    }
-  return rows
-
-
-def _score_beside(cell: Cell, cells: Sequence[Cell]) -> dict[str, Any] | None:
-  """SCoRe's result of the same seed and value, if it is there."""
-  key = (cell.settings.seed, cell.value)
-  for other in cells:
-    is_beside = (other.settings.seed, other.value) == key
-    if is_beside and other.settings.method == 'score':
-      return other.result()
-  return None
-
-
-def write(
-  path: pathlib.Path,
-  rows: Mapping[str, Any],
-  titles: Mapping[str, str],
-  about: Mapping[str, Any],
-) -> None:
-  """Writes rows as JSON; beside it a markdown table, and a CSV of all seeds.
-
-  Args:
-    path: of the JSON file.
-    rows: from `summarise`.
-    titles: what groups are called.
-    about: what else the JSON file says.
-  """
-  files.write_json(path, {**about, 'rows': rows})
-  seeds = [(g, r['method'], s, n) for g, r in rows.items()
-           for s, n in r['seeds'].items()]  # fmt: skip
-  metrics = list(dict.fromkeys(name for *_, n in seeds for name in n))
-  lines = io.StringIO()
-  writer = csv.writer(lines, lineterminator='\n')
-  writer.writerow(['group', 'method', 'seed', *metrics])
-  for group, method, seed, numbers in seeds:
-    writer.writerow(
-      [group, method, seed, *(numbers.get(name, '') for name in metrics)]
-    )
-  files.write_text(path.with_suffix('.csv'), lines.getvalue())
-  files.write_text(path.with_suffix('.md'), markdown_table(rows, titles))
-
-
-def make_table(
-  rows: Mapping[str, Any], titles: Mapping[str, str]
-) -> rich_table.Table:
-  """The paper's table of several methods: percent, spread over seeds beneath.
-
-  Args:
-    rows: from `summarise`.
-    titles: what groups are called; others by their own name.
-  """
-  counts = {len(row['seeds']) for row in rows.values()}
-  most = max(counts, default=0)
-  caption = f'percent, mean of {most} seeds, ± their standard deviation'
-  if most == 1:
-    caption = 'percent, one seed'
-  caption += '; vs SCoRe: last accuracy less that from the same base policy'
-  table = rich_table.Table(box=box.HORIZONTALS, caption=caption)
-  names = _columns(rows)
-  table.add_column('Method')
-  for name in names:
-    table.add_column(_SHOWN[name], justify='right', no_wrap=True)
-  kind = None
-  for group, row in rows.items():
-    before, kind = kind, methods.METHODS[row['method']].kind
-    if before not in (None, kind):
-      table.add_section()
-    missing = most - len(row['seeds'])
-    note = f' ({len(row["seeds"])} seeds)' if missing else ''
-    cells = [
-      text.Text.assemble((mean, 'bold'), '\n', (spread, 'dim'))
-      if spread
-      else mean
-      for mean, spread in (_cell(row, name) for name in names)
-    ]
-    table.add_row(titles.get(group, group) + note, *cells)
-  return table
-
-
-def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-  """The same table as markdown, one line a method, ending with a line break."""
-  names = _columns(rows)
-  lines = [
-    ['Method', *(_SHOWN[name] for name in names), 'Seeds'],
-    ['---', *['---:'] * (len(names) + 1)],
-  ]
-  for group, row in rows.items():
-    cells = [' '.join(filter(None, _cell(row, name))) for name in names]
-    lines.append([titles.get(group, group), *cells, str(len(row['seeds']))])
-  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-
-
-def _columns(rows: Mapping[str, Any]) -> list[str]:
-  return [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
-
-
-def _cell(row: Mapping[str, Any], name: str) -> tuple[str, str]:
-  """A metric's mean and its spread as texts; the latter may be empty."""
-  if name not in row['mean']:
-    return '-', ''
-  sign = '+' if name in ('delta', 'gain') else ''
-  spread = ''
-  if name in row['spread']:
-    spread = f'±{100 * row["spread"][name]:.1f}'
-  return f'{100 * row["mean"][name]:{sign}.1f}', spread

@@ -11,30 +11,26 @@ from collections.abc import Mapping, Sequence
 import contextlib
 import dataclasses
 import json
-import logging
 import pathlib
 import statistics
 import sys
 from typing import Any, Literal
 
-from rich import console as rich_console
 from rich import table as rich_table
 
 from experiments import (
   assembly,
   compare,
   comparison,
+  comparison_table,
   files,
   flags,
-  interrupts,
   methods,
   outcome,
   policies,
-  run_directory,
 )
 from experiments import settings as settings_lib
 from score_jax.evaluation import study_plots
-from score_jax.training import manifest
 
 _SAMPLED = 'sampled.json'
 
@@ -91,30 +87,22 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
   """Makes what is missing, writes and draws the curves; the exit code."""
   options, settings = parse(arguments)
-  logging.basicConfig(format='%(levelname)s: %(message)s')
-  console = rich_console.Console()
   root = pathlib.Path(
     options.run_dir or f'runs/study-{options.sweep}-{options.preset}'
   )
   cells = make_cells(options, settings, root)
-  try:
-    with interrupts.StopRequest() as stop:
-      failed = comparison.run_cells(
-        cells, console, stop, lambda: write(options, root, cells)
-      )
-      if stop.is_requested:
-        console.print(f'Stopped; the same command goes on with {root}.')
-        return stop.exit_code
-  except (run_directory.RunError, manifest.DamagedError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  rows = write(options, root, cells)
-  draw(options, root, rows)
-  console.print(make_table(rows))
-  console.print(
-    f'written to {root}/study.json, .csv, .md and .png', markup=False
+
+  def show(console):
+    rows = make_rows(cells)
+    draw(options.sweep, root, rows)
+    console.print(make_table(rows))
+    console.print(
+      f'written to {root}/study.json, .csv, .md and .png', markup=False
+    )
+
+  return comparison.run_program(
+    cells, root, lambda: write(options.sweep, root, make_rows(cells)), show
   )
-  return 1 if failed else 0
 
 
 def parse(
@@ -192,10 +180,8 @@ def make_cells(
   return cells
 
 
-def write(
-  options: Options, root: pathlib.Path, cells: Sequence[comparison.Cell]
-) -> dict[str, Any]:
-  """Writes study.json and study.csv of what is there so far; the rows.
+def make_rows(cells: Sequence[comparison.Cell]) -> dict[str, Any]:
+  """Rows of the runs that are finished, see `comparison_table.summarise`.
 
   Beside the methods they have, as `ability`, what the base policy corrects by
   itself when it is sampled: the share of wrong, then right episodes.
@@ -203,14 +189,18 @@ def write(
   ordered = sorted(
     cells, key=lambda c: list(methods.METHODS).index(c.settings.method)
   )
-  rows = comparison.summarise(ordered)
+  rows = comparison_table.summarise(ordered)
   for group, row in rows.items():
     same = [c for c in cells if c.group == group and c.result() is not None]
     row['ability'] = [sampled(cell, methods.BASE)['i_to_c'] for cell in same]
-  root.mkdir(parents=True, exist_ok=True)
-  about = {'sweep': options.sweep, 'label': SWEEPS[options.sweep].label}
-  comparison.write(root / 'study.json', rows, titles(rows), about)
   return rows
+
+
+def write(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
+  """Writes study.json, study.csv and study.md of what is there so far."""
+  root.mkdir(parents=True, exist_ok=True)
+  about = {'sweep': sweep, 'label': SWEEPS[sweep].label}
+  comparison_table.write(root / 'study.json', rows, titles(rows), about)
 
 
 def sampled(cell: comparison.Cell, name: str) -> Mapping[str, Any]:
@@ -230,7 +220,7 @@ def sampled(cell: comparison.Cell, name: str) -> Mapping[str, Any]:
   return json.loads(path.read_text())
 
 
-def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
+def draw(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   """Draws the last turn's accuracy and the delta over the varied value."""
   curves = {}
   for row in rows.values():
@@ -240,7 +230,7 @@ def draw(options: Options, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   study_plots.draw_study(
     curves,
     root / 'study.png',
-    label=f'{SWEEPS[options.sweep].label}; beneath: base i→c, sampled',
+    label=f'{SWEEPS[sweep].label}; beneath: base i→c, sampled',
     notes={
       row['value']: f'{100 * statistics.fmean(row["ability"]):.1f} %'
       for row in rows.values()
@@ -259,7 +249,7 @@ def titles(rows: Mapping[str, Any]) -> dict[str, str]:
 
 def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
   """The table of the rows."""
-  table = comparison.make_table(rows, titles(rows))
+  table = comparison_table.make_table(rows, titles(rows))
   table.columns[0].header = 'Method, value (base i→c)'
   return table
 

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from rich import console as rich_console
 
-from experiments import compare, comparison, loggers, methods
+from experiments import (
+  compare,
+  comparison,
+  comparison_table,
+  loggers,
+  methods,
+)
 from tests.experiments import small_run
 
 SMALL = (
@@ -175,12 +181,14 @@ def test_the_table_by_hand():
     },
   }
   console = rich_console.Console(file=io.StringIO(), width=100)
-  console.print(comparison.make_table(rows, {'star': 'STaR'}))
+  console.print(comparison_table.make_table(rows, {'star': 'STaR'}))
   said = ' '.join(console.file.getvalue().split())
   assert 'base 15.0 -1.2 ±7.1' in said
-  assert 'STaR (1 seeds) 30.0 -' in said
+  assert 'STaR (1 seed) 30.0 -' in said
   assert 'mean of 2 seeds' in said
-  markdown = comparison.markdown_table(rows, {'star': 'STaR'}).splitlines()
+  markdown = comparison_table.markdown_table(
+    rows, {'star': 'STaR'}
+  ).splitlines()
   assert markdown == [
     '| Method | Acc@t1 | Δ(t1,t2) | Seeds |',
     '| --- | ---: | ---: | ---: |',
