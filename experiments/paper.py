@@ -7,8 +7,8 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
+from rich import box, markup
 from rich import console as rich_console
-from rich import markup
 from rich import table as rich_table
 
 from experiments import settings as settings_lib
@@ -100,11 +100,11 @@ def notes() -> list[str]:
 
 
 def rows(settings: settings_lib.Settings) -> list[Row]:
-  """Every setting of a run, in order, beside the paper's."""
+  """Every setting that a run goes by, in order, beside the paper's."""
   marked = deviations(settings)
   result = []
   for name, value in settings_lib.flatten(settings).items():
-    if name in _OF_THE_PROGRAM:
+    if name in _OF_THE_PROGRAM or _is_without_effect(name, settings):
       continue
     stated = PAPER.get(name)
     theirs = ('-', '-')
@@ -115,17 +115,27 @@ def rows(settings: settings_lib.Settings) -> list[Row]:
   return result
 
 
+def _is_without_effect(name: str, settings: settings_lib.Settings) -> bool:
+  group, _, field = name.partition('.')
+  if group == 'model':
+    return settings.model.name is not None and field != 'name'
+  return group in ('arithmetic', 'pretrain') and settings.task != 'arithmetic'
+
+
 def print_settings(
   settings: settings_lib.Settings, console: rich_console.Console
 ) -> None:
   """Prints every setting beside the paper's, deviations marked."""
   column = 'MBPP' if settings.task in CODE_TASKS else 'MATH'
-  table = rich_table.Table(title=f'Preset {settings.preset}')
-  table.add_column('setting')
-  table.add_column('value', justify='right')
-  table.add_column('paper, MATH', justify='right')
-  table.add_column('paper, MBPP', justify='right')
-  table.add_column('')
+  table = rich_table.Table(
+    title=f'Preset {settings.preset}', box=box.HORIZONTALS
+  )
+  # Together 80 columns: nothing is cut on a narrow terminal.
+  table.add_column('setting', overflow='fold', width=27)
+  table.add_column('value', justify='right', overflow='fold', width=14)
+  table.add_column('paper, MATH', justify='right', width=8)
+  table.add_column('paper, MBPP', justify='right', width=8)
+  table.add_column('', width=len('differs'))
   for row in rows(settings):
     table.add_row(
       settings_lib.flag(row.name),
@@ -148,4 +158,6 @@ def print_settings(
 def _text(value: Any) -> str:
   if isinstance(value, bool):
     return 'yes' if value else 'no'
+  if isinstance(value, tuple):
+    return ' '.join(value) or 'none'
   return f'{value:g}' if isinstance(value, float) else str(value)
