@@ -1,10 +1,20 @@
 """What all tests of whole runs share, because it takes the longest."""
 
 import os
+import tempfile
 
+import jax
 import pytest
 
 from tests.experiments import small_run
+
+# Runs of the same sizes compile the same programs: whoever comes second in this
+# process reads them. Nobody else does, so that nobody reads half of a file.
+_programs = tempfile.TemporaryDirectory(prefix='score_jax_programs_')
+jax.config.update('jax_compilation_cache_dir', _programs.name)
+jax.config.update('jax_enable_compilation_cache', True)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 @pytest.fixture(scope='session')
