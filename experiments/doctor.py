@@ -12,8 +12,7 @@ import sys
 import time
 from typing import Literal
 
-import tyro
-
+from experiments import flags
 from score_jax import types
 from score_jax.tasks import code_grading, math_grading
 from score_jax.tasks.sandbox import launch, probe, restrict
@@ -119,4 +118,6 @@ def _report_code(kind: str) -> None:
 
 
 if __name__ == '__main__':
-  sys.exit(main(tyro.cli(Settings)))
+  sys.exit(
+    main(flags.parse(Settings, program='experiments.doctor', document=__doc__))
+  )

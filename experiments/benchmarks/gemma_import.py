@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-import tyro
 
+from experiments import flags
 from experiments.benchmarks import process_memory
 from score_jax.models import (
   checkpoint_formats,
@@ -69,7 +69,12 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Writes the checkpoint, imports it, prints a table a dtype."""
-  options = tyro.cli(Options, args=arguments)
+  options = flags.parse(
+    Options,
+    arguments,
+    program='experiments.benchmark gemma_import',
+    document=__doc__,
+  )
   with tempfile.TemporaryDirectory(dir=options.directory) as directory:
     path = str(pathlib.Path(directory) / 'checkpoint')
     _in_own_process(write, options, path)

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
+from experiments import flags
 from experiments.benchmarks import process_memory
 from score_jax import arrays
 from score_jax.algorithm import stages
@@ -72,7 +72,12 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures both halves, prints a table each, returns the exit code."""
-  options = tyro.cli(Options, args=arguments)
+  options = flags.parse(
+    Options,
+    arguments,
+    program='experiments.benchmark gemma_memory',
+    document=__doc__,
+  )
   for part in (rollout, update):
     process = multiprocessing.get_context('spawn').Process(
       target=part, args=(options,)

@@ -10,8 +10,7 @@ import random
 import time
 from typing import Any, Literal
 
-import tyro
-
+from experiments import flags
 from score_jax import types
 from score_jax.tasks import code_grading, grading, math_grading
 
@@ -61,7 +60,12 @@ class Settings:
 
 def main(arguments: list[str]) -> int:
   """Measures, prints a table, returns the exit code."""
-  settings = tyro.cli(Settings, args=arguments)
+  settings = flags.parse(
+    Settings,
+    arguments,
+    program='experiments.benchmark reward',
+    document=__doc__,
+  )
   machine = f'{os.cpu_count()} cores, {platform.system()} {platform.machine()}'
   load = os.getloadavg()[0]
   print(f'{machine}, Python {platform.python_version()}, load {load:.1f}')

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 import dataclasses
 import sys
 
-import tyro
-
+from experiments import flags
 from experiments.benchmarks import ceilings, contest, workload
 
 _CONTESTANTS = 'experiments.benchmarks.contestants'
@@ -52,7 +51,12 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints a table, returns the exit code."""
-  settings = tyro.cli(Settings, args=arguments)
+  settings = flags.parse(
+    Settings,
+    arguments,
+    program='experiments.benchmark rollout',
+    document=__doc__,
+  )
   if settings.quick:
     settings = dataclasses.replace(
       settings, rows=16, prompt=16, limit=16, layers=2, repeats=1

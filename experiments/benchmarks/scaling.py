@@ -13,8 +13,8 @@ import dataclasses
 import sys
 
 import numpy as np
-import tyro
 
+from experiments import flags
 from experiments.benchmarks import contest, workload
 
 _BASE = workload.Workload(
@@ -39,7 +39,12 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints a line for each size, returns the exit code."""
-  settings = tyro.cli(Settings, args=arguments)
+  settings = flags.parse(
+    Settings,
+    arguments,
+    program='experiments.benchmark scaling',
+    document=__doc__,
+  )
   for program in settings.programs:
     for size in settings.sizes:
       if size == 'devices' and program != 'update':

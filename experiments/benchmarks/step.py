@@ -18,9 +18,7 @@ import statistics
 import tempfile
 import time
 
-import tyro
-
-from experiments import stage_recorder, train
+from experiments import flags, stage_recorder, train
 
 _PHASES = ('rollout', 'grade', 'update')
 
@@ -44,10 +42,12 @@ class _TimedRecorder(stage_recorder.StageRecorder):
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Trains, prints shares of a step, returns the exit code."""
-  own, flags = _split(list(arguments or ()))
-  steps = tyro.cli(Settings, args=own).steps
+  own, of_train = _split(list(arguments or ()))
+  steps = flags.parse(
+    Settings, own, program='experiments.benchmark step', document=__doc__
+  ).steps
   with tempfile.TemporaryDirectory() as folder:
-    code = _train(folder, steps, flags)
+    code = _train(folder, steps, of_train)
     if code:
       return code
     path = pathlib.Path(folder, 'run', 'stage1', 'metrics.jsonl')
@@ -67,19 +67,19 @@ def _split(arguments):
   if '--train' not in arguments:
     return arguments, ['--preset=tiny']
   place = arguments.index('--train')
-  flags = arguments[place + 1 :]
-  preset = [] if any('--preset' in f for f in flags) else ['--preset=tiny']
-  return arguments[:place], preset + flags
+  rest = arguments[place + 1 :]
+  preset = [] if any('--preset' in a for a in rest) else ['--preset=tiny']
+  return arguments[:place], preset + rest
 
 
-def _train(folder, steps, flags):
+def _train(folder, steps, arguments):
   """Runs experiments.train, whose recorder notes when steps begin."""
   original = stage_recorder.StageRecorder
   stage_recorder.StageRecorder = _TimedRecorder
   try:
     return train.main(
       [
-        *flags,
+        *arguments,
         f'--run-dir={folder}/run',
         f'--steps-stage1={steps}',
         '--steps-stage2=1',

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import dataclasses
 import sys
 
-import tyro
-
+from experiments import flags
 from experiments.benchmarks import ceilings, contest, workload
 
 _CONTESTANTS = 'experiments.benchmarks.contestants'
@@ -42,7 +41,12 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints tables, returns the exit code."""
-  settings = tyro.cli(Settings, args=arguments)
+  settings = flags.parse(
+    Settings,
+    arguments,
+    program='experiments.benchmark update',
+    document=__doc__,
+  )
   if settings.quick:
     settings = dataclasses.replace(
       settings, prompt=16, limit=16, layers=2, repeats=1
