@@ -217,8 +217,11 @@ class Settings:
   """Episodes of each problem, at least 2: the others are one's baseline."""
   micro_batch: int | None = None
   """Rows (problems x samples) whose gradient is computed at once, if there are
-  more; None: all.
-  Fewer need less memory, and change nothing but rounding."""
+  more; None: all. Fewer need less memory, and change nothing but rounding."""
+  length_buckets: int | None = None
+  """Lengths that rows of an update are cut to: sorted, so that micro-batches of
+  short ones cost less; each length is compiled apart. None: 2 where a row's
+  attempts may have 512 tokens together, else 1. Only rounding changes."""
   learning_rate: float = 5e-6
   """Adam's step size, constant."""
   max_grad_norm: float = 1.0
@@ -303,6 +306,11 @@ class Settings:
     """Episodes whose gradient is computed at once."""
     return min(self.micro_batch or self.rows, self.rows)
 
+  @property
+  def attempt_tokens(self) -> int:
+    """Most tokens of a row's attempts together."""
+    return self.turns * self.max_attempt_tokens
+
 
 # What a run may be continued with another value of, because no update depends
 # on it. `micro_batch`, `mesh` and `remat` change rounding, `steps_stage2` only
@@ -320,6 +328,7 @@ FREE = frozenset(
     'eval_problems',
     'log_samples_every',
     'init_from',
+    'length_buckets',
     'mesh.data',
     'mesh.fsdp',
     'mesh.rollout_tensor',

@@ -22,7 +22,7 @@ from experiments import settings as settings_lib
 
 # No policy depends on these ...
 _OF_NO_POLICY = settings_lib.FREE - {
-  'checkpoint_every', 'init_from', 'micro_batch'
+  'checkpoint_every', 'init_from', 'length_buckets', 'micro_batch'
 }  # fmt: skip
 # ... the phases say these themselves, method by method ...
 _IN_PHASES = frozenset(
@@ -49,6 +49,7 @@ _AFTER_BASE = frozenset(
     'kl',
     'learning_rate',
     'max_grad_norm',
+    'length_buckets',
     'micro_batch',
     'problems_per_step',
     'samples_per_problem',

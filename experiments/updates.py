@@ -20,6 +20,8 @@ from score_jax.training import supervised
 # So few layers compile quickly as a loop in Python, which runs faster on a CPU;
 # more of them are scanned.
 UNROLLED_LAYERS = 4
+# Where attempts may be so long, that many end early is worth compiling for.
+_LONG_ATTEMPTS, _LENGTH_BUCKETS = 512, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,15 @@ def make_update(
     max_grad_norm=settings.max_grad_norm,
     kl=settings.kl,
     temperature=settings.temperature,
-    attempt_tokens=settings.turns * settings.max_attempt_tokens,
+    length_buckets=length_buckets(settings),
     **_common(settings),
   )
+
+
+def length_buckets(settings: settings_lib.Settings) -> int:
+  """How many lengths an update is compiled for."""
+  is_long = settings.attempt_tokens >= _LONG_ATTEMPTS
+  return settings.length_buckets or (_LENGTH_BUCKETS if is_long else 1)
 
 
 def make_supervised_update(
@@ -60,13 +68,13 @@ def make_supervised_update(
     places,
     learning_rate=settings.sft.learning_rate or settings.learning_rate,
     max_grad_norm=settings.max_grad_norm,
-    attempt_tokens=settings.turns * settings.max_attempt_tokens,
     **_common(settings),
   )
 
 
 def _common(settings: settings_lib.Settings) -> dict[str, Any]:
   return {
+    'attempt_tokens': settings.attempt_tokens,
     'micro_batches': settings.rows // settings.micro_rows,
     'remat': settings.remat,
   }

@@ -58,6 +58,7 @@ _RANGES = {
   'problems_per_step': (1, _INF, False),
   'samples_per_problem': (2, _INF, False),
   'micro_batch': (1, _INF, False),
+  'length_buckets': (1, 16, False),
   'learning_rate': (0, _INF, True),
   'max_grad_norm': (0, _INF, True),
   'alpha': (0, _INF, False),

@@ -4,7 +4,8 @@
 
 The same rows and sizes of a random Gemma-2-like model, f32. `ours` has the
 reference's forward pass and the exact KL, as TRL has its reference's and the
-estimated one; `ours without reference` does what bare torch does: forward,
+estimated one; with length buckets it cuts micro-batches of short rows to one of
+four lengths. `ours without reference` does what bare torch does: forward,
 log-probabilities of attempts, backward, Adam. PEERS is a virtual environment
 with requirements-peers.txt; without it ours is measured alone.
 """
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   results = contest.hold(commands(settings.peers, work), settings.repeats)
   tokens = int(work.attempt_lengths().sum())
   for group, reference in (
-    (('ours', 'TRL'), True),
+    (('ours', 'ours, length buckets', 'TRL'), True),
     (('ours without reference', 'bare torch'), False),
   ):
     part = {name: results[name] for name in group if name in results}
@@ -83,6 +84,7 @@ def commands(
   ours = [sys.executable, '-m', f'{_CONTESTANTS}.ours']
   found = {
     'ours': [*ours, 'update', job],
+    'ours, length buckets': [*ours, 'length_buckets', job],
     'ours without reference': [*ours, 'supervised', job],
   }
   if peers:

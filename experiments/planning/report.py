@@ -14,8 +14,9 @@ RULE = (
   f'passes, the larger of FLOPs at {costs.PEAK_SHARE:.0%} of the peak and '
   'bytes at full bandwidth, and transfers between chips that no independent '
   'work hides. MFU: policy forward and backward once and the reference '
-  'forward, no recomputation, every row at full length. MaxText reports 56 '
-  'to 71 % for pre-training, which has no reference.'
+  'forward, no recomputation, every row at full length (a run cuts rows that '
+  'end early: --length-buckets). MaxText reports 56 to 71 % for pre-training, '
+  'which has no reference.'
 )
 LEVEL = (
   'Compiled at {level}. O0 takes a fifth of the time of --level=default; with '

@@ -20,8 +20,8 @@ from score_jax.algorithm import losses, stages
 from score_jax.models import attention as attention_lib
 from score_jax.models import config as model_config
 from score_jax.models import lora, token_logprobs, transformer
+from score_jax.training import length_buckets, sharding
 from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding
 
 KLForm = Literal['exact', 'k3', 'reward']
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
@@ -83,6 +83,8 @@ class UpdateOptions:
     kl: 'exact' over the vocabulary; 'k3' from the sampled token; 'reward':
       the rewards contain it already, and the loss only reports it.
     micro_batches: M, which divides the rows; memory falls by it.
+    length_buckets: lengths that micro-batches of short rows may be cut to,
+      each compiled apart; see `training.length_buckets`.
     temperature: that the trajectories were sampled with.
     dtype: of the activations.
     unroll: layers in a Python loop; False: a scan over the layer pattern.
@@ -97,6 +99,7 @@ class UpdateOptions:
 
   kl: KLForm = 'exact'
   micro_batches: int = 1
+  length_buckets: int = 1
   temperature: float = 1.0
   dtype: Any = jnp.float32
   unroll: bool = True
@@ -129,8 +132,8 @@ def make_train_step(
     policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
-  rows, jit_options = sharding.update_layout(shardings)
-  loss_fn = functools.partial(_loss, config, options, rows)
+  layout, jit_options = sharding.update_layout(shardings)
+  loss_fn = functools.partial(_loss, config, options, layout)
 
   def train_step(
     state: arrays.TrainState,
@@ -140,11 +143,26 @@ def make_train_step(
     stage: stages.Stage,
   ):
     def gradient_fn(micro):
-      return jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params, reference, *micro, stage, in_loss.shape[0]
+      part, part_in_loss = micro
+      return length_buckets.at_own_length(
+        lambda trajectory: jax.value_and_grad(loss_fn, has_aux=True)(
+          state.params,
+          reference,
+          part.replace(trajectory=trajectory),
+          part_in_loss,
+          stage,
+          in_loss.shape[0],
+        ),
+        part.trajectory,
+        options.length_buckets,
       )
 
-    micro = split_rows((batch, in_loss), options.micro_batches)
+    rows = (batch, in_loss)
+    if options.length_buckets > 1:
+      rows = length_buckets.deal_by_length(
+        rows, batch.trajectory.length, options.micro_batches
+      )
+    micro = split_rows(rows, options.micro_batches)
     (loss, (metrics, gap)), gradients = _accumulate(gradient_fn, micro)
     state, norm = optimizer_lib.apply_if_finite(
       optimizer, loss, gradients, state

@@ -186,7 +186,7 @@ def test_view_with_adapters_apart():
   )
 
 
-def _update(config, mesh=None, micro_batches=1, seed=0):
+def _update(config, mesh=None, seed=0, **options):
   """Adam's update of one batch: the state after it, and its metrics."""
   optimizer = optimizer_lib.make_optimizer(1e-3)
   init = jax.jit(transformer.init_params, static_argnums=0)
@@ -204,8 +204,8 @@ def _update(config, mesh=None, micro_batches=1, seed=0):
     config,
     optimizer,
     shardings=placed,
-    micro_batches=micro_batches,
     unroll=False,
+    **options,
   )
   return train_step(state, reference, *batch, _STAGE)
 
@@ -222,21 +222,29 @@ _CONFIGS = {
 
 
 @pytest.mark.parametrize(
-  ('name', 'shape', 'micro_batches'),
+  ('name', 'shape', 'micro_batches', 'length_buckets'),
   [
-    ('wide', (2, 2, 2), 2),
-    pytest.param('wide', (8, 1, 1), 1, marks=pytest.mark.slow),
-    pytest.param('wide', (1, 8, 1), 1, marks=pytest.mark.slow),
-    pytest.param('wide', (1, 1, 8), 4, marks=pytest.mark.slow),
+    ('wide', (2, 2, 2), 2, 3),
+    pytest.param('wide', (2, 2, 2), 2, 1, marks=pytest.mark.slow),
+    pytest.param('wide', (8, 1, 1), 1, 1, marks=pytest.mark.slow),
+    pytest.param('wide', (1, 8, 1), 1, 1, marks=pytest.mark.slow),
+    pytest.param('wide', (1, 1, 8), 4, 3, marks=pytest.mark.slow),
     pytest.param(
-      'one head, prime vocabulary', (2, 2, 2), 1, marks=pytest.mark.slow
+      'one head, prime vocabulary', (2, 2, 2), 1, 1, marks=pytest.mark.slow
     ),
-    pytest.param('three heads', (1, 1, 8), 1, marks=pytest.mark.slow),
+    pytest.param('three heads', (1, 1, 8), 1, 1, marks=pytest.mark.slow),
   ],
 )
-def test_update_on_a_mesh(name, shape, micro_batches, one_device):
+def test_update_on_a_mesh(
+  name, shape, micro_batches, length_buckets, one_device
+):
   config: model_config.ModelConfig = _CONFIGS[name]
-  after, metrics = _update(config, _mesh(shape), micro_batches)
+  after, metrics = _update(
+    config,
+    _mesh(shape),
+    micro_batches=micro_batches,
+    length_buckets=length_buckets,
+  )
   expected, expected_metrics = one_device(name)
   small_batch.assert_close(after.opt_state, expected.opt_state, atol=1e-6)
   # Adam's steps are 1e-3; it divides the gradient by its size, and where that

@@ -96,7 +96,7 @@ def _optimizer_and_state(work):
   return (
     optimizer,
     state,
-    step.state_shardings(config, optimizer, of_params),
+    step.state_shardings(optimizer, state.params, of_params),
     lambda tree: jax.device_put(tree, by_row),
   )
 
@@ -106,7 +106,7 @@ def _micro_batches(work: workload.Workload) -> int:
   return max(1, work.rows // max(4, work.devices))
 
 
-def update(work: workload.Workload):
+def update(work: workload.Workload, length_buckets: int = 1):
   """Forward and backward of the policy, the reference, exact KL, Adam."""
   optimizer, state, shardings, place = _optimizer_and_state(work)
   reference = jax.tree.map(jnp.copy, state.params)
@@ -115,6 +115,7 @@ def update(work: workload.Workload):
     optimizer,
     shardings=shardings,
     micro_batches=_micro_batches(work),
+    length_buckets=length_buckets,
     attempt_tokens=2 * work.limit,
   )
   batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
@@ -154,6 +155,7 @@ _KINDS = {
   'rollout': rollout,
   'shrinking': functools.partial(rollout, halvings=3),
   'update': update,
+  'length_buckets': functools.partial(update, length_buckets=4),
   'supervised': update_without_reference,
 }
 

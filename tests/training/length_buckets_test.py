@@ -1,0 +1,83 @@
+"""Short rows in programs of their own: which, and that nothing else changes."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from score_jax.algorithm import stages
+from score_jax.training import length_buckets
+from score_jax.training import step as step_lib
+from tests.training import small_batch
+
+SGD = optax.sgd(1.0)
+STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
+
+
+@pytest.mark.parametrize(
+  ('longest', 'count', 'expected'),
+  [
+    # Too short for tiles of 128: thirds, rounded up.
+    (65, 1, (65,)),
+    (65, 3, (22, 44, 65)),
+    # Quarters are 656, 1312, 1968: rounded up to tiles; the last stays.
+    (2624, 4, (768, 1408, 2048, 2624)),
+    (512, 4, (128, 256, 384, 512)),
+    # Halves of one token are one length.
+    (1, 2, (1,)),
+  ],
+)
+def test_lengths(longest, count, expected):
+  assert length_buckets.lengths(longest, count) == expected
+
+
+def test_rows_are_dealt_from_short_to_long():
+  length = jnp.array([9, 4, 7, 1, 8, 3])
+  tree = {'row': jnp.arange(6), 'length': length}
+  dealt = length_buckets.deal_by_length(tree, length, parts=3)
+  parts = step_lib.split_rows(dealt, 3)
+  assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
+  assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
+
+
+@pytest.mark.parametrize(
+  ('longest', 'expected'), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12)]
+)
+def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
+  rows = small_batch.make_batch().trajectory
+  length = jnp.ones(8, jnp.int32).at[3].set(longest)
+  rows = rows.replace(length=length)
+
+  def width(rows):
+    # The columns that are there, counted in a shape that is always the same.
+    assert rows.turn.shape == rows.logprobs.shape == rows.tokens.shape
+    return jnp.ones_like(rows.tokens).sum() // 8
+
+  assert int(length_buckets.at_own_length(width, rows, 3)) == expected
+
+
+# PIECES of small_batch have 10, 9, 12, 7, 10, 7, 12 and 10 tokens: in two parts
+# of four rows the first, with 7, 7, 9 and 10, is cut to 10 of 12 tokens.
+@pytest.mark.parametrize('micro_batches', [1, 2, 4])
+def test_the_update_is_the_same(micro_batches):
+  config = small_batch.CONFIG
+  policy, reference = small_batch.params(0), small_batch.params(1)
+  in_loss = jnp.ones((8, 2), bool).at[2, 0].set(False)
+
+  def update(**options):
+    step = step_lib.make_train_step(config, SGD, attempt_tokens=8, **options)
+    return small_batch.gradient(
+      step,
+      step_lib.init_state(policy, SGD),
+      reference,
+      small_batch.make_batch(),
+      in_loss,
+      STAGE,
+    )
+
+  expected, metrics = update()
+  found, same = update(micro_batches=micro_batches, length_buckets=6)
+  small_batch.assert_close(found, expected, atol=1e-5)
+  for name, (total, count) in metrics.items():
+    np.testing.assert_allclose(same[name][0], total, rtol=1e-4, atol=1e-5)
+    assert same[name][1] == count
