@@ -17,6 +17,7 @@ from experiments import (
   run_directory,
   transcripts,
 )
+from experiments import report as page
 from experiments import settings as settings_lib
 from score_jax import processes, types
 from score_jax.evaluation import evaluate, plots, tables
@@ -166,7 +167,7 @@ def report(
   run: run_directory.RunDirectory,
   console: rich_console.Console,
 ) -> None:
-  """Draws the curves and prints transcripts, table, and where everything is."""
+  """Draws curves and page, prints transcripts, table, where everything is."""
   results = read_results(run)
   # The others wait, and leave together with it.
   processes.by_first(lambda: _report(settings, run, results, console))
@@ -179,6 +180,7 @@ def _report(settings, run, results, console) -> None:
       console, _telling_episodes(run.stage(name)), label(settings, name)
     )
   _draw_curves(settings, run, results)
+  page.write(page.Options(runs=(str(run.path),)))
   console.print(make_table(settings, results))
   _print_places(run, names, console)
 
@@ -240,6 +242,7 @@ def _print_places(
   places = {
     'results': run.results,
     'learning curves': run.curves,
+    'report page': run.report,
     'settings': run.config,
   } | {f'{name}': run.stage(name).path for name in ('base', *names)}
   for label, path in places.items():

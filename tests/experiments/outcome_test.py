@@ -29,7 +29,9 @@ def test_the_report_says_what_and_where(copied):
   said = report(copied)
   for text in ('Base', 'Stage I', 'Stage II (SCoRe)', 'Accuracy@t1', 'Δ i→c'):
     assert text in said
-  for name in ('results.json', 'curves.png', 'config.json', 'stage2'):
+  for name in (
+    'results.json', 'curves.png', 'report.html', 'config.json', 'stage2'
+  ):  # fmt: skip
     assert f'{copied.path}/{name}' in said
   assert f'python -m experiments.chat --run-dir={copied.path}' in said
   assert copied.curves.read_bytes().startswith(b'\x89PNG')
