@@ -12,6 +12,7 @@ import re
 from experiments.planning import hlo
 
 # Products of queries, keys, values and their gradients in each kernel.
+_FLOATS = ('bf16', 'f32')
 _SPLASH = {'splash_mha_fwd': 2, 'splash_mha_dq': 3, 'splash_mha_dkv': 4}
 
 
@@ -23,11 +24,13 @@ def of_kernel(
     return float(stated[1])
   for name, products in _SPLASH.items():
     if kernel.name.startswith(name):
-      shapes = (computation[n].arrays[0].dims for n in kernel.operands)
-      rows, heads, length, size = next(s for s in shapes if len(s) == 4)
-      block = kernel.arrays[0].dims[1]
+      operands = [computation[n].arrays[0] for n in kernel.operands]
+      # Queries come after the mask's integers. A single row has no axis.
+      queries = next(a for a in operands if a.dtype in _FLOATS)
+      *rows_and_heads, length, size = queries.dims
+      block = kernel.arrays[0].dims[-2]
       pairs = length * (length + block) / 2
-      return 2.0 * products * rows * heads * pairs * size
+      return 2.0 * products * math.prod(rows_and_heads) * pairs * size
   return 0.0
 
 

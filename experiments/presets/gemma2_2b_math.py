@@ -38,7 +38,6 @@ from experiments import settings
 SETTINGS = settings.Settings(
   task='math',
   model=settings.Model(name='gemma-2-2b'),
-  remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=512,
   max_attempt_tokens=1024,
@@ -46,7 +45,7 @@ SETTINGS = settings.Settings(
   steps_stage2=1500,
   problems_per_step=64,
   samples_per_problem=8,
-  micro_batch=64,
+  micro_batch=8,
   learning_rate=5e-6,
   alpha=10.0,
   beta1=0.01,

@@ -32,7 +32,6 @@ from experiments import settings
 SETTINGS = settings.Settings(
   task='mbpp',
   model=settings.Model(name='gemma-2-2b'),
-  remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=1024,
   max_attempt_tokens=512,
@@ -40,7 +39,7 @@ SETTINGS = settings.Settings(
   steps_stage2=750,
   problems_per_step=16,
   samples_per_problem=8,
-  micro_batch=32,
+  micro_batch=8,
   learning_rate=1e-5,
   alpha=10.0,
   beta1=0.01,
