@@ -27,7 +27,6 @@ from experiments import settings
 SETTINGS = settings.Settings(
   task='math',
   model=settings.Model(name='gemma-2-9b'),
-  remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=512,
   max_attempt_tokens=1024,
@@ -35,7 +34,7 @@ SETTINGS = settings.Settings(
   steps_stage2=1500,
   problems_per_step=64,
   samples_per_problem=8,
-  micro_batch=64,
+  micro_batch=16,
   learning_rate=5e-6,
   alpha=10.0,
   beta1=0.01,
