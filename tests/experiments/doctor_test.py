@@ -1,5 +1,7 @@
 """What the doctor says where sandboxes hold, and where none does."""
 
+import pytest
+
 from experiments import benchmark, doctor
 from score_jax.tasks.sandbox import probe
 
@@ -37,6 +39,7 @@ def test_benchmarks_are_listed(capsys):
   assert 'reward' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reward_benchmark_in_small(tmp_path, capsys):
   output = tmp_path / 'results.json'
   flags = '--workers 1 --math-jobs 16 --code-jobs 2 --batch 20'
