@@ -7,17 +7,16 @@ Base policy: gemma-2-2b-it. The paper does not say whether it took the tuned
 checkpoint or the base one; for the base one give its directory, and messages
 are set apart by lines (--chat-style=auto sees which it is).
 
-Hardware: TPU v5p-8 (4 chips of 95 GiB). Time: 64 s a step, 53 hours for both
-stages, 212 chip-hours (decode by hand: 33 s at 60 % of the memory bandwidth, T
-= 2,624 tokens a row, every attempt as long as allowed; attempts that end early
-cost less).
+Hardware: TPU v5p-8 (4 chips of 95 GiB).
 
-Planned (python -m experiments.plan --preset=gemma2_2b_math --topology=v5p-8),
-GiB a chip of 95.7:
+Planned (python -m experiments.plan --preset=gemma2_2b_math
+--topology=v5p-8), GiB a chip of 95.74:
   weights 2.44, optimizer 4.87, reference 1.22
-  rollout  weights for decoding 4.87, cache 33.5
-  update   temporaries 14.5                                     peak 23.0
-An update takes 30.6 s, MFU 50 %.
+  rollout  weights for decoding 4.87, cache 33.5              peak 49.7
+  update   temporaries 42.7                                   peak 51.3
+A step takes 60.8 s (rollout 33.0, update 27.8), both stages 50.7 hours, 203
+chip-hours; MFU of the update 56 %. Every attempt is taken to be as long as
+allowed; rows that end early cost less.
 
 Expected (ICLR 2025, tables 5 to 7, three turns, accuracy at turn 1 / 2 / 3 on
 MATH500): base 16.8 / 16.8 / 17.0; Stage 1(a) 17.6 / 20.0 / 19.8; Stage 1(b)
@@ -26,7 +25,7 @@ reported. No run of this preset has been made.
 
 Command: python -m experiments.train --preset=gemma2_2b_math
   --init-from=gemma-2-2b-it
-Three turns (Stage 1a, 1b, 2; 100 hours, T = 3,712): add --turns=3
+Three turns (Stage 1a, 1b, 2), for the planner too: add --turns=3
 
 Differs from the paper: nothing that it states. What it leaves open: 3,000 steps
 are taken as both stages together and the batch of 512 as episodes, 8 of each of

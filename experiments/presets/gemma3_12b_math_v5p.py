@@ -3,13 +3,17 @@
 What: the paper's MATH recipe (arXiv:2409.12917, table 5) on a larger open
 model: 12,000 training problems, MATH500 held out.
 
-Hardware: TPU v5p-32 (16 chips of 95 GiB). Memory a chip: 12 GiB of weights,
-optimizer and reference, 22 GiB of weights for decoding, 16 GiB of cache (T =
-2,624 tokens a row; most layers keep 1,024), and the update's activations.
-Time: 86 s a step (43 s update, 42 s decode), 71 hours for both stages, 1,142
-chip-hours. The checkpoint's vision tower is not read.
-Estimated by hand: update at 50 % of the chips' peak with activations computed
-twice, decode at 60 % of the memory bandwidth, every attempt as long as allowed.
+Hardware: TPU v5p-32 (16 chips of 95 GiB). The checkpoint's vision tower is not
+read.
+
+Planned (python -m experiments.plan --preset=gemma3_12b_math_v5p
+--topology=v5p-32), GiB a chip of 95.74:
+  weights 2.74, optimizer 5.48, reference 1.37
+  rollout  weights for decoding 21.9, cache 15.9              peak 51.8
+  update   temporaries 73.2                                   peak 82.8
+A step takes 60.6 s (rollout 31.5, update 29.1), both stages 50.5 hours, 808
+chip-hours; MFU of the update 60 %. Every attempt is taken to be as long as
+allowed; rows that end early cost less.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

@@ -232,7 +232,7 @@ def test_wrong_command_lines(arguments, message, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize('preset', flags.preset_names())
 def test_every_preset_fits_where_it_says(preset):
-  """Compiles both programs for the slice that the document was planned on."""
+  """Compiles both programs for the slice of the document, which has the peaks."""
   pytest.importorskip('libtpu')
   settings, document = flags.load_preset(preset)
   planned = re.search(r'--topology=([\w-]+)', document)
@@ -242,6 +242,9 @@ def test_every_preset_fits_where_it_says(preset):
   chip, devices = chips.find(name)
   found = estimate.make(workload.make(settings, devices), chip)
   assert found.fits, report.record(found, name, [])
+  peaks = [float(peak) for peak in re.findall(r'peak (\d+\.\d)', document)]
+  measured = [p / 2**30 for p in (found.episode_peak, found.update_peak)]
+  assert peaks == pytest.approx(measured, abs=0.1)
 
 
 def test_peak_share_is_the_rule_that_is_printed():
