@@ -232,7 +232,7 @@ def test_wrong_command_lines(arguments, message, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize('preset', flags.preset_names())
 def test_every_preset_fits_where_it_says(preset):
-  """Compiles both programs for the slice of the document, which has the peaks."""
+  """Compiles both programs for the slice that the document has peaks of."""
   pytest.importorskip('libtpu')
   settings, document = flags.load_preset(preset)
   planned = re.search(r'--topology=([\w-]+)', document)
