@@ -1,7 +1,8 @@
-"""Where the time of a training step goes: rollout, grading, update, the rest.
+r"""Where the time of a training step goes: rollout, grading, update, the rest.
 
     python -m experiments.benchmark step
-    python -m experiments.benchmark step --train --task=gsm8k --data-dir=DIR
+    python -m experiments.benchmark step --train --task=gsm8k --data-dir=DIR \
+      --max-prompt-tokens=640 --max-attempt-tokens=64 --problems-per-step=8
 
 Trains for a few steps in a temporary directory and times each step from its
 begin to the next one's. What follows `--train` are flags of experiments.train.
