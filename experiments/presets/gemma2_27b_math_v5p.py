@@ -4,13 +4,16 @@ What: the paper's MATH recipe (arXiv:2409.12917, table 5) on a larger open
 model: 12,000 training problems, MATH500 held out.
 
 Hardware: TPU v5p-64 (32 chips of 95 GiB). Four chips share a copy of the
-weights for decoding, which one could hold but not beside the rest. Memory a
-chip: 14 GiB of weights, optimizer and reference, 13 GiB of weights for
-decoding, 15 GiB of cache (T = 2,624 tokens a row), and the update's
-activations. Time: 79 s a step (50 s update, 29 s decode), 66 hours for both
-stages, 2,115 chip-hours.
-Estimated by hand: update at 50 % of the chips' peak with activations computed
-twice, decode at 60 % of the memory bandwidth, every attempt as long as allowed.
+weights for decoding, which one could hold but not beside the rest.
+
+Planned (python -m experiments.plan --preset=gemma2_27b_math_v5p
+--topology=v5p-64), GiB a chip of 95.74:
+  weights 3.17, optimizer 6.35, reference 1.59
+  rollout  weights for decoding 12.7, cache 14.8              peak 47.5
+  update   temporaries 13.0                                   peak 24.1
+A step takes 61.0 s (rollout 24.6, update 36.4), both stages 50.8 hours, 1626
+chip-hours; MFU of the update 56 %. Every attempt is taken to be as long as
+allowed; rows that end early cost less.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

@@ -4,13 +4,18 @@ What: 7,473 school problems whose answers are whole numbers, 1,319 held out.
 Only adapters of rank 16 are trained: the reference policy is the same weights
 without them, so that no second copy of the model exists.
 
-Hardware: TPU v5e-8 (8 chips of 16 GiB), free at Kaggle for 9 hours at a time.
-Memory a chip: 0.6 GiB of weights, 4.9 GiB of weights for decoding, 3 GiB of
-cache (T = 960 tokens a row), and the update's activations. Time: 17 s a step
-(7 s update, 9 s decode), 5.6 hours for both stages, 45 chip-hours. Estimated by
-hand: update at 50 % of the chips' peak with activations computed twice, decode
-at 60 % of the memory bandwidth, every attempt as long as allowed. A run that
-Kaggle stops is continued by the same command: keep --run-dir where it stays.
+Hardware: TPU v5e-8 (8 chips of 16 GiB), free at Kaggle for 9 hours at a time. A
+run that Kaggle stops is continued by the same command: keep --run-dir where it
+stays.
+
+Planned (python -m experiments.plan --preset=gemma2_2b_gsm8k_lora_v5e8
+--topology=v5e-8), GiB a chip of 15.75:
+  adapters 0.06, optimizer 0.11, weights that they belong to 0.61
+  rollout  weights for decoding 4.91, cache 3.10              peak 9.3
+  update   temporaries 3.09                                   peak 3.9
+A step takes 13.5 s (rollout 7.5, update 6.0), both stages 4.5 hours, 36 chip-
+hours; MFU of the update 39 %. Every attempt is taken to be as long as allowed;
+rows that end early cost less.
 
 Expected: no SCoRe number for GSM8K has been published for this model, and no
 run of this preset has been made.
