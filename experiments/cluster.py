@@ -50,8 +50,9 @@ def join(asked: settings_lib.Processes) -> None:
   if coordinator is None:
     if (count, index) != (None, None):
       raise run_directory.RunError(
-        f'processes {count=}, {index=}, but not where they meet: add '
-        '--processes.coordinator=HOST:PORT, the same for all'
+        'it is said how many processes there are, or which this is, but not '
+        'where they meet: add --processes.coordinator=HOST:PORT, the same for '
+        'all, --processes.count and --processes.index'
       )
     return
   _initialize(coordinator, count, index)

@@ -15,7 +15,7 @@ from experiments import comparison, comparison_table, flags, methods
 from experiments import settings as settings_lib
 
 # Set by this program for each run.
-_OWN = ('--seed', '--method', '--stage', '--dry-run')
+_OWN = ('--seed', '--method', '--stage')
 _QUICK_SHARE = 0.3
 _QUICK_PROBLEMS = 500
 
@@ -93,6 +93,8 @@ def refuse_own(arguments: Sequence[str]) -> None:
   """Exits with code 2 where a flag is one that each run has its own of."""
   for argument in arguments:
     name = argument.partition('=')[0]
+    if name == '--dry-run':
+      flags.refuse('--dry-run shows one run: python -m experiments.train')
     if name in _OWN:
       flags.refuse(f'{name} is set for each run: see --methods and --seeds')
 

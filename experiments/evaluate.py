@@ -97,6 +97,8 @@ def evaluate(
   Raises:
     RunError: a run, a policy or data are not there.
   """
+  if options.compare:
+    evaluation_problems.split_policy(options.compare, run, '--compare')
   settings, parts = evaluation_problems.reopen(options, run)
   names = policies.finished_policies(settings, run)
   if options.policy != evaluation_options.ALL or not names:
@@ -141,7 +143,9 @@ def _judge(
 
 def _compare(options, run, judged, grader) -> dict[str, Any]:
   """Paired tests of the judged policies against the one that is asked for."""
-  other, name = evaluation_problems.split_policy(options.compare, run)
+  other, name = evaluation_problems.split_policy(
+    options.compare, run, '--compare'
+  )
   is_own = other.path.resolve() == run.path.resolve()
   if is_own and name in judged:
     against = judged[name]

@@ -18,7 +18,7 @@ from experiments import (
 from experiments import settings as settings_lib
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.tasks import records
+from score_jax.tasks import difficulty, records
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ def reopen(
     parts = assembly.assemble(settings, task, run)
   count = options.eval_problems or settings.eval_problems
   problems = list(getattr(parts.task, options.split))[:count]
+  if options.by:
+    try:
+      difficulty.measure(problems[0], options.by)
+    except ValueError as error:
+      raise run_directory.RunError(f'--by={options.by}: {error}') from error
   if options.given_attempts:
     given = _given_attempts(options, problems, run)
     problems = attach(problems, given, options.given_attempts)
@@ -91,9 +96,9 @@ def _own_problems(options, task: types.Task) -> list[types.Problem]:
 
 
 def split_policy(
-  name: str, run: run_directory.RunDirectory
+  name: str, run: run_directory.RunDirectory, flag: str
 ) -> tuple[run_directory.RunDirectory, str]:
-  """The run and the policy that `stage1` or `runs/other/stage1` names.
+  """The run and the policy that a flag's `stage1` or `RUN/stage1` names.
 
   Raises:
     RunError: there is no such policy.
@@ -101,6 +106,11 @@ def split_policy(
   path = pathlib.Path(name)
   if len(path.parts) > 1:
     run = run_directory.RunDirectory(path.parent)
+    if not run.config.exists():
+      raise run_directory.RunError(
+        f'{flag}={name}: {path.parent} is no run that could have a policy '
+        f'{path.name}, and there is no such file'
+      )
   return run, policies.choose_finished(run.read_settings(), run, path.name)
 
 
@@ -113,7 +123,7 @@ def _given_attempts(
   path = pathlib.Path(options.given_attempts)
   if path.is_file():
     return _read_given(path)
-  other, name = split_policy(options.given_attempts, run)
+  other, name = split_policy(options.given_attempts, run, '--given-attempts')
   plain = dataclasses.replace(options, given_attempts=None, attempts=1)
   settings, parts = reopen(plain, other)
   attempts = evaluate.sample_attempts(

@@ -123,7 +123,13 @@ def parse(
   settings = flags.parse_settings(
     [f'--preset={options.preset}', *rest], program='experiments.studies'
   )
+  most = {'copy_share': 1, 'stage1_steps': methods.budget(settings)}
   for value in values(options):
+    if not 0 <= value <= most[options.sweep]:
+      flags.refuse(
+        f'--values={options.values}: those of {options.sweep} lie between 0 '
+        f'and {most[options.sweep]}'
+      )
     for name in method_names(options):
       varied = vary(options.sweep, settings, value)
       flags.refuse_mistakes(dataclasses.replace(varied, method=name))

@@ -29,6 +29,8 @@ MODELS = (
   'gemma-3-12b',
   'gemma-3-27b',
 )
+# By the number of turns.
+_STAGES = {2: ('1', '2'), 3: ('1a', '1b', '2')}
 LORA_TARGETS = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
 
 
@@ -162,6 +164,9 @@ def _relations(settings: settings_lib.Settings) -> Iterator[tuple[str, str]]:
     yield from _samples_to_imitate(settings)
   if settings.stage != 'all' and settings.method in _WITHOUT_STAGES:
     yield 'stage', f'--method={settings.method} has no such stage: leave it out'
+  elif settings.stage not in ('all', *_STAGES.get(settings.turns, '')):
+    there = ', '.join(_STAGES.get(settings.turns, ()))
+    yield 'stage', f'--turns={settings.turns} has only {there or "all"}'
   if settings.task == 'arithmetic' and settings.data_dir is not None:
     yield 'data_dir', 'the arithmetic task reads no data; leave it out'
   if settings.task in ('records', 'repair') and settings.data.file is None:

@@ -219,6 +219,7 @@ def test_resumed_from_a_checkpoint_that_moved(tokenizer, tmp_path, capsys):
   assert train.main(command(PRESET, tmp_path / 'moved', path)) == 0
 
 
+@pytest.mark.slow
 def test_a_base_model_is_spoken_to_in_lines(tokenizer, tmp_path):
   write_checkpoint(tmp_path / 'in', PRESET, tokenizer, style='plain')
   arguments = command(PRESET, tmp_path / 'in', tmp_path / 'run')

@@ -207,9 +207,11 @@ def test_mistakes_are_refused(run, flags, says, capsys):
 @pytest.mark.parametrize(
   ('flags', 'says'),
   [
+    (['--by=level'], '--by=level: problem '),
     (['--by=level'], "has no column 'level'; it has: a, b"),
     (['--given-attempts=stage9'], "no finished policy 'stage9'"),
-    (['--compare=elsewhere/stage1'], 'elsewhere holds no run'),
+    (['--compare=elsewhere/stage1'], 'elsewhere is no run that could have'),
+    (['--given-attempts=no/such.jsonl'], 'and there is no such file'),
     (['--data.file=nowhere.jsonl'], 'nowhere.jsonl'),
   ],
 )

@@ -70,8 +70,8 @@ def test_defaults_are_possible():
   ('arguments', 'says'),
   [
     (['--values=a'], 'numbers with commas between'),
-    (['--values=1.5'], 'must be at most 1'),
-    (['--sweep=stage1_steps', '--values=300'], '--steps-stage2=-100'),
+    (['--values=1.5'], 'of copy_share lie between 0 and 1'),
+    (['--sweep=stage1_steps', '--values=300'], 'lie between 0 and 200'),
     (['--seeds=0'], 'at least 1'),
     (['--method=score'], '--method is set for each run'),
   ],

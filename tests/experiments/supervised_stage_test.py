@@ -267,6 +267,7 @@ def test_such_a_run_cannot_be_made_longer(star, tmp_path, capsys):
   assert '--steps-stage2: 3 there, 9 here' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_adapters_are_fine_tuned_alone(finished, tmp_path):
   more = (*STAR, '--lora.rank=2', '--sft.rounds=1', '--sft.epochs=0.1')
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)

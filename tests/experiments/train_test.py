@@ -198,9 +198,17 @@ VARIANTS = {
   'multi turn': ('--method=multi_turn',),
   'no stage one': ('--steps-stage1=0',),
 }
+# The others are slow together.
+_QUICK = ('three turns', 'kl in the reward', 'given attempts')
 
 
-@pytest.mark.parametrize('name', VARIANTS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow)
+    for name in VARIANTS
+  ],
+)
 def test_two_steps_of_each_variant(finished, tmp_path, name):
   more = ('--steps-stage1=2', '--steps-stage2=2', *VARIANTS[name])
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)

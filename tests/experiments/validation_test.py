@@ -33,6 +33,8 @@ from experiments import validation
       '--model.kv-heads=3: must divide --model.heads=4',
     ),
     ({'model': settings_lib.Model(head_dim=15)}, 'must be even'),
+    ({'stage': '1a'}, '--stage=1a: --turns=2 has only 1, 2'),
+    ({'stage': '1', 'turns': 3}, '--stage=1: --turns=3 has only 1a, 1b, 2'),
     # Three rounds of STaR cannot share two steps.
     (
       {'method': 'star', 'steps_stage1': 1, 'steps_stage2': 1},

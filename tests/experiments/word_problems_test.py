@@ -49,6 +49,7 @@ def write_rows(path, count, start):
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
 
+@pytest.mark.slow
 def test_rows_in_gsm8k_format(tmp_path, capsys, monkeypatch):
   data = tmp_path / 'data'
   data.mkdir()

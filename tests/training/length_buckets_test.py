@@ -56,9 +56,9 @@ def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
   assert int(length_buckets.at_own_length(width, rows, 3)) == expected
 
 
-# PIECES of small_batch have 10, 9, 12, 7, 10, 7, 12 and 10 tokens: in two parts
-# of four rows the first, with 7, 7, 9 and 10, is cut to 10 of 12 tokens.
-@pytest.mark.parametrize('micro_batches', [1, 2, 4])
+# Rows of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four parts
+# the first is cut to 8 of 12.
+@pytest.mark.parametrize('micro_batches', [1, 4])
 def test_the_update_is_the_same(micro_batches):
   config = small_batch.CONFIG
   policy, reference = small_batch.params(0), small_batch.params(1)
@@ -76,7 +76,7 @@ def test_the_update_is_the_same(micro_batches):
     )
 
   expected, metrics = update()
-  found, same = update(micro_batches=micro_batches, length_buckets=6)
+  found, same = update(micro_batches=micro_batches, length_buckets=3)
   small_batch.assert_close(found, expected, atol=1e-5)
   for name, (total, count) in metrics.items():
     np.testing.assert_allclose(same[name][0], total, rtol=1e-4, atol=1e-5)

@@ -245,6 +245,7 @@ def test_sampler_and_trainer_agree(base, adapters, sgd_step):
   assert float(metrics['engine/logprob_gap_max'][0]) > 0.05
 
 
+@pytest.mark.slow
 def test_supervised_learning_of_adapters(base, adapters):
   # The same loss and chain rule as with the merged policy.
   step = supervised.make_supervised_step(CONFIG, SGD)
