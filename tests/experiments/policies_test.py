@@ -44,9 +44,10 @@ def test_plans(finished, tmp_path):
 
 
 def test_there_may_be_no_such_stage(tmp_path):
-  with pytest.raises(run_directory.RunError, match='there are 1a, 1b, 2'):
+  # It has rounds of STaR in its place.
+  with pytest.raises(run_directory.RunError, match='there is no stage 2 with'):
     make_plan(
-      settings_of('--stage=1', '--turns=3'),
+      settings_of('--method=star_stage2', '--stage=2'),
       run_directory.RunDirectory(tmp_path),
     )
 
