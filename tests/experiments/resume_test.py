@@ -52,6 +52,7 @@ def kill(path: pathlib.Path, where: str, stage: str, step: int, env) -> str:
   return child.stdout
 
 
+@pytest.mark.slow
 def test_killed_while_pretraining(finished, tmp_path, compiled):
   path = tmp_path / 'run'
   kill(path, 'step', 'base', 210, compiled)

@@ -199,6 +199,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(base, adapters, adam, tmp_path):
   small_batch.assert_close(resumed, state, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('shape', 'q_a', 'q_b'),
   [
