@@ -14,14 +14,8 @@ from typing import Any
 from rich import console as rich_console
 from rich import text as rich_text
 
-from experiments import (
-  assembly,
-  flags,
-  policies,
-  run_directory,
-  transcripts,
-)
-from experiments import settings as settings_lib
+from experiments.config import command_line, schema
+from experiments.run import building, policies, run_directory, transcripts
 from score_jax import types
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
@@ -45,16 +39,18 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Talks until the input ends; the exit code."""
-  options = flags.parse(
+  options = command_line.parse(
     Options, arguments, program='experiments.chat', document=__doc__
   )
   if not 0 <= options.temperature < float('inf'):
-    flags.refuse(f'--temperature={options.temperature}: must be at least 0')
+    command_line.refuse(
+      f'--temperature={options.temperature}: must be at least 0'
+    )
   logging.basicConfig(format='%(levelname)s: %(message)s')
   console = rich_console.Console()
   run = run_directory.RunDirectory(options.run_dir)
   try:
-    settings, parts = assembly.reopen(run)
+    settings, parts = building.reopen(run)
     name = (
       options.policy
       or (policies.finished_policies(settings, run) or ['base'])[-1]
@@ -66,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f'error: {error}', file=sys.stderr)
     return 2
   console.print(f'{name} of {run.path}; quit ends it.', highlight=False)
-  with contextlib.closing(assembly.make_grader(parts.task)) as grader:
+  with contextlib.closing(building.make_grader(parts.task)) as grader:
     talk(options, settings, parts, policy, grader, console)
   return 0
 
 
 def talk(
   options: Options,
-  settings: settings_lib.Settings,
-  parts: assembly.Parts,
+  settings: schema.Settings,
+  parts: building.Parts,
   policy: Any,
   grader: types.Grader,
   console: rich_console.Console,
@@ -104,7 +100,7 @@ def talk(
       console.print(_unjudged(attempts[0]))
 
 
-def read_problem(settings: settings_lib.Settings, text: str) -> types.Problem:
+def read_problem(settings: schema.Settings, text: str) -> types.Problem:
   """The problem that a person means; without a reference if nobody knows it.
 
   Raises:
@@ -136,7 +132,7 @@ def _typed(console: rich_console.Console) -> Iterator[str]:
       yield line
 
 
-def _check_fits(parts: assembly.Parts, problem: types.Problem) -> None:
+def _check_fits(parts: building.Parts, problem: types.Problem) -> None:
   sampler = parts.sampler
   size = len(sampler.chat_format.prompt(parts.task.prompt(problem)))
   if size > sampler.buckets[-1]:

@@ -11,8 +11,10 @@ import dataclasses
 import pathlib
 import sys
 
-from experiments import comparison, comparison_table, flags, methods
-from experiments import settings as settings_lib
+from experiments import methods
+from experiments.config import command_line, schema
+from experiments.reporting import comparison_table
+from experiments.run import many_runs
 
 # Set by this program for each run.
 _OWN = ('--seed', '--method', '--stage')
@@ -24,7 +26,7 @@ _QUICK_PROBLEMS = 500
 class Options:
   """What is compared."""
 
-  preset: str = settings_lib.Settings.preset
+  preset: str = schema.Settings.preset
   """A file in experiments/presets; its settings are the defaults."""
   methods: str = 'all'
   """Names, separated by commas; `python -m experiments.methods` lists them."""
@@ -58,34 +60,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
       soft_wrap=True,
     )
 
-  return comparison.run_program(
+  return many_runs.run_program(
     cells, root, lambda: write(root, cells, settings), show
   )
 
 
 def parse(
   arguments: Sequence[str] | None,
-) -> tuple[Options, settings_lib.Settings]:
+) -> tuple[Options, schema.Settings]:
   """The options of this program, and the settings that all runs share.
 
   Exits with code 2 where a flag is wrong.
   """
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = flags.split(arguments, settings_lib.flatten(Options()))
-  options = flags.parse(
+  own, rest = command_line.split(arguments, schema.flatten(Options()))
+  options = command_line.parse(
     Options, own, program='experiments.compare', document=__doc__
   )
   refuse_own(rest)
   if options.seeds is not None and options.seeds < 1:
-    flags.refuse(f'--seeds={options.seeds}: must be at least 1')
+    command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
   first = [f'--preset={options.preset}']
   if options.quick:
     first += quick_flags(options.preset)
-  settings = flags.parse_settings(
+  settings = command_line.parse_settings(
     [*first, *rest], program='experiments.compare'
   )
   for name in method_names(options.methods):
-    flags.refuse_mistakes(dataclasses.replace(settings, method=name))
+    command_line.refuse_mistakes(dataclasses.replace(settings, method=name))
   return options, settings
 
 
@@ -94,9 +96,13 @@ def refuse_own(arguments: Sequence[str]) -> None:
   for argument in arguments:
     name = argument.partition('=')[0]
     if name == '--dry-run':
-      flags.refuse('--dry-run shows one run: python -m experiments.train')
+      command_line.refuse(
+        '--dry-run shows one run: python -m experiments.train'
+      )
     if name in _OWN:
-      flags.refuse(f'{name} is set for each run: see --methods and --seeds')
+      command_line.refuse(
+        f'{name} is set for each run: see --methods and --seeds'
+      )
 
 
 def method_names(text: str) -> list[str]:
@@ -104,7 +110,7 @@ def method_names(text: str) -> list[str]:
   wanted = list(methods.METHODS) if text == 'all' else text.split(',')
   unknown = [name for name in wanted if name not in methods.METHODS]
   if unknown:
-    flags.refuse(
+    command_line.refuse(
       f'there is no method {unknown[0]!r}; there are: '
       f'{", ".join(methods.METHODS)}'
     )
@@ -114,9 +120,9 @@ def method_names(text: str) -> list[str]:
 def quick_flags(preset: str) -> list[str]:
   """What --quick says in place of the preset's settings."""
   try:
-    settings, _ = flags.load_preset(preset)
+    settings, _ = command_line.load_preset(preset)
   except ValueError as error:
-    flags.refuse(str(error))
+    command_line.refuse(str(error))
   return [
     f'--steps-stage1={round(_QUICK_SHARE * settings.steps_stage1)}',
     f'--steps-stage2={round(_QUICK_SHARE * settings.steps_stage2)}',
@@ -138,11 +144,11 @@ def directory(options: Options) -> pathlib.Path:
 
 
 def make_cells(
-  options: Options, settings: settings_lib.Settings, root: pathlib.Path
-) -> list[comparison.Cell]:
+  options: Options, settings: schema.Settings, root: pathlib.Path
+) -> list[many_runs.Cell]:
   """The runs, seed by seed: after the first seed there is a whole table."""
   return [
-    comparison.Cell(
+    many_runs.Cell(
       dataclasses.replace(
         settings,
         method=name,
@@ -157,8 +163,8 @@ def make_cells(
 
 def write(
   root: pathlib.Path,
-  cells: Sequence[comparison.Cell],
-  settings: settings_lib.Settings,
+  cells: Sequence[many_runs.Cell],
+  settings: schema.Settings,
 ) -> None:
   """Writes compare.json and compare.csv of what is there so far."""
   root.mkdir(parents=True, exist_ok=True)

@@ -19,26 +19,22 @@ import jax.numpy as jnp
 from rich import console as rich_console
 import tyro
 
-from experiments import (
-  assembly,
-  base_model,
-  conversion_check,
-  flags,
-  layout,
-  policies,
-  run_directory,
-)
-from experiments import settings as settings_lib
-from score_jax.models import (
-  chat,
+from experiments.config import command_line, schema
+from experiments.run import base_model, building, policies, run_directory
+from score_jax.interop import (
   checkpoint_formats,
+  export_check,
   hugging_face_config,
   hugging_face_export,
-  lora,
-  param_builder,
 )
-from score_jax.models import config as model_config
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import (
+  chat,
+  lora,
+  model_config,
+  param_builder,
+  tokenization,
+)
+from score_jax.training import layout
 
 _KINDS = {
   'hugging_face': 'Hugging Face checkpoint',
@@ -96,7 +92,7 @@ class Source:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Converts, says what came of it, returns the exit code."""
-  options = flags.parse(
+  options = command_line.parse(
     Options,
     arguments,
     program='experiments.convert',
@@ -151,7 +147,7 @@ def convert(options: Options, console: rich_console.Console) -> int:
   _report(console, target, source, options.dtype)
   if options.verify:
     with console.status(f'Verifying {target}'):
-      findings = conversion_check.verify(
+      findings = export_check.verify(
         target, source.config, source.params, source.chat_format, dtype
       )
     for finding in findings:
@@ -176,7 +172,7 @@ def read(options: Options) -> Source:
     value = getattr(options, flag)
     if value is not None:
       raise ValueError(
-        f'{settings_lib.flag(flag)}={value} is for run directories, and {path} '
+        f'{schema.flag(flag)}={value} is for run directories, and {path} '
         'is none'
       )
   return read_checkpoint(path, options)
@@ -191,7 +187,7 @@ def is_run(path: pathlib.Path) -> bool:
 def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
   """A checkpoint that somebody published."""
   kind = checkpoint_formats.identify(path)
-  tokenizer = tokenizer_lib.Tokenizer(
+  tokenizer = tokenization.Tokenizer(
     options.tokenizer or checkpoint_formats.find_tokenizer(path)
   )
   config = checkpoint_formats.read_config(
@@ -233,14 +229,14 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   settings = dataclasses.replace(
     settings,
     # Here it is one process and, whatever trained it, one device.
-    mesh=settings_lib.Mesh(fsdp=1),
+    mesh=schema.Mesh(fsdp=1),
     init_from=options.init_from or settings.init_from,
     reference_dtype=options.dtype,
   )
   if options.init_from is not None:
     base_model.note_source(settings, run.stage('base'))
   config, chat_format = base_model.load(settings, None, run)
-  parts = assembly.Parts(
+  parts = building.Parts(
     task=None,
     sampler=None,
     config=config,

@@ -12,10 +12,10 @@ import sys
 import time
 from typing import Literal
 
-from experiments import flags
+from experiments.config import command_line
 from score_jax import types
-from score_jax.tasks import code_grading, math_grading
-from score_jax.tasks.sandbox import launch, probe, restrict
+from score_jax.grading import code_grading, math_grading
+from score_jax.grading.sandbox import launch, probe, restrict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,5 +119,9 @@ def _report_code(kind: str) -> None:
 
 if __name__ == '__main__':
   sys.exit(
-    main(flags.parse(Settings, program='experiments.doctor', document=__doc__))
+    main(
+      command_line.parse(
+        Settings, program='experiments.doctor', document=__doc__
+      )
+    )
   )

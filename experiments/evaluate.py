@@ -23,23 +23,24 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments import (
-  assembly,
+from experiments.config import command_line, schema
+from experiments.evaluations import (
   checkpoint_run,
-  cluster,
   evaluation_options,
   evaluation_problems,
-  evaluations,
-  files,
-  flags,
-  measures,
+  kept_evaluations,
+)
+from experiments.reporting import measure_tables, tables
+from experiments.run import (
+  building,
   outcome,
   policies,
+  processes,
   run_directory,
 )
-from experiments import settings as settings_lib
 from score_jax.evaluation import evaluate as evaluate_lib
-from score_jax.evaluation import measure_tables, tables
+from score_jax.evaluation import measures
+from score_jax.io import json_files
 from score_jax.tasks import answer_keys
 
 # A wider table of transitions between all turns would not fit a terminal.
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except run_directory.RunError as error:
       print(f'error: {error}', file=sys.stderr)
       return 2
-  options = flags.parse(
+  options = command_line.parse(
     evaluation_options.Options,
     arguments,
     program='experiments.evaluate',
@@ -65,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = evaluation_options.complete(options)
   mistakes = evaluation_options.find_mistakes(options)
   if mistakes:
-    flags.refuse('\n       '.join(mistakes))
+    command_line.refuse('\n       '.join(mistakes))
   run = run_directory.RunDirectory(options.run_dir)
   try:
-    cluster.join(options.processes)
-    console = cluster.make_console()
+    processes.join(options.processes)
+    console = processes.make_console()
     measured = evaluate(options, run)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -77,14 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   _print(run.read_settings(), measured, console)
   name = evaluation_options.name_of(options)
   if name:
-    path = evaluations.write(run, name, options, measured)
+    path = kept_evaluations.write(run, name, options, measured)
     console.print(f'kept as {path}', markup=False, soft_wrap=True)
   elif not run.results.exists():
-    files.write_json(run.results, measured['policies'])
+    json_files.write_json(run.results, measured['policies'])
   elif options.temperature == 0 and options.samples == 1:
     _check_same(measured['policies'], outcome.read_results(run), console)
   if options.output:
-    files.write_json(pathlib.Path(options.output), measured['policies'])
+    json_files.write_json(pathlib.Path(options.output), measured['policies'])
     console.print(f'written to {options.output}', markup=False)
   return 0
 
@@ -104,7 +105,7 @@ def evaluate(
   if options.policy != evaluation_options.ALL or not names:
     names = [policies.choose_finished(settings, run, options.policy)]
   key = answer_keys.of_task(settings.task, settings.data.grader)
-  with contextlib.closing(assembly.make_grader(parts.task)) as grader:
+  with contextlib.closing(building.make_grader(parts.task)) as grader:
     judged = {
       name: _judge(options, settings, parts, run, name, grader)
       for name in names
@@ -163,7 +164,7 @@ def _compare(options, run, judged, grader) -> dict[str, Any]:
 
 
 def _print(
-  settings: settings_lib.Settings,
+  settings: schema.Settings,
   measured: dict[str, Any],
   console: rich_console.Console,
 ) -> None:

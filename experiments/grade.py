@@ -20,18 +20,16 @@ from typing import Any, Literal
 
 from rich import progress
 
-from experiments import flags
+from experiments.config import command_line
 from score_jax import types
-from score_jax.tasks import (
+from score_jax.grading import (
   answer_text,
-  code,
   code_grading,
   final_answer,
-  gsm8k,
   math_grading,
-  records,
 )
-from score_jax.tasks.sandbox import probe
+from score_jax.grading.sandbox import probe
+from score_jax.tasks import code_problems, gsm8k, records
 
 Done = Callable[[int], None]
 
@@ -171,9 +169,9 @@ def _code_problems(
   ]
   known = {}
   if any(name.startswith('HumanEval') for name in named):
-    known |= {p.id: p for p in code.load_humaneval(data_dir)}
+    known |= {p.id: p for p in code_problems.load_humaneval(data_dir)}
   if any(not name.startswith('HumanEval') for name in named):
-    for split in code.load_mbpp(data_dir).values():
+    for split in code_problems.load_mbpp(data_dir).values():
       known |= {p.id: p for p in split}
   problems = []
   for number, row in _each(rows):
@@ -203,7 +201,7 @@ def _problem_of_row(row: Mapping[str, Any], name: str) -> types.Problem:
   if (
     isinstance(tests, str) and 'def check(' in tests and row.get('entry_point')
   ):
-    columns = code.humaneval_columns(
+    columns = code_problems.humaneval_columns(
       row.get('prompt', ''), row['entry_point'], tests
     )
   return types.Problem(name, 'code', '', row.get('reference', ''), columns)
@@ -284,5 +282,9 @@ def _refuse(message: str) -> int:
 
 if __name__ == '__main__':
   sys.exit(
-    main(flags.parse(Settings, program='experiments.grade', document=__doc__))
+    main(
+      command_line.parse(
+        Settings, program='experiments.grade', document=__doc__
+      )
+    )
   )

@@ -16,7 +16,7 @@ from rich import box
 from rich import console as rich_console
 from rich import table as rich_table
 
-from experiments import settings as settings_lib
+from experiments.config import schema
 from score_jax.algorithm import (
   ablations,
   advantages,
@@ -98,15 +98,15 @@ class Method:
   title: str
   kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
   description: str
-  phases: Callable[[settings_lib.Settings], Phases]
+  phases: Callable[[schema.Settings], Phases]
 
 
-def phases(settings: settings_lib.Settings) -> Phases:
+def phases(settings: schema.Settings) -> Phases:
   """What these settings train, by name, in order; the base policy not."""
   return METHODS[settings.method].phases(settings)
 
 
-def budget(settings: settings_lib.Settings) -> int:
+def budget(settings: schema.Settings) -> int:
   """Updates of a whole method: those of SCoRe's stages together."""
   stages_one = max(1, settings.turns - 1)
   return stages_one * settings.steps_stage1 + settings.steps_stage2
@@ -124,7 +124,7 @@ def needed_later(table: Phases, name: str) -> set[str]:
   }
 
 
-def _score(settings: settings_lib.Settings) -> Phases:
+def _score(settings: schema.Settings) -> Phases:
   """Stage I (of every turn but the first), then Stage II."""
   table = stages.score_stages(
     settings.turns,
@@ -158,12 +158,12 @@ def _score(settings: settings_lib.Settings) -> Phases:
   return made
 
 
-def _score_with(**changes) -> Callable[[settings_lib.Settings], Phases]:
+def _score_with(**changes) -> Callable[[schema.Settings], Phases]:
   """SCoRe with other settings."""
   return lambda settings: _score(dataclasses.replace(settings, **changes))
 
 
-def _without_stage1(settings: settings_lib.Settings) -> Phases:
+def _without_stage1(settings: schema.Settings) -> Phases:
   """Stage II with the whole budget, from the base policy."""
   stage = _score(settings)['stage2']
   return {
@@ -171,7 +171,7 @@ def _without_stage1(settings: settings_lib.Settings) -> Phases:
   }
 
 
-def _interleaved(settings: settings_lib.Settings) -> Phases:
+def _interleaved(settings: schema.Settings) -> Phases:
   """Both stages twice, each with half of its steps."""
   halves = (
     dataclasses.replace(
@@ -198,8 +198,8 @@ def _interleaved(settings: settings_lib.Settings) -> Phases:
 
 
 def _reinforced(
-  make_stage: Callable[[settings_lib.Settings], stages.Stage], **fields
-) -> Callable[[settings_lib.Settings], Phases]:
+  make_stage: Callable[[schema.Settings], stages.Stage], **fields
+) -> Callable[[schema.Settings], Phases]:
   """One phase of RL from the base policy, named after the method."""
 
   def make(settings):
@@ -209,20 +209,20 @@ def _reinforced(
   return make
 
 
-def _multi_turn(settings: settings_lib.Settings) -> stages.Stage:
+def _multi_turn(settings: schema.Settings) -> stages.Stage:
   return ablations.multi_turn(settings.beta1, settings.turns)
 
 
-def _last_turn(settings: settings_lib.Settings) -> stages.Stage:
+def _last_turn(settings: schema.Settings) -> stages.Stage:
   return ablations.multi_turn(settings.beta1, settings.turns, only_last=True)
 
 
-def _single_turn(settings: settings_lib.Settings) -> stages.Stage:
+def _single_turn(settings: schema.Settings) -> stages.Stage:
   return ablations.single_turn(settings.beta1)
 
 
 def _rounds(
-  settings: settings_lib.Settings,
+  settings: schema.Settings,
   steps: int,
   *,
   start: str = BASE,
@@ -246,19 +246,19 @@ def _rounds(
   return made
 
 
-def _star(both_right: bool) -> Callable[[settings_lib.Settings], Phases]:
+def _star(both_right: bool) -> Callable[[schema.Settings], Phases]:
   return lambda settings: _rounds(
     settings, budget(settings), both_right=both_right
   )
 
 
-def _star_stage2(settings: settings_lib.Settings) -> Phases:
+def _star_stage2(settings: schema.Settings) -> Phases:
   first = _score(settings)
   del first['stage2']
   return first | _rounds(settings, settings.steps_stage2, start=list(first)[-1])
 
 
-def _pair_sft(both_right: bool) -> Callable[[settings_lib.Settings], Phases]:
+def _pair_sft(both_right: bool) -> Callable[[schema.Settings], Phases]:
   def make(settings):
     phase = Supervised(repair_pairs.pair_sft, both_right, budget(settings))
     return {settings.method: phase}

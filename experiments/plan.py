@@ -17,7 +17,8 @@ from typing import Literal
 
 from rich import console as rich_console
 
-from experiments import flags, run_directory
+from experiments.config import command_line
+from experiments.run import run_directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
   """Plans and prints; the exit code, 1 where it does not fit."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = flags.split(
+  own, rest = command_line.split(
     arguments, [field.name for field in dataclasses.fields(Options)]
   )
-  options = flags.parse(
+  options = command_line.parse(
     Options, own, program='experiments.plan', document=__doc__
   )
-  settings = flags.parse_settings(rest, program='experiments.plan')
+  settings = command_line.parse_settings(rest, program='experiments.plan')
   # Nothing is run: an accelerator that is here stays free for others.
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from experiments.planning import advice, chips, estimate, report, workload

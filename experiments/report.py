@@ -15,8 +15,10 @@ import sys
 
 import tyro
 
-from experiments import files, flags, run_directory
+from experiments.config import command_line
 from experiments.reporting import output, page, runs
+from experiments.run import run_directory
+from score_jax.io import json_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +33,11 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Writes the report and says where it is; the exit code."""
-  options = flags.parse(
+  options = command_line.parse(
     Options, arguments, program='experiments.report', document=__doc__
   )
   if not options.runs:
-    flags.refuse(
+    command_line.refuse(
       'which runs? python -m experiments.report runs/tiny, for instance'
     )
   logging.basicConfig(format='%(levelname)s: %(message)s')
@@ -58,7 +60,7 @@ def write(options: Options) -> output.Output:
   groups = runs.make_groups([runs.read(path) for path in paths])
   default = options.runs[0] if len(options.runs) == 1 else 'report'
   out = output.Output(pathlib.Path(options.output or default))
-  files.write_text(out.page, page.render(groups, out))
+  json_files.write_text(out.page, page.render(groups, out))
   return out
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments import files, methods, outcome, policies, run_directory
-from experiments import settings as settings_lib
+from experiments import methods
+from experiments.config import schema
+from experiments.run import outcome, policies, run_directory
+from score_jax.io import json_files
 
 # No policy depends on these ...
-_OF_NO_POLICY = settings_lib.FREE - {
+_OF_NO_POLICY = schema.FREE - {
   'checkpoint_every', 'init_from', 'length_buckets', 'micro_batch'
 }  # fmt: skip
 # ... the phases say these themselves, method by method ...
@@ -59,7 +61,7 @@ _AFTER_BASE = frozenset(
 _CHECKPOINTS = ('checkpoints', 'collected')
 
 
-def recipes(settings: settings_lib.Settings) -> dict[str, str]:
+def recipes(settings: schema.Settings) -> dict[str, str]:
   """Fingerprint of every policy of a run, by its name, the base's first."""
   common = _common(settings)
   base = {
@@ -75,7 +77,7 @@ def recipes(settings: settings_lib.Settings) -> dict[str, str]:
   return made
 
 
-def collections(settings: settings_lib.Settings) -> dict[str, str]:
+def collections(settings: schema.Settings) -> dict[str, str]:
   """Fingerprint of what each supervised phase samples from, by its name."""
   common = {
     name: value
@@ -91,7 +93,7 @@ def collections(settings: settings_lib.Settings) -> dict[str, str]:
 
 
 def adopt(
-  settings: settings_lib.Settings,
+  settings: schema.Settings,
   run: run_directory.RunDirectory,
   others: Iterable[run_directory.RunDirectory],
 ) -> list[str]:
@@ -125,7 +127,7 @@ def adopt(
 def _common(settings) -> dict[str, Any]:
   return {
     name: value
-    for name, value in settings_lib.flatten(settings).items()
+    for name, value in schema.flatten(settings).items()
     if name not in _OF_NO_POLICY | _IN_PHASES
   }
 
@@ -181,7 +183,7 @@ def _begin(settings, run, other) -> None:
 def _copy_results(run, other, name: str) -> None:
   results = outcome.read_results(run)
   results[name] = outcome.read_results(other)[name]
-  files.write_json(run.results, results)
+  json_files.write_json(run.results, results)
 
 
 def _adopt_batches(settings, run, there, other) -> None:

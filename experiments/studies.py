@@ -18,19 +18,11 @@ from typing import Any, Literal
 
 from rich import table as rich_table
 
-from experiments import (
-  assembly,
-  compare,
-  comparison,
-  comparison_table,
-  files,
-  flags,
-  methods,
-  outcome,
-  policies,
-)
-from experiments import settings as settings_lib
-from score_jax.evaluation import study_plots
+from experiments import compare, methods
+from experiments.config import command_line, schema
+from experiments.reporting import comparison_table, study_plots
+from experiments.run import building, many_runs, outcome, policies
+from score_jax.io import json_files
 
 _SAMPLED = 'sampled.json'
 
@@ -71,7 +63,7 @@ class Options:
   sweep: Literal['copy_share', 'stage1_steps'] = 'copy_share'
   """copy_share (of pre-training: the more copies, the less the base policy
   corrects itself) or stage1_steps (Stage II gets the rest of the budget)."""
-  preset: str = settings_lib.Settings.preset
+  preset: str = schema.Settings.preset
   """A file in experiments/presets; its settings are the defaults."""
   values: str | None = None
   """Numbers, separated by commas. None: five that span the range."""
@@ -100,39 +92,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
       f'written to {root}/study.json, .csv, .md and .png', markup=False
     )
 
-  return comparison.run_program(
+  return many_runs.run_program(
     cells, root, lambda: write(options.sweep, root, make_rows(cells)), show
   )
 
 
 def parse(
   arguments: Sequence[str] | None,
-) -> tuple[Options, settings_lib.Settings]:
+) -> tuple[Options, schema.Settings]:
   """The options of this program, and the settings that all runs share.
 
   Exits with code 2 where a flag is wrong.
   """
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = flags.split(arguments, settings_lib.flatten(Options()))
-  options = flags.parse(
+  own, rest = command_line.split(arguments, schema.flatten(Options()))
+  options = command_line.parse(
     Options, own, program='experiments.studies', document=__doc__
   )
   if options.seeds < 1:
-    flags.refuse(f'--seeds={options.seeds}: must be at least 1')
+    command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
   compare.refuse_own(rest)
-  settings = flags.parse_settings(
+  settings = command_line.parse_settings(
     [f'--preset={options.preset}', *rest], program='experiments.studies'
   )
   most = {'copy_share': 1, 'stage1_steps': methods.budget(settings)}
   for value in values(options):
     if not 0 <= value <= most[options.sweep]:
-      flags.refuse(
+      command_line.refuse(
         f'--values={options.values}: those of {options.sweep} lie between 0 '
         f'and {most[options.sweep]}'
       )
     for name in method_names(options):
       varied = vary(options.sweep, settings, value)
-      flags.refuse_mistakes(dataclasses.replace(varied, method=name))
+      command_line.refuse_mistakes(dataclasses.replace(varied, method=name))
   return options, settings
 
 
@@ -143,7 +135,7 @@ def values(options: Options) -> list[float]:
   try:
     return sorted({float(value) for value in options.values.split(',')})
   except ValueError:
-    flags.refuse(
+    command_line.refuse(
       f'--values={options.values}: numbers with commas between, such as 0.3,0.9'
     )
 
@@ -156,8 +148,8 @@ def method_names(options: Options) -> list[str]:
 
 
 def vary(
-  sweep: str, settings: settings_lib.Settings, value: float
-) -> settings_lib.Settings:
+  sweep: str, settings: schema.Settings, value: float
+) -> schema.Settings:
   """The settings at one value of a sweep."""
   if sweep == 'copy_share':
     pretrain = dataclasses.replace(settings.pretrain, copy_share=value)
@@ -170,8 +162,8 @@ def vary(
 
 
 def make_cells(
-  options: Options, settings: settings_lib.Settings, root: pathlib.Path
-) -> list[comparison.Cell]:
+  options: Options, settings: schema.Settings, root: pathlib.Path
+) -> list[many_runs.Cell]:
   """The runs, seed by seed: after the first seed there are whole curves."""
   cells = []
   for seed in range(options.seeds):
@@ -182,11 +174,11 @@ def make_cells(
         own = dataclasses.replace(
           varied, method=name, seed=seed, run_dir=str(path)
         )
-        cells.append(comparison.Cell(own, value))
+        cells.append(many_runs.Cell(own, value))
   return cells
 
 
-def make_rows(cells: Sequence[comparison.Cell]) -> dict[str, Any]:
+def make_rows(cells: Sequence[many_runs.Cell]) -> dict[str, Any]:
   """Rows of the runs that are finished, see `comparison_table.summarise`.
 
   Beside the methods they have, as `ability`, what the base policy corrects by
@@ -209,12 +201,12 @@ def write(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   comparison_table.write(root / 'study.json', rows, titles(rows), about)
 
 
-def sampled(cell: comparison.Cell, name: str) -> Mapping[str, Any]:
+def sampled(cell: many_runs.Cell, name: str) -> Mapping[str, Any]:
   """Summary of a policy's episodes at training temperature, made once."""
   path = cell.run.stage(name).path / _SAMPLED
   if not path.exists():
-    settings, parts = assembly.reopen(cell.run)
-    with contextlib.closing(assembly.make_grader(parts.task)) as grader:
+    settings, parts = building.reopen(cell.run)
+    with contextlib.closing(building.make_grader(parts.task)) as grader:
       evaluation = outcome.evaluate_policy(
         settings,
         parts,
@@ -222,7 +214,7 @@ def sampled(cell: comparison.Cell, name: str) -> Mapping[str, Any]:
         grader,
         temperature=settings.temperature,
       )
-    files.write_json(path, evaluation.summary())
+    json_files.write_json(path, evaluation.summary())
   return json.loads(path.read_text())
 
 

@@ -14,45 +14,45 @@ import jax
 import numpy as np
 from rich import console as rich_console
 
-from experiments import (
-  assembly,
+from experiments import methods
+from experiments.config import command_line, paper_settings, schema
+from experiments.run import (
   base_model,
-  cluster,
-  flags,
-  interrupts,
-  methods,
+  building,
   outcome,
-  paper,
   policies,
+  processes,
   run_directory,
+  sft_stage,
   stage_recorder,
-  supervised_stage,
-  updates,
 )
-from experiments import settings as settings_lib
 from score_jax import arrays, types
 from score_jax.algorithm import rewards as rewards_lib
 from score_jax.algorithm import stages
 from score_jax.evaluation import evaluate
+from score_jax.io import stop_signals
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import manifest
-from score_jax.training import reference as reference_lib
+from score_jax.training import (
+  checkpoint_manifest,
+  compiled_updates,
+  reference_policy,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Makes the policies that are asked for, evaluates them, reports."""
-  settings = flags.parse_settings(arguments)
+  settings = command_line.parse_settings(arguments)
   if settings.dry_run:
-    paper.print_settings(settings, rich_console.Console())
+    paper_settings.print_settings(settings, rich_console.Console())
     return 0
   run = run_directory.RunDirectory(settings.directory)
   try:
-    cluster.join(settings.processes)
-    cluster.check_started_alike(settings)
-    console = cluster.make_console()
-    with run.lock(), interrupts.StopRequest() as stop:
+    processes.join(settings.processes)
+    processes.check_started_alike(settings)
+    console = processes.make_console()
+    with run.lock(), stop_signals.StopRequest() as stop:
       train(settings, run, console, stop)
       if stop.is_requested:
         console.print(f'Stopped; the same command goes on with {run.path}.')
@@ -62,37 +62,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except (FloatingPointError, manifest.DamagedError) as error:
+  except (FloatingPointError, checkpoint_manifest.DamagedError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
 
 
 def train(
-  settings: settings_lib.Settings,
+  settings: schema.Settings,
   run: run_directory.RunDirectory,
   console: rich_console.Console,
-  stop: interrupts.StopRequest,
+  stop: stop_signals.StopRequest,
 ) -> None:
   """Base policy, then the method's phases, each from the ones before."""
-  task = assembly.load_task(base_model.resolve(settings, run))
-  run.begin(settings, assembly.digests(task))
-  parts = assembly.assemble(settings, task, run)
+  task = building.load_task(base_model.resolve(settings, run))
+  run.begin(settings, building.digests(task))
+  parts = building.assemble(settings, task, run)
   plan = policies.make_plan(settings, run, console)
   if outcome.is_complete(settings, parts, run, plan):
     console.print(f'{run.path} is finished: there is nothing left to do.')
   else:
-    with contextlib.closing(assembly.make_grader(task)) as grader:
+    with contextlib.closing(building.make_grader(task)) as grader:
       make_policies(settings, parts, run, plan, grader, console, stop)
 
 
 def make_policies(
-  settings: settings_lib.Settings,
-  parts: assembly.Parts,
+  settings: schema.Settings,
+  parts: building.Parts,
   run: run_directory.RunDirectory,
   plan: methods.Phases,
   grader: types.Grader,
   console: rich_console.Console,
-  stop: interrupts.StopRequest,
+  stop: stop_signals.StopRequest,
 ) -> None:
   """Makes and evaluates each policy of the plan, the base first."""
   policy = policies.base_policy(settings, parts, run, console, stop)
@@ -120,14 +120,14 @@ def make_policies(
 
 
 def make_policy(
-  settings: settings_lib.Settings,
-  parts: assembly.Parts,
+  settings: schema.Settings,
+  parts: building.Parts,
   directory: run_directory.StageDirectory,
   phase: methods.Phase,
   made: Mapping[str, Any],
   grader: types.Grader,
   console: rich_console.Console,
-  stop: interrupts.StopRequest,
+  stop: stop_signals.StopRequest,
 ) -> Any:
   """What a phase makes of the policies before it."""
   start = made[phase.start]
@@ -138,31 +138,31 @@ def make_policy(
         grader, console, stop,
       )  # fmt: skip
     case methods.Supervised():
-      return supervised_stage.train_round(
-        settings, parts, directory, phase, reference_lib.on_device(start),
-        reference_lib.on_device(made[phase.source]),
+      return sft_stage.train_round(
+        settings, parts, directory, phase, reference_policy.on_device(start),
+        reference_policy.on_device(made[phase.source]),
         grader, console, stop,
       )  # fmt: skip
     case methods.Prompted():
       directory.mark_finished(phase.steps)
-      return reference_lib.on_device(start)
+      return reference_policy.on_device(start)
 
 
 def train_stage(
-  settings: settings_lib.Settings,
-  parts: assembly.Parts,
+  settings: schema.Settings,
+  parts: building.Parts,
   directory: run_directory.StageDirectory,
   phase: methods.Reinforced,
   policy: Any,
   reference: Any,
   grader: types.Grader,
   console: rich_console.Console,
-  stop: interrupts.StopRequest,
+  stop: stop_signals.StopRequest,
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
   stage, steps = phase.stage, phase.steps
   samples = settings.samples_per_problem
-  update = updates.make_update(settings, parts.layout)
+  update = compiled_updates.make_update(settings, parts.layout)
   state = policies.begin_state(settings, parts, policy, update.optimizer)
   reference = policies.make_reference(settings, parts, reference)
   # The whole policy, where only adapters of the reference are trained.
@@ -213,7 +213,7 @@ def train_stage(
       batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
       state, metrics = update.train_step(
         state,
-        reference_lib.on_device(reference),
+        reference_policy.on_device(reference),
         batch,
         trajectory.sampled & graded,
         objective,
@@ -230,8 +230,8 @@ def train_stage(
 
 
 def shape(
-  settings: settings_lib.Settings,
-  update: updates.Update,
+  settings: schema.Settings,
+  update: compiled_updates.Update,
   stage: stages.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,
@@ -248,7 +248,9 @@ def shape(
     rewards = rewards_lib.kl_in_reward(
       rewards,
       trajectory.logprobs,
-      update.reference_logprobs(reference_lib.on_device(reference), trajectory),
+      update.reference_logprobs(
+        reference_policy.on_device(reference), trajectory
+      ),
       trajectory.turn,
       stage,
     )

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from experiments import flags
+from experiments.config import command_line
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / 'launch'
@@ -162,7 +162,7 @@ def test_runs_elsewhere_have_flags_that_are_there(name, tmp_path):
       re.sub(r'^(--(?:init-from|data-dir)=).*', rf'\1{tmp_path}', argument)
       for argument in arguments
     ]
-    settings = flags.parse_settings(local)
+    settings = command_line.parse_settings(local)
     assert settings.preset != 'tiny'
     assert settings.run_dir
 

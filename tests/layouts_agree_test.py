@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from score_jax import arrays
-from tests import one_layout, process_group, promise
+from tests.support import one_layout, process_group, promise
 
 FIELDS = ('tokens', 'turn', 'sampled', 'logprobs', 'length', 'finished',
           'problem_index')  # fmt: skip
@@ -48,7 +48,7 @@ def two_processes(recorded, tmp_path_factory):
   directory = tmp_path_factory.mktemp('layouts')
   source, output = directory / 'recorded.npz', directory / 'found.npz'
   np.savez(source, **recorded)
-  process_group.run('-m', 'tests.one_layout', str(source), str(output))
+  process_group.run('-m', 'tests.support.one_layout', str(source), str(output))
   with np.load(output) as found:
     return dict(found)
 

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.planning import programs as planned
 from score_jax.models import gemma, kv_cache
-from tests import programs
+from tests.support import programs
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
 # Rows of 4776 tokens: longer than Gemma 2's window of 4096.

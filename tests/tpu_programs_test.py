@@ -14,7 +14,7 @@ from experiments.planning import chips
 from experiments.planning import programs as planned
 from score_jax.models import gemma, kv_cache, splash
 from score_jax.training import sharding
-from tests import programs
+from tests.support import programs
 
 pytestmark = pytest.mark.slow
 

@@ -22,17 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import flags
 from experiments.benchmarks import process_memory
-from score_jax.models import (
+from experiments.config import command_line
+from score_jax.interop import (
   checkpoint_formats,
-  gemma,
   hugging_face_description,
   hugging_face_weights,
   orbax_import,
   safetensors_files,
 )
-from score_jax.models import config as model_config
+from score_jax.models import gemma, model_config
 
 _MIB = 2**20
 _EXPONENT = 0x3C00  # of numbers from 1/128 to 1/64
@@ -69,7 +68,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Writes the checkpoint, imports it, prints a table a dtype."""
-  options = flags.parse(
+  options = command_line.parse(
     Options,
     arguments,
     program='experiments.benchmark gemma_import',

@@ -19,16 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import flags
 from experiments.benchmarks import process_memory
+from experiments.config import command_line
 from score_jax import arrays
 from score_jax.algorithm import stages
-from score_jax.models import config as model_config
-from score_jax.models import gemma, kv_cache, transformer
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import step
+from score_jax.models import gemma, kv_cache, model_config, transformer
+from score_jax.rollout import engine, turn_separator
+from score_jax.training import optimizers, rl_update
 
 _BLOCK = 16  # tokens between attempts
 _MIB = 2**20
@@ -72,7 +69,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures both halves, prints a table each, returns the exit code."""
-  options = flags.parse(
+  options = command_line.parse(
     Options,
     arguments,
     program='experiments.benchmark gemma_memory',
@@ -108,7 +105,7 @@ def rollout(options: Options) -> None:
       jnp.full(rows // samples, options.prompt, jnp.int32),
     ),
     jax.random.split(jax.random.key(1), rows),
-    boundaries_lib.Boundaries(
+    turn_separator.Boundaries(
       *between, *between, stop_ids=jnp.ones(1, jnp.int32)
     ),
   )
@@ -140,16 +137,16 @@ def rollout(options: Options) -> None:
 def update(options: Options) -> None:
   """One update of the same rows, exact KL against a bf16 reference."""
   config, rows, length = options.config, options.rows, options.length
-  optimizer = optimizer_lib.make_optimizer(1e-5)
+  optimizer = optimizers.make_optimizer(1e-5)
   params = _random(lambda key: transformer.init_params(config, key))
   reference = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
-  state = step.init_state(params, optimizer)
+  state = rl_update.init_state(params, optimizer)
   batch = arrays.TrainBatch(
     _trajectory(options), jnp.ones((rows, 2), jnp.float32)
   )
   rest = (reference, batch, jnp.ones((rows, 2), bool), stages.stage_two())
   compiled = (
-    step.make_train_step(
+    rl_update.make_train_step(
       config,
       optimizer,
       micro_batches=options.micro_batches,

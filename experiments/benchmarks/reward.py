@@ -10,9 +10,9 @@ import random
 import time
 from typing import Any, Literal
 
-from experiments import flags
+from experiments.config import command_line
 from score_jax import types
-from score_jax.tasks import code_grading, grading, math_grading
+from score_jax.grading import code_grading, math_grading, worker_pool
 
 PATHOLOGICAL_MATH = (
   '9^{9^{9}}',
@@ -60,7 +60,7 @@ class Settings:
 
 def main(arguments: list[str]) -> int:
   """Measures, prints a table, returns the exit code."""
-  settings = flags.parse(
+  settings = command_line.parse(
     Settings,
     arguments,
     program='experiments.benchmark reward',
@@ -146,7 +146,7 @@ def _cpu_seconds(pids: list[int]) -> float:
   return ticks / os.sysconf('SC_CLK_TCK')
 
 
-def _timed(name: str, judge, pool: grading.Pool) -> dict[str, Any]:
+def _timed(name: str, judge, pool: worker_pool.Pool) -> dict[str, Any]:
   used = _cpu_seconds(pool.pids)
   start = time.monotonic()
   verdicts = judge()

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import dataclasses
 import sys
 
-from experiments import flags
-from experiments.benchmarks import ceilings, contest, workload
+from experiments.benchmarks import ceilings, side_by_side, workload
+from experiments.config import command_line
 
-_CONTESTANTS = 'experiments.benchmarks.contestants'
+_BASELINES = 'experiments.benchmarks.baselines'
 _OURS = {'ours': 'rollout', 'shrinking': 'shrinking'}
 
 
@@ -51,7 +51,7 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints a table, returns the exit code."""
-  settings = flags.parse(
+  settings = command_line.parse(
     Settings,
     arguments,
     program='experiments.benchmark rollout',
@@ -77,11 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     f'{copy / 1e9:.1f} GB/s (copies); the weights alone, read once a step: '
     f'{4 * work.weights * steps / copy:.2f} s in f32'
   )
-  results = contest.hold(commands(settings, work), settings.repeats)
-  contest.print_table(
+  results = side_by_side.hold(commands(settings, work), settings.repeats)
+  side_by_side.print_table(
     results, int(lengths.sum()), work.rollout_floats(), matmul
   )
-  contest.print_ratios(results, next(iter(results), ''))
+  side_by_side.print_ratios(results, next(iter(results), ''))
   return 0
 
 
@@ -94,15 +94,15 @@ def commands(
     job = dataclasses.replace(work, dtype=dtype).to_json()
     for name in settings.contestants:
       if name in _OURS:
-        module = f'{_CONTESTANTS}.ours'
+        module = f'{_BASELINES}.ours'
         command = [sys.executable, '-m', module, _OURS[name], job]
       elif settings.peers is None:
         continue
       elif name == 'tunix':
-        module = f'{_CONTESTANTS}.tunix_sampler'
+        module = f'{_BASELINES}.tunix_sampler'
         command = [settings.peers, '-m', module, 'rollout', job]
       else:
-        module = f'{_CONTESTANTS}.hugging_face'
+        module = f'{_BASELINES}.hugging_face'
         command = [settings.peers, '-m', module, name, job]
       found[f'{name} {dtype}'] = command
   return found

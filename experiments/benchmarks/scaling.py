@@ -14,8 +14,8 @@ import sys
 
 import numpy as np
 
-from experiments import flags
-from experiments.benchmarks import contest, workload
+from experiments.benchmarks import side_by_side, workload
+from experiments.config import command_line
 
 _BASE = workload.Workload(
   rows=16, prompt=16, limit=16, layers=2, width=256, mlp=1024
@@ -39,7 +39,7 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints a line for each size, returns the exit code."""
-  settings = flags.parse(
+  settings = command_line.parse(
     Settings,
     arguments,
     program='experiments.benchmark scaling',
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       commands = {
         f'{size}={value}': _command(program, size, value) for value in values
       }
-      results = contest.hold(commands, settings.repeats)
+      results = side_by_side.hold(commands, settings.repeats)
       costs = [min(result.cpu) for result in results.values()]
       if len(costs) < len(values):
         return 1
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(program: str, size: str, value: int) -> list[str]:
   job = dataclasses.replace(_BASE, **{size: value})
   flag = f'--xla_force_host_platform_device_count={job.devices}'
-  module = 'experiments.benchmarks.contestants.ours'
+  module = 'experiments.benchmarks.baselines.ours'
   return [
     *('env', f'XLA_FLAGS={flag}'),
     *(sys.executable, '-m', module, program, job.to_json()),

@@ -19,7 +19,9 @@ import statistics
 import tempfile
 import time
 
-from experiments import flags, stage_recorder, train
+from experiments import train
+from experiments.config import command_line
+from experiments.run import stage_recorder
 
 _PHASES = ('rollout', 'grade', 'update')
 
@@ -44,7 +46,7 @@ class _TimedRecorder(stage_recorder.StageRecorder):
 def main(arguments: Sequence[str] | None = None) -> int:
   """Trains, prints shares of a step, returns the exit code."""
   own, of_train = _split(list(arguments or ()))
-  steps = flags.parse(
+  steps = command_line.parse(
     Settings, own, program='experiments.benchmark step', document=__doc__
   ).steps
   with tempfile.TemporaryDirectory() as folder:

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import dataclasses
 import sys
 
-from experiments import flags
-from experiments.benchmarks import ceilings, contest, workload
+from experiments.benchmarks import ceilings, side_by_side, workload
+from experiments.config import command_line
 
-_CONTESTANTS = 'experiments.benchmarks.contestants'
+_BASELINES = 'experiments.benchmarks.baselines'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Settings:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Measures, prints tables, returns the exit code."""
-  settings = flags.parse(
+  settings = command_line.parse(
     Settings,
     arguments,
     program='experiments.benchmark update',
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     f'{work.rows} rows of {work.length} tokens; ceiling of a core: '
     f'{ceiling / 1e9:.0f} GFLOP/s (f32 products)'
   )
-  results = contest.hold(commands(settings.peers, work), settings.repeats)
+  results = side_by_side.hold(commands(settings.peers, work), settings.repeats)
   tokens = int(work.attempt_lengths().sum())
   for group, reference in (
     (('ours', 'ours, length buckets', 'TRL'), True),
@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   ):
     part = {name: results[name] for name in group if name in results}
     floats = work.update_floats(reference)
-    contest.print_table(part, tokens, floats, ceiling)
-    contest.print_ratios(part, group[0])
+    side_by_side.print_table(part, tokens, floats, ceiling)
+    side_by_side.print_ratios(part, group[0])
   return 0
 
 
@@ -81,16 +81,16 @@ def commands(
 ) -> dict[str, list[str]]:
   """How to start each contestant, by name."""
   job = work.to_json()
-  ours = [sys.executable, '-m', f'{_CONTESTANTS}.ours']
+  ours = [sys.executable, '-m', f'{_BASELINES}.ours']
   found = {
     'ours': [*ours, 'update', job],
     'ours, length buckets': [*ours, 'length_buckets', job],
     'ours without reference': [*ours, 'supervised', job],
   }
   if peers:
-    found['TRL'] = [peers, '-m', f'{_CONTESTANTS}.trl_trainer', 'update', job]
+    found['TRL'] = [peers, '-m', f'{_BASELINES}.trl_trainer', 'update', job]
     found['bare torch'] = [
-      *(peers, '-m', f'{_CONTESTANTS}.hugging_face'),
+      *(peers, '-m', f'{_BASELINES}.hugging_face'),
       *('update', job),
     ]
   return found

@@ -10,7 +10,7 @@ import jax
 
 from experiments.planning import programs, workload
 from score_jax.models import kv_cache
-from score_jax.training import optimizer as optimizer_lib
+from score_jax.training import optimizers
 
 _USED = re.compile(r'[Uu]sed ([\d.]+)([KMGT]) of')
 _TEMPORARIES = re.compile(r'temporaries \(([\d.]+)([KMGT])\)')
@@ -73,7 +73,7 @@ def resident(work: workload.Workload) -> Mapping[str, int]:
   `decode weights` exist during the episode, `cache` too; the rest always.
   """
   places = programs.update_places(work.model, work.mesh)
-  optimizer = optimizer_lib.make_optimizer(1e-5)
+  optimizer = optimizers.make_optimizer(1e-5)
   state = programs.train_state(work.model, optimizer, places)
   decoded = programs.placed(
     work.model.decoded(),

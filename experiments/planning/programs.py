@@ -13,13 +13,9 @@ import jax.numpy as jnp
 
 from score_jax import arrays
 from score_jax.algorithm import stages
-from score_jax.models import config as model_config
-from score_jax.models import lora, transformer
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding
-from score_jax.training import step as step_lib
+from score_jax.models import lora, model_config, transformer
+from score_jax.rollout import engine, turn_separator
+from score_jax.training import optimizers, rl_update, sharding
 
 _STOP_IDS = 2
 
@@ -170,7 +166,7 @@ def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
       at_rows((sizes.problems, sizes.prompt)), at_rows((sizes.problems,))
     ),
     at_rows((sizes.rows,), key),
-    boundaries_lib.Boundaries(
+    turn_separator.Boundaries(
       table, count, table, count, everywhere((_STOP_IDS,))
     ),
   )
@@ -185,7 +181,7 @@ def lower_update(
   places: Places | None = None,
   **options,
 ):
-  """Lowers the update of `training.step`; the stage is one of its arguments.
+  """Lowers the update of `training.rl_update`; the stage is an argument of it.
 
   Args:
     model: the model.
@@ -196,11 +192,11 @@ def lower_update(
     **options: of `step.make_train_step`.
   """
   places = places or Places()
-  optimizer = optimizer_lib.make_optimizer(1e-5)
+  optimizer = optimizers.make_optimizer(1e-5)
   state = train_state(model, optimizer, places)
   if places.trained is not None:
     options['shardings'] = jax.tree.map(lambda s: s.sharding, state)
-  train_step = step_lib.make_train_step(
+  train_step = rl_update.make_train_step(
     model.config,
     optimizer,
     dtype=model.dtype,

@@ -6,7 +6,7 @@ only adapters are trained, whose gradients need no products with activations of
 the weights' size. Attention counts the keys that a query sees.
 """
 
-from score_jax.models import config as model_config
+from score_jax.models import model_config
 
 
 def forward_flops(

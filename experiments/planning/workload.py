@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import run_directory, updates
-from experiments import settings as settings_lib
+from experiments.config import schema
 from experiments.planning import programs
-from score_jax.models import attention, gemma, hugging_face_config
-from score_jax.models import config as model_config
-from score_jax.training import sharding
+from experiments.run import run_directory
+from score_jax.interop import hugging_face_config
+from score_jax.models import attention, gemma, model_config
+from score_jax.training import compiled_updates, sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
 INSTRUCTION_TOKENS = 80
@@ -30,7 +30,7 @@ class Workload:
     mesh: of the update.
     rollout_mesh: the same devices for the episode.
     micro_batch: rows whose gradient is computed at once.
-    update_options: further ones of `training.step.make_train_step`.
+    update_options: further ones of `training.rl_update.make_train_step`.
     steps: of the whole run.
   """
 
@@ -48,7 +48,7 @@ class Workload:
     return self.mesh.shape['data'] * self.mesh.shape['fsdp']
 
 
-def make(settings: settings_lib.Settings, devices: Sequence[Any]) -> Workload:
+def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
   """The workload of a run on these devices.
 
   Raises:
@@ -90,8 +90,8 @@ def make(settings: settings_lib.Settings, devices: Sequence[Any]) -> Workload:
       'kl': settings.kl,
       'temperature': settings.temperature,
       'attempt_tokens': settings.attempt_tokens,
-      'length_buckets': updates.length_buckets(settings),
-      'unroll': model.config.num_layers <= updates.UNROLLED_LAYERS,
+      'length_buckets': compiled_updates.length_buckets(settings),
+      'unroll': model.config.num_layers <= compiled_updates.UNROLLED_LAYERS,
       'remat': settings.remat,
     },
     steps=settings.steps_stage1 + settings.steps_stage2,

@@ -27,12 +27,12 @@ taken as both stages together and the batch of 512 as episodes, 8 of each of 64
 problems; attempts have 1,024 tokens.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='math',
-  model=settings.Model(name='gemma-2-27b'),
-  mesh=settings.Mesh(rollout_tensor=4),
+  model=schema.Model(name='gemma-2-27b'),
+  mesh=schema.Mesh(rollout_tensor=4),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=512,

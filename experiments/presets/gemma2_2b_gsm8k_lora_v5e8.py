@@ -27,12 +27,12 @@ Differs from the paper: the task; adapters, and with them ten times its learning
 rate, as adapters need; 256 episodes a step and 1,200 steps, to fit the hours.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='gsm8k',
-  model=settings.Model(name='gemma-2-2b'),
-  lora=settings.LoRA(rank=16, alpha=16.0),
+  model=schema.Model(name='gemma-2-2b'),
+  lora=schema.LoRA(rank=16, alpha=16.0),
   remat=True,
   max_prompt_tokens=256,
   max_attempt_tokens=320,

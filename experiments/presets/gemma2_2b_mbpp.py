@@ -30,11 +30,11 @@ taken as both stages together and the batch of 128 as episodes, 8 of each of 16
 problems; attempts have 512 tokens.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='mbpp',
-  model=settings.Model(name='gemma-2-2b'),
+  model=schema.Model(name='gemma-2-2b'),
   reference_dtype='bfloat16',
   max_prompt_tokens=1024,
   max_attempt_tokens=512,

@@ -24,11 +24,11 @@ Differs from the paper: model and task; 256 episodes a step and 1,500 steps, to
 fit the hours.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='gsm8k',
-  model=settings.Model(name='gemma-3-1b'),
+  model=schema.Model(name='gemma-3-1b'),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=256,

@@ -26,12 +26,12 @@ learning rate, as adapters need; 64 episodes a step, 900 steps and 512 tokens an
 attempt, to fit one chip and the hours.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='math',
-  model=settings.Model(name='gemma-3-1b'),
-  lora=settings.LoRA(rank=16, alpha=16.0),
+  model=schema.Model(name='gemma-3-1b'),
+  lora=schema.LoRA(rank=16, alpha=16.0),
   remat=True,
   max_prompt_tokens=384,
   max_attempt_tokens=512,

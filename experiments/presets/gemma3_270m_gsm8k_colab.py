@@ -27,11 +27,11 @@ Differs from the paper: model and task; 128 episodes a step and 600 steps, to
 fit an hour.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='gsm8k',
-  model=settings.Model(name='gemma-3-270m'),
+  model=schema.Model(name='gemma-3-270m'),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=256,

@@ -23,12 +23,12 @@ stages. Micro-batches of 16 rows change nothing but rounding and speed: what
 they need fits a processor's cache.
 """
 
-from experiments import settings
+from experiments.config import schema
 
-SETTINGS = settings.Settings(
+SETTINGS = schema.Settings(
   task='arithmetic',
-  arithmetic=settings.Arithmetic(digits=12, nines=0.75),
-  model=settings.Model(
+  arithmetic=schema.Arithmetic(digits=12, nines=0.75),
+  model=schema.Model(
     layers=2,
     width=64,
     heads=4,
@@ -37,7 +37,7 @@ SETTINGS = settings.Settings(
     ffw=256,
     rope_base=100.0,
   ),
-  pretrain=settings.Pretraining(
+  pretrain=schema.Pretraining(
     steps=1600,
     rows=64,
     learning_rate=4e-3,

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from experiments.reporting import (
+  charts,
   kept,
   markup,
   numbers,
   output,
   paper_results,
   runs,
+  tables,
 )
-from score_jax.evaluation import charts, tables
 
 
 def more_attempts(

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import transcripts
-from experiments.reporting import markup, numbers, output, runs
-from score_jax.evaluation import changes, charts
+from experiments.reporting import charts, markup, numbers, output, runs
+from experiments.run import transcripts
+from score_jax.evaluation import changes
 from score_jax.tasks import answer_keys
 
 _SHARES = {

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments import transcripts
 from experiments.reporting import difference, markup, runs
+from experiments.run import transcripts
 from score_jax.tasks import arithmetic
 
 # Scores of the first two attempts, with what to say, and how many of each.

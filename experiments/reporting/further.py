@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.reporting import (
   attempts,
+  charts,
   corrections,
   kept,
   markup,
@@ -16,7 +17,6 @@ from experiments.reporting import (
   runs,
   sampling,
 )
-from score_jax.evaluation import charts
 
 
 def parts(

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reporting import markup
-from score_jax.evaluation import tables
+from experiments.reporting import markup, tables
 
 
 def cell(name: str, summaries: Sequence[Mapping[str, Any]]) -> markup.Html:

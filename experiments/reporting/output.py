@@ -8,9 +8,8 @@ from typing import Any
 
 from matplotlib import figure as mpl_figure
 
-from experiments import files
-from experiments.reporting import markup, svg
-from score_jax.evaluation import plots
+from experiments.reporting import markup, plots, svg
+from score_jax.io import json_files
 
 
 class Output:
@@ -64,7 +63,7 @@ class Output:
     writer = csv.writer(stream, lineterminator='\n')
     writer.writerow(headings)
     writer.writerows(rows)
-    files.write_text(self._new(f'{name}.csv'), stream.getvalue())
+    json_files.write_text(self._new(f'{name}.csv'), stream.getvalue())
 
   def _new(self, name: str) -> pathlib.Path:
     path = self._folder / name

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 import re
 
-from experiments import paper
-from experiments import settings as settings_lib
+from experiments.config import paper_settings, schema
 from experiments.reporting import (
   between,
   episodes,
@@ -93,7 +92,7 @@ def _contents(sections: Sequence[markup.Html]) -> markup.Html:
 def _settings(groups: Sequence[runs.Group]) -> markup.Html:
   """Settings beside the paper's: what differs from it, then all."""
   first = groups[0].runs[0].settings
-  rows = paper.rows(first)
+  rows = paper_settings.rows(first)
   headings = ['Setting', 'Value', 'The paper, MATH', 'The paper, MBPP']
   others = [
     markup.join([f'{group.label}: ', _differences(first, group)])
@@ -111,7 +110,7 @@ def _settings(groups: Sequence[runs.Group]) -> markup.Html:
       _table(headings, rows),
       *[
         markup.element('p', f'[{i}] {note}', class_='note')
-        for i, note in enumerate(paper.notes(), start=1)
+        for i, note in enumerate(paper_settings.notes(), start=1)
       ],
     ),
     note='First, what is not as the paper states it for such a task'
@@ -119,23 +118,22 @@ def _settings(groups: Sequence[runs.Group]) -> markup.Html:
   )  # fmt: skip
 
 
-def _table(headings: list[str], rows: Sequence[paper.Row]) -> markup.Html:
+def _table(
+  headings: list[str], rows: Sequence[paper_settings.Row]
+) -> markup.Html:
   return markup.table(
     headings,
-    [
-      [settings_lib.flag(row.name), row.value, row.math, row.mbpp]
-      for row in rows
-    ],
+    [[schema.flag(row.name), row.value, row.math, row.mbpp] for row in rows],
   )
 
 
-def _differences(first: settings_lib.Settings, group: runs.Group) -> str:
-  ours = settings_lib.flatten(first)
-  theirs = settings_lib.flatten(group.runs[0].settings)
+def _differences(first: schema.Settings, group: runs.Group) -> str:
+  ours = schema.flatten(first)
+  theirs = schema.flatten(group.runs[0].settings)
   return ' '.join(
-    f'{settings_lib.flag(name)}={value}'
+    f'{schema.flag(name)}={value}'
     for name, value in theirs.items()
-    if value != ours[name] and name not in settings_lib.FREE | {'seed'}
+    if value != ours[name] and name not in schema.FREE | {'seed'}
   )
 
 

@@ -3,8 +3,15 @@
 from collections.abc import Sequence
 import functools
 
-from experiments.reporting import markup, numbers, output, paper_results, runs
-from score_jax.evaluation import charts, plots
+from experiments.reporting import (
+  charts,
+  markup,
+  numbers,
+  output,
+  paper_results,
+  plots,
+  runs,
+)
 
 # Fewer policies are as easily read off the table.
 _FEWEST_DRAWN = 4

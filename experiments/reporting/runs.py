@@ -7,17 +7,13 @@ import json
 import pathlib
 from typing import Any
 
-from experiments import (
-  curves,
-  evaluations,
-  methods,
-  outcome,
-  run_directory,
-  transcripts,
-)
-from experiments import settings as settings_lib
+from experiments import methods
+from experiments.config import schema
+from experiments.evaluations import kept_evaluations
+from experiments.reporting import curves
+from experiments.run import outcome, run_directory, transcripts
 
-_IGNORED = settings_lib.FREE | {'seed'}
+_IGNORED = schema.FREE | {'seed'}
 # More differences make no label.
 _MOST_IN_LABEL = 3
 
@@ -31,18 +27,18 @@ class Run:
     settings: of the run.
     versions: of what it was made with.
     results: policy summaries by policy, in their order.
-    evaluations: those that it keeps, see `experiments.evaluations`.
+    evaluations: those that it keeps, see `kept_evaluations`.
   """
 
   directory: run_directory.RunDirectory
-  settings: settings_lib.Settings
+  settings: schema.Settings
   versions: Mapping[str, str]
   results: Mapping[str, Mapping[str, Any]]
-  evaluations: Sequence[Mapping[str, Any]]
+  kept_evaluations: Sequence[Mapping[str, Any]]
 
   @functools.cached_property
   def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Records and held-out points, see `experiments.curves`."""
+    """Records and held-out points, see `experiments.reporting.curves`."""
     names = {policy: self.name(policy) for policy in self.results}
     return curves.read(self.directory, self.results, names)
 
@@ -157,7 +153,7 @@ def read(path: str) -> Run:
     settings,
     json.loads(directory.config.read_text())['versions'],
     results,
-    evaluations.read_all(directory),
+    kept_evaluations.read_all(directory),
   )
 
 
@@ -186,7 +182,7 @@ def _telling(run: Run) -> dict[str, Any]:
   """Settings that make a difference, as they can be compared."""
   return {
     name: value
-    for name, value in settings_lib.flatten(run.settings).items()
+    for name, value in schema.flatten(run.settings).items()
     if name not in _IGNORED
   }
 

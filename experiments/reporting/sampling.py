@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.reporting import (
+  charts,
   kept,
   markup,
   numbers,
@@ -11,7 +12,6 @@ from experiments.reporting import (
   paper_results,
   runs,
 )
-from score_jax.evaluation import charts
 
 
 def inference_scaling(

@@ -7,8 +7,7 @@ import re
 import matplotlib as mpl
 from matplotlib import figure as mpl_figure
 
-from experiments.reporting import markup
-from score_jax.evaluation import charts, plots
+from experiments.reporting import charts, markup, plots
 
 # Colours of the pictures to custom properties of the style sheet.
 VARIABLES = (
@@ -32,7 +31,7 @@ def inline(
   """A picture as an <svg> element without anything from outside.
 
   Args:
-    picture: as `score_jax.evaluation.charts` draws it.
+    picture: as `experiments.reporting.charts` draws it.
     name: unique on the page: the ids within derive from it.
     description: for those who cannot see it.
   """

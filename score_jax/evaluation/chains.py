@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays, types
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import episodes
+from score_jax.rollout import episodes, turn_separator
 
 
 def sample_chain(
@@ -55,7 +54,7 @@ def sample_chain(
 
 def _second_as_first(
   trajectory: arrays.Trajectory, limit: int
-) -> boundaries_lib.GivenAttempts:
+) -> turn_separator.GivenAttempts:
   """The second attempts, to be given as first ones of two."""
   tokens, turn = jax.device_get((trajectory.tokens, trajectory.turn))
   given = np.zeros((len(tokens), 2, limit), np.int32)
@@ -64,4 +63,4 @@ def _second_as_first(
     attempt = ids[owner == 2]
     given[row, 0, : len(attempt)] = attempt
     length[row, 0] = len(attempt)
-  return boundaries_lib.GivenAttempts(jnp.asarray(given), jnp.asarray(length))
+  return turn_separator.GivenAttempts(jnp.asarray(given), jnp.asarray(length))

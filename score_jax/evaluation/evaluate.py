@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from score_jax import processes, types
+from score_jax import distributed, types
 from score_jax.evaluation import chains, metrics
 from score_jax.rollout import episodes
 
@@ -170,7 +170,9 @@ def judge(
     for problem, row in zip(problems, attempts, strict=True)
     for attempt in row
   ]
-  verdicts = processes.share_out(lambda part: grader.grade(*zip(*part)), asked)
+  verdicts = distributed.share_out(
+    lambda part: grader.grade(*zip(*part)), asked
+  )
   return [verdicts[i : i + turns] for i in range(0, len(verdicts), turns)]
 
 

@@ -27,12 +27,12 @@ what append-only ids avoid.
 import dataclasses
 from typing import Literal
 
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import tokenization
 
 ChatStyle = Literal['plain', 'gemma']
 
-START_OF_TURN = tokenizer_lib.START_OF_TURN
-END_OF_TURN = tokenizer_lib.END_OF_TURN
+START_OF_TURN = tokenization.START_OF_TURN
+END_OF_TURN = tokenization.END_OF_TURN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ChatFormat:
       by EOS.
   """
 
-  tokenizer: tokenizer_lib.Tokenizer
+  tokenizer: tokenization.Tokenizer
   style: ChatStyle = 'plain'
 
   def __post_init__(self):

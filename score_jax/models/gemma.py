@@ -9,13 +9,12 @@ two gated halves, not the doubled figure of the reports.
 from collections.abc import Mapping
 import types
 
-from score_jax.models import config as model_config
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import model_config, tokenization
 
-GEMMA_1_2_TOKENS = tokenizer_lib.SpecialTokens(
+GEMMA_1_2_TOKENS = tokenization.SpecialTokens(
   vocab_size=256_000, start_of_turn=106, end_of_turn=107
 )
-GEMMA_3_TOKENS = tokenizer_lib.SpecialTokens(
+GEMMA_3_TOKENS = tokenization.SpecialTokens(
   vocab_size=262_144, start_of_turn=105, end_of_turn=106
 )
 
@@ -142,7 +141,7 @@ CONFIGS: Mapping[str, model_config.ModelConfig] = types.MappingProxyType(
 
 def special_tokens(
   config: model_config.ModelConfig,
-) -> tokenizer_lib.SpecialTokens | None:
+) -> tokenization.SpecialTokens | None:
   """Special ids of a Gemma vocabulary; None if the size is no Gemma's."""
   for tokens in (GEMMA_1_2_TOKENS, GEMMA_3_TOKENS):
     if tokens.vocab_size == config.vocab_size:
@@ -151,7 +150,7 @@ def special_tokens(
 
 
 def check_tokenizer(
-  config: model_config.ModelConfig, tokenizer: tokenizer_lib.Tokenizer
+  config: model_config.ModelConfig, tokenizer: tokenization.Tokenizer
 ) -> None:
   """Refuses a tokenizer that is not the model's own.
 

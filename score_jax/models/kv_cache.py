@@ -13,7 +13,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from score_jax.models import config as model_config
+from score_jax.models import model_config
 
 # As small as float32 allows without overflow when a softmax subtracts it.
 _MASKED = -2.3819763e38

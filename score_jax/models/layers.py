@@ -12,8 +12,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_jax.models import attention, kv_cache, lora
-from score_jax.models import config as model_config
+from score_jax.models import attention, kv_cache, lora, model_config
 
 
 def rope_table(

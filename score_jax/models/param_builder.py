@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax.models import config as model_config
-from score_jax.models import transformer
+from score_jax.models import model_config, transformer
 
 
 class ParamBuilder:

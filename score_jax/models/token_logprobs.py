@@ -13,8 +13,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from score_jax.models import config as model_config
-from score_jax.models import transformer
+from score_jax.models import model_config, transformer
 
 
 @struct.dataclass

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax.models import attention as attention_lib
-from score_jax.models import config as model_config
-from score_jax.models import kv_cache, layers
+from score_jax.models import kv_cache, layers, model_config
 
 
 @struct.dataclass

@@ -18,10 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from score_jax import arrays
-from score_jax.models import config as model_config
-from score_jax.models import kv_cache, lora, transformer
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import randomness, sampling
+from score_jax.models import kv_cache, lora, model_config, transformer
+from score_jax.rollout import randomness, sampling, turn_separator
 
 
 @struct.dataclass
@@ -40,7 +38,7 @@ class _State:
 class _Rules:
   """How attempts go on and where they end; the same for the whole episode."""
 
-  boundaries: boundaries_lib.Boundaries
+  boundaries: turn_separator.Boundaries
   limits: jax.Array  # i32 [K]
   temperature: jax.Array  # f32 []
   uniforms: jax.Array | None  # f32 [B, T], for the token at t; None: greedy
@@ -102,14 +100,14 @@ def sample_episodes(
   params,
   prompts: arrays.Prompts,
   row_keys: jax.Array,
-  boundaries: boundaries_lib.Boundaries,
+  boundaries: turn_separator.Boundaries,
   *,
   config: model_config.ModelConfig,
   limits: tuple[int, ...],
   samples_per_problem: int,
   temperature: jax.Array | float = 1.0,
   greedy: bool = False,
-  given: boundaries_lib.GivenAttempts | None = None,
+  given: turn_separator.GivenAttempts | None = None,
   forced_lengths: jax.Array | None = None,
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
@@ -147,7 +145,7 @@ def sample_episodes(
   num_problems, prompt = prompts.tokens.shape
   turns = len(limits)
   if given is None:
-    given = boundaries_lib.no_given_attempts(
+    given = turn_separator.no_given_attempts(
       num_problems * samples_per_problem, turns
     )
   total = row_length(prompt, limits, boundaries.block)

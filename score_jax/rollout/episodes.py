@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax import arrays, processes, types
-from score_jax.models import chat
-from score_jax.models import config as model_config
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine, randomness
+from score_jax import arrays, distributed, types
+from score_jax.models import chat, model_config
+from score_jax.rollout import engine, randomness, turn_separator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class EpisodeSampler:
   @property
   def row_parts(self) -> int:
     """Of whose multiple the number of problems should be."""
-    return processes.row_parts(self.rows) if self.rows else 1
+    return distributed.row_parts(self.rows) if self.rows else 1
 
   def sample(
     self,
@@ -52,7 +50,7 @@ class EpisodeSampler:
     turns: int | None = None,
     temperature: float = 1.0,
     greedy: bool = False,
-    given: boundaries_lib.GivenAttempts | None = None,
+    given: turn_separator.GivenAttempts | None = None,
   ) -> arrays.Trajectory:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
@@ -76,14 +74,14 @@ class EpisodeSampler:
     )
     prompts = encode_prompts(self.chat_format, messages, self.buckets)
     if self.rows is not None:
-      prompts, keys, given = processes.put_rows(
+      prompts, keys, given = distributed.put_rows(
         (prompts, keys, given), self.rows
       )
     return engine.sample_episodes(
       params,
       prompts,
       keys,
-      boundaries_lib.make_boundaries(
+      turn_separator.make_boundaries(
         self.chat_format, [self.task.instruction] * (len(limits) - 1)
       ),
       config=self.config,
@@ -113,8 +111,8 @@ class EpisodeSampler:
 
     Each process reads the rows on its own devices, and all know all texts.
     """
-    rows, own = processes.own_rows(trajectory, self.rows)
-    return processes.merge_rows(
+    rows, own = distributed.own_rows(trajectory, self.rows)
+    return distributed.merge_rows(
       rows, decode_attempts(self.chat_format, own), len(trajectory.length)
     )
 
@@ -235,7 +233,7 @@ def given_attempts(
   chat_format: chat.ChatFormat,
   attempts: Sequence[Sequence[types.Attempt | None]],
   limits: Sequence[int],
-) -> boundaries_lib.GivenAttempts:
+) -> turn_separator.GivenAttempts:
   """Attempts to supply: [B] lists of K, None where the policy shall sample.
 
   An attempt longer than its turn's limit is cut there, as a sampled one is.
@@ -249,4 +247,4 @@ def given_attempts(
         ids = chat_format.attempt_ids(attempt.text)[: limits[k]]
         tokens[b, k, : len(ids)] = ids
         length[b, k] = len(ids)
-  return boundaries_lib.GivenAttempts(tokens, length)
+  return turn_separator.GivenAttempts(tokens, length)

@@ -12,13 +12,8 @@ import re
 import warnings
 
 from score_jax import types
-from score_jax.tasks import (
-  answer_text,
-  extraction,
-  final_answer,
-  gsm8k,
-  quantities,
-)
+from score_jax.grading import answer_text, extraction, final_answer, quantities
+from score_jax.tasks import gsm8k
 
 # Between two letters a space may be all that ends a command: `\\sin x`.
 _SPACES = re.compile(r'(?<![A-Za-z])\s+|\s+(?![A-Za-z])')

@@ -15,7 +15,7 @@ import re
 import numpy as np
 
 from score_jax import types
-from score_jax.tasks import direct_grading
+from score_jax.grading import direct_grading
 
 NAME = 'arithmetic'
 INSTRUCTION = 'Look again'

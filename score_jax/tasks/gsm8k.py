@@ -11,7 +11,8 @@ import hashlib
 import re
 
 from score_jax import types
-from score_jax.tasks import direct_grading, downloads, final_answer, records
+from score_jax.grading import direct_grading, final_answer
+from score_jax.tasks import downloads, records
 
 _THOUSANDS = re.compile(
   r'(?<![\w.])[0-9]{1,3}(?:(?:,|\{,\}|\\[,!])[0-9]{3})+(?![0-9])'

@@ -6,16 +6,14 @@ import functools
 from typing import Any
 
 from score_jax import types
+from score_jax.grading import code_grading, math_grading, user_rewards
 from score_jax.tasks import (
   arithmetic,
-  code,
-  code_grading,
+  code_problems,
   gsm8k,
-  math,
-  math_grading,
+  math_problems,
   prompts,
   records,
-  user_rewards,
 )
 
 
@@ -117,7 +115,7 @@ def _gsm8k(chosen: Choices) -> types.Task:
 
 
 def _math(chosen: Choices) -> types.Task:
-  problems = math.load_problems(
+  problems = math_problems.load_problems(
     chosen.data_dir, drop_near_duplicates=chosen.drop_near_duplicates
   )
   make_grader = functools.partial(
@@ -139,14 +137,17 @@ def _readable(problems, make_grader) -> dict[str, list[types.Problem]]:
 
 
 def _mbpp(chosen: Choices) -> types.Task:
-  problems = code.load_mbpp(chosen.data_dir)
+  problems = code_problems.load_mbpp(chosen.data_dir)
   # The paper's prompt shows tasks 2, 3 and 4.
   texts = prompts.mbpp_prompts(problems['prompt'][1:4], chat=chosen.chat)
   return _task('mbpp', problems, texts, _code_grader(chosen))
 
 
 def _humaneval(chosen: Choices) -> types.Task:
-  problems = {'train': [], 'test': code.load_humaneval(chosen.data_dir)}
+  problems = {
+    'train': [],
+    'test': code_problems.load_humaneval(chosen.data_dir),
+  }
   texts = prompts.humaneval_prompts(chat=chosen.chat)
   return _task('humaneval', problems, texts, _code_grader(chosen))
 
@@ -157,10 +158,10 @@ def _repair(chosen: Choices) -> types.Task:
       '--task=repair needs a file of given first attempts (JSONL with task_id '
       'and given_attempt)'
     )
-  mbpp = code.load_mbpp(chosen.data_dir)
+  mbpp = code_problems.load_mbpp(chosen.data_dir)
   held = {split: mbpp[split] for split in ('train', 'test')}
   problems = {
-    split: code.load_repair(chosen.file, known, skip_unknown=True)
+    split: code_problems.load_repair(chosen.file, known, skip_unknown=True)
     for split, known in held.items()
   }
   if not any(problems.values()):

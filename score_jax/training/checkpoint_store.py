@@ -15,8 +15,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from score_jax import processes
-from score_jax.training import manifest as manifest_lib
+from score_jax import distributed
+from score_jax.training import checkpoint_manifest
 
 _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
@@ -52,13 +52,13 @@ class Store:
 
   def steps(self) -> list[int]:
     """Steps that are there, ascending, intact or not; the same everywhere."""
-    return processes.agree(
+    return distributed.agree(
       sorted(self._manager.all_steps()) if self.directory.exists() else []
     )
 
   def has_traces(self) -> bool:
     """Whether anything was ever saved here, damaged or not."""
-    return bool(self.steps()) or processes.agree(
+    return bool(self.steps()) or distributed.agree(
       self.directory.exists()
       and any(_DAMAGED in path.name for path in self.directory.iterdir())
     )
@@ -88,7 +88,7 @@ class Store:
     self._manager.wait_until_finished()
     self._manager.check_for_errors()
     if step not in self.steps():
-      raise manifest_lib.DamagedError(
+      raise checkpoint_manifest.DamagedError(
         f'step {step} is missing in {self.directory} after it was written'
       )
 
@@ -99,7 +99,7 @@ class Store:
       DamagedError: it cannot be read, or is not what was written.
     """
     manifest = self._load(step, manifest=ocp.args.JsonRestore())
-    manifest_lib.check(manifest)
+    checkpoint_manifest.check(manifest)
     return manifest
 
   def leaves(
@@ -125,7 +125,7 @@ class Store:
         item=item, restore_args=arguments, partial_restore=True
       ),
     )
-    manifest_lib.check_leaves(manifest, leaves)
+    checkpoint_manifest.check_leaves(manifest, leaves)
     return leaves
 
   def set_aside(self, step: int, error: Exception) -> None:
@@ -140,10 +140,10 @@ class Store:
     _LOGGER.error(
       'SKIPPED damaged checkpoint %s, now %s: %s', source, target.name, error
     )
-    processes.barrier()
-    if processes.is_first():
+    distributed.barrier()
+    if distributed.is_first():
       source.rename(target)
-    processes.barrier()
+    distributed.barrier()
     self._manager.reload()
 
   def delete(self, step: int) -> None:
@@ -169,19 +169,19 @@ class Store:
       reason = _first_line(error)
     if reason:
       _drop_leftovers()
-    if not processes.all_of(reason is None):
-      raise manifest_lib.DamagedError(
+    if not distributed.all_of(reason is None):
+      raise checkpoint_manifest.DamagedError(
         f'its {name} cannot be read: {reason or "another process failed"}'
       )
     return loaded
 
   def _remove_unfinished(self) -> None:
-    if processes.is_first():
+    if distributed.is_first():
       for path in self.directory.iterdir():
         if _UNFINISHED in path.name:
           _LOGGER.warning('removing the unfinished checkpoint %s', path)
           path.rmtree()
-    processes.barrier()
+    distributed.barrier()
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -16,8 +16,7 @@ import jax
 from jax import sharding as jax_sharding
 
 from score_jax import arrays
-from score_jax.models import config as model_config
-from score_jax.models import lora, transformer
+from score_jax.models import lora, model_config, transformer
 
 AXES = ('data', 'fsdp', 'tensor')
 _ROW_AXES = ('data', 'fsdp')

@@ -8,11 +8,8 @@ import pytest
 
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.models import chat, transformer
-from score_jax.models import config as model_config
-from score_jax.models import tokenizer as tokenizer_lib
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import episodes, randomness
+from score_jax.models import chat, model_config, tokenization, transformer
+from score_jax.rollout import episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic
 
 KEY_OF = ('evaluate', 'test', 0)
@@ -27,8 +24,8 @@ def task():
 def sampler(task, tmp_path_factory):
   path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
   lines = [p.question for p in task.train] + [task.instruction]
-  tokenizer_lib.train(lines, path, 300)
-  chat_format = chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  tokenization.train(lines, path, 300)
+  chat_format = chat.ChatFormat(tokenization.Tokenizer(path))
   config = model_config.ModelConfig(
     vocab_size=chat_format.tokenizer.vocab_size,
     width=8,
@@ -167,7 +164,7 @@ def test_chained_attempts_see_the_last_one_only(task, sampler, params):
     for attempt in row[2:]:
       owned = zip(trajectory.tokens[0].tolist(), trajectory.turn[0].tolist())
       ids = [token for token, turn in owned if turn == 2]
-      given = boundaries_lib.GivenAttempts(
+      given = turn_separator.GivenAttempts(
         np.array([[ids + [0] * (3 - len(ids)), [0] * 3]], np.int32),
         np.array([[len(ids), 0]], np.int32),
       )

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from experiments import chat, flags
-from tests.experiments import small_run
+from experiments import chat
+from experiments.config import command_line
+from tests.support import small_run
 
 
 def talk(path, lines, monkeypatch, capsys, *more):
@@ -107,7 +108,7 @@ def test_what_is_not_there(finished, tmp_path, monkeypatch, capsys):
 
 
 def test_questions_of_other_tasks_have_no_reference(tmp_path):
-  settings = flags.parse_settings(
+  settings = command_line.parse_settings(
     [*small_run.MODEL, '--task=gsm8k', f'--data-dir={tmp_path}']
   )
   problem = chat.read_problem(settings, 'How many?')

@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 from rich import console as rich_console
 
-from experiments import (
-  compare,
-  comparison,
-  comparison_table,
-  loggers,
-  methods,
-)
-from tests.experiments import small_run
+from experiments import compare, methods
+from experiments.reporting import comparison_table
+from experiments.run import many_runs
+from score_jax.io import metric_log
+from tests.support import small_run
 
 SMALL = (
   *small_run.FLAGS,
@@ -107,7 +104,7 @@ def test_again_there_is_nothing_to_do(compared, capsys):
 
 def test_a_stopped_comparison_goes_on(compared, tmp_path, monkeypatch):
   path = tmp_path / 'all'
-  write = loggers.MetricsLog.write
+  write = metric_log.MetricsLog.write
 
   def write_and_signal(log, done, metrics):
     write(log, done, metrics)
@@ -116,7 +113,7 @@ def test_a_stopped_comparison_goes_on(compared, tmp_path, monkeypatch):
 
   more = ('--seeds=1', '--methods=base,star,score,without_bonus')
   with monkeypatch.context() as patch:
-    patch.setattr(loggers.MetricsLog, 'write', write_and_signal)
+    patch.setattr(metric_log.MetricsLog, 'write', write_and_signal)
     assert main(path, *more) == 128 + signal.SIGTERM
   rows = json.loads((path / 'compare.json').read_text())['rows']
   assert list(rows) == ['base', 'star']
@@ -149,14 +146,14 @@ def test_other_settings_are_not_mistaken_for_these(compared, tmp_path, capsys):
 def test_a_run_that_fails_does_not_end_the_others(
   compared, tmp_path, monkeypatch, capsys
 ):
-  real = comparison.train.train
+  real = many_runs.train.train
 
   def train(settings, *arguments):
     if settings.method == 'star':
       raise FloatingPointError('not finite')
     real(settings, *arguments)
 
-  monkeypatch.setattr(comparison.train, 'train', train)
+  monkeypatch.setattr(many_runs.train, 'train', train)
   path = tmp_path / 'all'
   assert main(path, '--seeds=1', '--methods=base,star,score') == 1
   assert 'seed0/star: not finite' in ' '.join(capsys.readouterr().out.split())
@@ -199,7 +196,7 @@ def test_the_table_by_hand():
 
 def test_time_left():
   now = [0.0]
-  pace = comparison.Pace(clock=lambda: now[0])
+  pace = many_runs.Pace(clock=lambda: now[0])
   assert pace.time_left(10) == '-'
   pace.begin(20)
   now[0] = 600

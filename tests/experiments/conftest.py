@@ -6,7 +6,7 @@ import tempfile
 import jax
 import pytest
 
-from tests.experiments import small_run
+from tests.support import small_run
 
 # Runs of the same sizes compile the same programs: whoever comes second in this
 # process reads them. Nobody else does, so that nobody reads half of a file.

@@ -8,15 +8,14 @@ from sentencepiece import sentencepiece_model_pb2
 
 from experiments import convert
 from experiments.benchmarks import gemma_import
-from score_jax.models import gemma
-from score_jax.models import tokenizer as tokenizer_lib
-from tests import exports
+from score_jax.models import gemma, tokenization
+from tests.support import exports
 
 
 def write_tokenizer(path, special):
   """A tokenizer of Gemma's size: pieces that never occur fill it up."""
-  pieces = tokenizer_lib.gemma_pieces(special)
-  tokenizer_lib.train(exports.CORPUS, path, 480, pieces)
+  pieces = tokenization.gemma_pieces(special)
+  tokenization.train(exports.CORPUS, path, 480, pieces)
   model = sentencepiece_model_pb2.ModelProto()
   model.ParseFromString(path.read_bytes())
   lowest = min(piece.score for piece in model.pieces)

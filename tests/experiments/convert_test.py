@@ -9,10 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import conversion_check, convert, policies, run_directory
-from score_jax.models import chat, checkpoint_formats, hugging_face_export
-from score_jax.models import tokenizer as tokenizer_lib
-from tests import exports, gm_checkpoints
+from experiments import convert
+from experiments.run import policies, run_directory
+from score_jax.interop import (
+  checkpoint_formats,
+  export_check,
+  hugging_face_export,
+)
+from score_jax.models import chat, tokenization
+from tests.support import exports, gm_checkpoints
 
 # torch, where it is installed, brings some.
 pytestmark = pytest.mark.filterwarnings(
@@ -133,17 +138,16 @@ def test_a_misspelt_flag(capsys):
 def test_what_was_damaged_is_found(model, tmp_path):
   """A single bit of a single number."""
   directory = _export(model, tmp_path / 'x')
-  form = chat.ChatFormat(tokenizer_lib.Tokenizer(model.tokenizer), 'gemma')
+  form = chat.ChatFormat(tokenization.Tokenizer(model.tokenizer), 'gemma')
   arguments = (model.config, model.params, form, jnp.float32)
   assert all(
-    finding.is_right
-    for finding in conversion_check.verify(directory, *arguments)
+    finding.is_right for finding in export_check.verify(directory, *arguments)
   )
   path = directory / 'model.safetensors'
   contents = bytearray(path.read_bytes())
   contents[-4] ^= 1  # the last number of the last tensor, the final norm
   path.write_bytes(contents)
-  [finding] = conversion_check.verify(directory, *arguments)
+  [finding] = export_check.verify(directory, *arguments)
   assert not finding.is_right
   assert finding.text == 'tensors that differ: final_norm/scale'
 

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import benchmark, doctor
-from score_jax.tasks.sandbox import probe
+from score_jax.grading.sandbox import probe
 
 
 def test_a_machine_with_a_sandbox(capsys):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from experiments import evaluate
-from tests.experiments import small_run
+from tests.support import small_run
 
 
 def snapshot(path):

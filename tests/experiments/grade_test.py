@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from experiments import grade
-from tests.tasks import shared_data
+from tests.support import shared_data
 
 FINAL = 'The final answer is $%s$. I hope it is correct.'
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich import console as rich_console
 
-from experiments import flags, methods, validation
-from experiments import settings as settings_lib
+from experiments import methods
+from experiments.config import checks, command_line, schema
 from score_jax.algorithm import adaptive, losses, repair_pairs, rewards
-from tests.experiments import small_run
+from tests.support import small_run
 
 FLAGS = (
   *small_run.FLAGS,
@@ -25,12 +25,12 @@ FLAGS = (
 
 def phases(method, *more):
   return methods.phases(
-    flags.parse_settings([*FLAGS, f'--method={method}', *more])
+    command_line.parse_settings([*FLAGS, f'--method={method}', *more])
   )
 
 
 def test_the_settings_know_every_method():
-  hints = typing.get_type_hints(settings_lib.Settings)
+  hints = typing.get_type_hints(schema.Settings)
   assert typing.get_args(hints['method']) == tuple(methods.METHODS)
 
 
@@ -332,7 +332,7 @@ def test_every_objective_is_tested():
 )
 def test_impossible_methods_are_refused(flag, says, capsys):
   with pytest.raises(SystemExit) as stop:
-    flags.parse_settings([*FLAGS, *flag])
+    command_line.parse_settings([*FLAGS, *flag])
   assert stop.value.code == 2
   assert says in capsys.readouterr().err
 
@@ -340,7 +340,7 @@ def test_impossible_methods_are_refused(flag, says, capsys):
 def test_what_has_stages_may_be_asked_for_one():
   for method in methods.METHODS:
     has_stages = {'stage1', 'stage2'} & set(phases(method))
-    refused = method in validation._WITHOUT_STAGES
+    refused = method in checks._WITHOUT_STAGES
     assert refused != bool(has_stages), method
 
 

@@ -8,7 +8,8 @@ import jax
 import pytest
 from rich import console as rich_console
 
-from experiments import flags, plan, run_directory
+from experiments import plan
+from experiments.config import command_line
 from experiments.planning import (
   advice,
   chips,
@@ -19,6 +20,7 @@ from experiments.planning import (
   workload,
 )
 from experiments.planning import costs as costs_lib
+from experiments.run import run_directory
 
 # So slow that nothing is rounded to zero.
 _CHIP = dataclasses.replace(
@@ -27,7 +29,7 @@ _CHIP = dataclasses.replace(
 
 
 def _settings(*arguments):
-  return flags.parse_settings(
+  return command_line.parse_settings(
     [
       '--preset=tiny',
       '--micro-batch=None',
@@ -230,11 +232,11 @@ def test_wrong_command_lines(arguments, message, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('preset', flags.preset_names())
+@pytest.mark.parametrize('preset', command_line.preset_names())
 def test_every_preset_fits_where_it_says(preset):
   """Compiles both programs for the slice that the document has peaks of."""
   pytest.importorskip('libtpu')
-  settings, document = flags.load_preset(preset)
+  settings, document = command_line.load_preset(preset)
   planned = re.search(r'--topology=([\w-]+)', document)
   if planned is None:
     pytest.skip(f'{preset} has no plan in its document')

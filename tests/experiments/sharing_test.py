@@ -6,14 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import flags, methods, outcome, run_directory, sharing
-from tests.experiments import small_run
+from experiments import methods, sharing
+from experiments.config import command_line
+from experiments.run import outcome, run_directory
+from tests.support import small_run
 
 pytestmark = pytest.mark.slow
 
 
 def settings_of(*more):
-  return flags.parse_settings([*small_run.FLAGS, *more])
+  return command_line.parse_settings([*small_run.FLAGS, *more])
 
 
 def recipes(*more):

@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 
-from experiments import flags, sharing, studies
-from tests.experiments import small_run
+from experiments import sharing, studies
+from experiments.config import command_line
+from tests.support import small_run
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def test_a_sweep_of_stage_one(tmp_path, capsys):
 
 
 def test_what_is_varied():
-  settings = flags.parse_settings([])
+  settings = command_line.parse_settings([])
   varied = studies.vary('copy_share', settings, 0.9)
   assert varied.pretrain.copy_share == 0.9
   # Another base policy; one budget.

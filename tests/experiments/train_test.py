@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import settings as settings_lib
+from experiments.config import schema
 from score_jax.algorithm import adaptive
-from tests.experiments import small_run
+from tests.support import small_run
 
 # What results.json says of each policy; others may find more there.
 RESULT_KEYS = {
@@ -29,7 +29,7 @@ METRICS = {
 
 def test_a_run_leaves_everything_behind(finished):
   config = json.loads((finished / 'config.json').read_text())
-  flat = settings_lib.flatten(settings_lib.from_record(config['settings']))
+  flat = schema.flatten(schema.from_record(config['settings']))
   assert flat['arithmetic.digits'] == 1
   assert set(config['data']) == {'train', 'test'}
   results = small_run.results(finished)

@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 import transformers
 
-from tests import hugging_face
+from tests.support import hugging_face
 
 DIRECTORY = pathlib.Path(__file__).parent
 ROWS, LENGTH, PROMPT, CONTINUATION = 2, 40, 20, 16

@@ -4,8 +4,7 @@ import pathlib
 
 import pytest
 
-from score_jax.models import chat, gemma
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import chat, gemma, tokenization
 
 CORPUS = ['What is 12 + 7? Look again: user, model.\nThe sum is 19.'] * 20
 QUESTION, INSTRUCTION = 'What is 12 + 7?', 'Look again.'
@@ -30,8 +29,8 @@ TEMPLATE = (
 def tokenizer(request, tmp_path_factory):
   path = tmp_path_factory.mktemp(request.param) / 'tokenizer.model'
   special = GENERATIONS[request.param]
-  tokenizer_lib.train(CORPUS, path, 480, tokenizer_lib.gemma_pieces(special))
-  return tokenizer_lib.Tokenizer(path)
+  tokenization.train(CORPUS, path, 480, tokenization.gemma_pieces(special))
+  return tokenization.Tokenizer(path)
 
 
 def _special(tokenizer):
@@ -82,8 +81,8 @@ def test_attempt_text(tokenizer, style):
 
 
 def test_gemma_needs_turn_tokens(tmp_path):
-  tokenizer_lib.train(CORPUS, tmp_path / 'tokenizer.model', 320)
-  tokenizer = tokenizer_lib.Tokenizer(tmp_path / 'tokenizer.model')
+  tokenization.train(CORPUS, tmp_path / 'tokenizer.model', 320)
+  tokenizer = tokenization.Tokenizer(tmp_path / 'tokenizer.model')
   with pytest.raises(ValueError, match="no piece '<start_of_turn>'"):
     chat.ChatFormat(tokenizer, 'gemma')
 

@@ -6,8 +6,7 @@ import math
 import jax
 import pytest
 
-from score_jax.models import gemma, transformer
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import gemma, tokenization, transformer
 
 
 def _count(config):
@@ -114,8 +113,8 @@ def test_special_tokens_of(name):
 @pytest.fixture(scope='module')
 def small_tokenizer(tmp_path_factory):
   path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
-  tokenizer_lib.train(['one and one is two'], path, 300)
-  return tokenizer_lib.Tokenizer(path)
+  tokenization.train(['one and one is two'], path, 300)
+  return tokenization.Tokenizer(path)
 
 
 def test_a_tokenizer_of_another_size_is_refused(small_tokenizer):

@@ -14,14 +14,10 @@ import numpy as np
 import pytest
 
 from score_jax import arrays
-from score_jax.models import (
-  checkpoint_formats,
-  hugging_face_config,
-  transformer,
-)
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine
-from tests import random_checkpoints
+from score_jax.interop import checkpoint_formats, hugging_face_config
+from score_jax.models import transformer
+from score_jax.rollout import engine, turn_separator
+from tests.support import random_checkpoints
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 
@@ -74,7 +70,7 @@ def test_greedy_continuation(golden):
       jnp.asarray(golden['tokens'][:, :start]), jnp.full(rows, start, jnp.int32)
     ),
     jax.random.split(jax.random.key(0), rows),
-    boundaries_lib.Boundaries(
+    turn_separator.Boundaries(
       none, none[:, 0], none, none[:, 0], stop_ids=jnp.array([-1], jnp.int32)
     ),
     config=config,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import kv_cache
-from tests import small_models
+from tests.support import small_models
 
 _CONFIG = small_models.CONFIGS['gemma2']  # window 6
 _K, _H = _CONFIG.num_kv_heads, _CONFIG.head_dim

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import config as model_config
-from score_jax.models import layers
+from score_jax.models import layers, model_config
 
 SMALL = model_config.ModelConfig(
   vocab_size=8,

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import config as model_config
-from score_jax.models import layers, lora, transformer
-from tests import small_models
+from score_jax.models import layers, lora, model_config, transformer
+from tests.support import small_models
 
 NAMES = tuple(small_models.CONFIGS)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import param_builder, transformer
-from tests import small_models
+from tests.support import small_models
 
 CONFIG = small_models.CONFIGS['gemma2']  # one whole pattern, one layer more
 SPECS = {

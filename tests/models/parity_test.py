@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 
 from score_jax import arrays
-from score_jax.models import (
-  hugging_face_config,
-)
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine
-from tests import hugging_face, parity_table
+from score_jax.interop import hugging_face_config
+from score_jax.rollout import engine, turn_separator
+from tests.support import hugging_face, parity_table
 
 pytestmark = pytest.mark.filterwarnings(
   'ignore::DeprecationWarning', 'ignore::FutureWarning'
@@ -118,7 +115,7 @@ AFTER_STOP, AFTER_CUT = (7, 8, 9, 10, 11), (40, 7, 8, 9, 10, 11)
 
 
 def _boundaries(stop_ids):
-  return boundaries_lib.Boundaries(
+  return turn_separator.Boundaries(
     after_stop=jnp.array([[*AFTER_STOP, 0]], jnp.int32),
     after_stop_length=jnp.array([len(AFTER_STOP)], jnp.int32),
     after_cut=jnp.array([AFTER_CUT], jnp.int32),

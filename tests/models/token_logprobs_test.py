@@ -11,7 +11,7 @@ import pytest
 
 from score_jax.algorithm import losses
 from score_jax.models import token_logprobs, transformer
-from tests import small_models
+from tests.support import small_models
 
 _CONFIG = small_models.CONFIGS['gemma2']  # soft-capped logits
 _B, _T, _V, _D = 3, 23, _CONFIG.vocab_size, _CONFIG.width

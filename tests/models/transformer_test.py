@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import config as model_config
-from score_jax.models import transformer
+from score_jax.models import model_config, transformer
 
 SIZES = {
   'vocab_size': 40,

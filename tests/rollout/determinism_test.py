@@ -14,7 +14,7 @@ import pytest
 
 from score_jax.rollout import engine, randomness
 from score_jax.training import sharding
-from tests import promise, small_models
+from tests.support import promise, small_models
 
 _NAME = 'gemma2'
 _TEMPERATURE = 0.7

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from score_jax.rollout import randomness
-from tests import slow_episode, small_models
+from tests.support import slow_episode, small_models
 
 
 def _slow(name, turns, **options):

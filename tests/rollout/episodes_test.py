@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from score_jax import types
-from score_jax.models import chat, transformer
-from score_jax.models import config as model_config
-from score_jax.models import tokenizer as tokenizer_lib
+from score_jax.models import chat, model_config, tokenization, transformer
 from score_jax.rollout import episodes, randomness
 from score_jax.tasks import arithmetic
 
@@ -22,8 +20,8 @@ INSTRUCTION = 'Look again'
 def chat_format(tmp_path_factory):
   path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
   lines = [f'{a}+{a}' for a in range(10, 99)] + [INSTRUCTION]
-  tokenizer_lib.train(lines, path, 300)
-  return chat.ChatFormat(tokenizer_lib.Tokenizer(path))
+  tokenization.train(lines, path, 300)
+  return chat.ChatFormat(tokenization.Tokenizer(path))
 
 
 @pytest.fixture(scope='module')

@@ -9,7 +9,7 @@ import pytest
 from score_jax.models import lora
 from score_jax.rollout import engine
 from score_jax.training import sharding
-from tests import small_models
+from tests.support import small_models
 
 
 def _tree(name, **options):

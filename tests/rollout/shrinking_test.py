@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import small_models
+from tests.support import small_models
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.rollout import boundaries as boundaries_lib
-from score_jax.rollout import engine
-from tests import small_models
+from score_jax.rollout import engine, turn_separator
+from tests.support import small_models
 
 
 def _gap(name, trajectory, temperature=1.0, dtype=jnp.float32):
@@ -93,7 +92,7 @@ def test_after_given_attempts():
   length[0, 0], length[1, 1], length[2] = 3, 8, (8, 3)
   tokens = np.full((8, 2, max(small_models.LIMITS)), 33, np.int32)
   tokens[:, :, 2] = np.where(length == 3, small_models.STOP, 33)
-  given = boundaries_lib.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
+  given = turn_separator.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
   trajectory = small_models.run('gemma2', 2, temperature=0.7, given=given)
   assert _gap('gemma2', trajectory, 0.7) < 1e-4
   np.testing.assert_array_equal(trajectory.sampled, length == 0)

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from score_jax.tasks import code, downloads, gsm8k, math
-from tests.tasks import shared_data
+from score_jax.tasks import code_problems, downloads, gsm8k, math_problems
+from tests.support import shared_data
 
 pytest.importorskip('tensorflow_datasets')
 
@@ -42,15 +42,15 @@ def test_downloaded_problems_are_those_of_the_files(server, monkeypatch):
   ):
     lines = shared_data.path(name).read_text().split('\n')[:40]
     (directory / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
-  monkeypatch.setattr(math, '_SPLITS', url)
-  downloaded = math.load_problems()
-  read = math.load_problems(data_dir)
+  monkeypatch.setattr(math_problems, '_SPLITS', url)
+  downloaded = math_problems.load_problems()
+  read = math_problems.load_problems(data_dir)
   assert downloaded['test'] == read['test'][:40]
   assert downloaded['train'] == read['train'][:40]
   # The second time nothing is downloaded.
   for file in directory.iterdir():
     file.unlink()
-  assert math.load_problems() == downloaded
+  assert math_problems.load_problems() == downloaded
 
 
 def test_compressed_files(server, monkeypatch):
@@ -58,9 +58,9 @@ def test_compressed_files(server, monkeypatch):
   data = shared_data.path('humaneval/HumanEval.jsonl.gz').read_bytes()
   lines = gzip.decompress(data).split(b'\n')[:5]
   (directory / 'few.jsonl.gz').write_bytes(gzip.compress(b'\n'.join(lines)))
-  monkeypatch.setattr(code, '_HUMANEVAL_URL', url + 'few.jsonl.gz')
-  read = code.load_humaneval(str(shared_data.path('humaneval').parent))
-  assert code.load_humaneval() == read[:5]
+  monkeypatch.setattr(code_problems, '_HUMANEVAL_URL', url + 'few.jsonl.gz')
+  read = code_problems.load_humaneval(str(shared_data.path('humaneval').parent))
+  assert code_problems.load_humaneval() == read[:5]
 
 
 def test_gsm8k_by_its_own_builder(server, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 
 from score_jax import types
 from score_jax.tasks import gsm8k, registry
-from tests.tasks import shared_data
+from tests.support import shared_data
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,15 @@ import json
 import pytest
 
 from score_jax import types
-from score_jax.tasks import code, final_answer, math, prompts, records, registry
-from tests.tasks import shared_data
+from score_jax.grading import final_answer
+from score_jax.tasks import (
+  code_problems,
+  math_problems,
+  prompts,
+  records,
+  registry,
+)
+from tests.support import shared_data
 
 SHOTS_START = """\
 You are an expert Python programmer, and here is your task: Write a function \
@@ -33,7 +40,7 @@ def data_dir():
 
 
 def test_math_has_the_split_of_lightman_et_al(data_dir, caplog):
-  problems = math.load_problems(data_dir)
+  problems = math_problems.load_problems(data_dir)
   # Two of the 12,000 have an empty box for an answer.
   assert (len(problems['train']), len(problems['test'])) == (11_998, 500)
   for name in ('train/number_theory/7115', 'train/number_theory/7117'):
@@ -45,7 +52,7 @@ def test_math_has_the_split_of_lightman_et_al(data_dir, caplog):
 
 
 def test_the_last_of_several_boxes_is_the_answer(data_dir):
-  problems = math.load_problems(data_dir)['test']
+  problems = math_problems.load_problems(data_dir)['test']
   several = [p for p in problems if p.columns['solution'].count('\\boxed') > 1]
   assert len(several) == 8
   for problem in several:
@@ -57,13 +64,15 @@ def test_near_duplicates_of_test_problems_are_found(data_dir):
   listed = json.loads(
     shared_data.path('math/math500_near_duplicates_in_12000.json').read_text()
   )
-  problems = math.load_problems(data_dir)
-  found = math.near_duplicates(problems['train'], problems['test'])
+  problems = math_problems.load_problems(data_dir)
+  found = math_problems.near_duplicates(problems['train'], problems['test'])
   assert set(found) >= {
     pair['train12000_id'].removesuffix('.json') for pair in listed
   }
   assert len(found) < 60
-  kept = math.load_problems(data_dir, drop_near_duplicates=True)['train']
+  kept = math_problems.load_problems(data_dir, drop_near_duplicates=True)[
+    'train'
+  ]
   assert len(kept) == len(problems['train']) - len(found)
 
 
@@ -79,11 +88,11 @@ def test_near_duplicates_by_hand():
     problem('near', 'a b c d e f g z'),
     problem('far', 'a b c d e y x w'),
   ]
-  assert math.near_duplicates(problems, others) == {'near': 'o'}
+  assert math_problems.near_duplicates(problems, others) == {'near': 'o'}
 
 
 def test_mbpp_splits_and_traps(data_dir):
-  splits = code.load_mbpp(data_dir)
+  splits = code_problems.load_mbpp(data_dir)
   assert {k: len(v) for k, v in splits.items()} == {
     'prompt': 10,
     'test': 500,
@@ -97,7 +106,7 @@ def test_mbpp_splits_and_traps(data_dir):
   with_setup = {p.id for p in problems.values() if p.columns['setup']}
   assert with_setup == {'MBPP/367', 'MBPP/927'}
   assert problems['MBPP/126'].columns['entry_point'] == 'sum'
-  sanitized = code.load_mbpp(data_dir, sanitized=True)
+  sanitized = code_problems.load_mbpp(data_dir, sanitized=True)
   assert [len(s) for s in sanitized.values()] == [7, 257, 43, 120]
 
 

@@ -6,9 +6,8 @@ import optax
 import pytest
 
 from score_jax.algorithm import stages
-from score_jax.training import length_buckets
-from score_jax.training import step as step_lib
-from tests.training import small_batch
+from score_jax.training import length_buckets, rl_update
+from tests.support import small_batch
 
 SGD = optax.sgd(1.0)
 STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
@@ -35,7 +34,7 @@ def test_rows_are_dealt_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
-  parts = step_lib.split_rows(dealt, 3)
+  parts = rl_update.split_rows(dealt, 3)
   assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
   assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
 
@@ -65,10 +64,10 @@ def test_the_update_is_the_same(micro_batches):
   in_loss = jnp.ones((8, 2), bool).at[2, 0].set(False)
 
   def update(**options):
-    step = step_lib.make_train_step(config, SGD, attempt_tokens=8, **options)
+    step = rl_update.make_train_step(config, SGD, attempt_tokens=8, **options)
     return small_batch.gradient(
       step,
-      step_lib.init_state(policy, SGD),
+      rl_update.init_state(policy, SGD),
       reference,
       small_batch.make_batch(),
       in_loss,

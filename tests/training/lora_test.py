@@ -12,11 +12,14 @@ from score_jax import arrays
 from score_jax.algorithm import stages
 from score_jax.models import lora, transformer
 from score_jax.rollout import engine
-from score_jax.training import checkpoints, sharding, supervised
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import step as step_lib
-from tests import small_models
-from tests.training import small_batch
+from score_jax.training import (
+  checkpointing,
+  optimizers,
+  rl_update,
+  sft_update,
+  sharding,
+)
+from tests.support import small_batch, small_models
 
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
@@ -36,17 +39,17 @@ def adapters(base):
 
 @pytest.fixture(scope='module')
 def sgd_step():
-  return step_lib.make_train_step(CONFIG, SGD)
+  return rl_update.make_train_step(CONFIG, SGD)
 
 
 @pytest.fixture(scope='module')
 def adam():
-  optimizer = optimizer_lib.make_optimizer(1e-2)
-  return optimizer, step_lib.make_train_step(CONFIG, optimizer)
+  optimizer = optimizers.make_optimizer(1e-2)
+  return optimizer, rl_update.make_train_step(CONFIG, optimizer)
 
 
 def gradient(step, params, reference, batch=None, stage=STAGE):
-  state = step_lib.init_state(params, SGD)
+  state = rl_update.init_state(params, SGD)
   batch = batch or small_batch.make_batch()
   return small_batch.gradient(step, state, reference, batch, ALL, stage)
 
@@ -102,7 +105,7 @@ def test_updates_leave_the_base_alone(base, adapters, adam):
   optimizer, step = adam
   before = jax.tree.map(np.array, base)
   reference = lora.attach(base, adapters)
-  state = step_lib.init_state(adapters, optimizer)
+  state = rl_update.init_state(adapters, optimizer)
   losses = []
   for stage in (stages.stage_one(), stages.stage_one(), stages.stage_two()):
     state, metrics = step(
@@ -131,7 +134,7 @@ def test_there_is_one_copy_of_the_weights(base, adapters, adam):
   optimizer, step = adam
 
   def arguments(params):
-    state = step_lib.init_state(params, optimizer)
+    state = rl_update.init_state(params, optimizer)
     batch = small_batch.make_batch()
     compiled = step.lower(state, base, batch, ALL, STAGE).compile()
     return compiled.memory_analysis().argument_size_in_bytes, state
@@ -150,7 +153,7 @@ def test_checkpoints_hold_adapters_only(adam, tmp_path):
   files = {}
   for name, params in (('adapters', adapters), ('all', base)):
     # Moments that are not zeros, which would be compressed to nothing.
-    state = step_lib.init_state(params, adam[0])
+    state = rl_update.init_state(params, adam[0])
     state = state.replace(
       opt_state=jax.tree.map(
         lambda leaf: (
@@ -161,7 +164,7 @@ def test_checkpoints_hold_adapters_only(adam, tmp_path):
         state.opt_state,
       )
     )
-    with checkpoints.Checkpoints(tmp_path / name) as store:
+    with checkpointing.Checkpoints(tmp_path / name) as store:
       store.save(1, state)
       restored = store.restore(state).state
     small_batch.assert_close(restored, state, atol=0)
@@ -182,16 +185,16 @@ def test_a_resumed_run_goes_on_bit_for_bit(base, adapters, adam, tmp_path):
     batch = small_batch.make_batch(seed=seed)
     return step(state, base, batch, ALL, STAGE)[0]
 
-  state = step_lib.init_state(adapters, optimizer)
+  state = rl_update.init_state(adapters, optimizer)
   for seed in range(3):
     state = update(state, seed)
     if seed == 0:
-      with checkpoints.Checkpoints(tmp_path) as store:
+      with checkpointing.Checkpoints(tmp_path) as store:
         store.save(1, state)
-  target = step_lib.init_state(
+  target = rl_update.init_state(
     lora.init_adapters(base, jax.random.key(9), rank=3, alpha=6.0), optimizer
   )
-  with checkpoints.Checkpoints(tmp_path, read_only=True) as store:
+  with checkpointing.Checkpoints(tmp_path, read_only=True) as store:
     resumed = store.restore(target).state
   for seed in (1, 2):
     resumed = update(resumed, seed)
@@ -215,12 +218,12 @@ def test_eight_devices_make_the_same_update(
   q = shardings['pattern']['0']['attention']['q']
   spec = jax.sharding.PartitionSpec
   assert (q.a.spec, q.b.spec) == (spec(None, *q_a), spec(None, *q_b))
-  state = step_lib.init_state(jax.device_put(adapters, shardings), SGD)
-  where = step_lib.state_shardings(
+  state = rl_update.init_state(jax.device_put(adapters, shardings), SGD)
+  where = rl_update.state_shardings(
     SGD, jax.eval_shape(lambda: adapters), shardings
   )
   assert where == jax.tree.map(lambda leaf: leaf.sharding, state)
-  step = step_lib.make_train_step(CONFIG, SGD, shardings=where)
+  step = rl_update.make_train_step(CONFIG, SGD, shardings=where)
   reference = jax.device_put(base, sharding.param_shardings(CONFIG, mesh))
   batch, in_loss = jax.device_put(
     (small_batch.make_batch(), ALL), sharding.batch_sharding(mesh)
@@ -249,12 +252,12 @@ def test_sampler_and_trainer_agree(base, adapters, sgd_step):
 @pytest.mark.slow
 def test_supervised_learning_of_adapters(base, adapters):
   # The same loss and chain rule as with the merged policy.
-  step = supervised.make_supervised_step(CONFIG, SGD)
+  step = sft_update.make_supervised_step(CONFIG, SGD)
   trajectory = small_batch.make_batch().trajectory
 
   def learn(params, *frozen):
     before = jax.tree.map(np.asarray, params)
-    state = step_lib.init_state(params, SGD)
+    state = rl_update.init_state(params, SGD)
     state, metrics = step(state, trajectory, ALL, *frozen)
     delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
     return delta, float(metrics['loss'][0])

@@ -11,14 +11,10 @@ import optax
 import pytest
 
 from score_jax.algorithm import stages
-from score_jax.models import config as model_config
-from score_jax.models import gemma, lora, transformer
+from score_jax.models import gemma, lora, model_config, transformer
 from score_jax.rollout import engine
-from score_jax.training import optimizer as optimizer_lib
-from score_jax.training import sharding
-from score_jax.training import step as step_lib
-from tests import small_models
-from tests.training import small_batch
+from score_jax.training import optimizers, rl_update, sharding
+from tests.support import small_batch, small_models
 
 _STAGE = stages.stage_two()
 _IN_LOSS = np.ones((8, 2), bool)
@@ -92,7 +88,7 @@ def test_state_lies_as_its_parameters():
   mesh = _mesh((1, 4, 2))
   params = small_batch.params(0)
   shardings = sharding.param_shardings(small_batch.CONFIG, mesh)
-  state = step_lib.init_state(params, optimizer_lib.make_optimizer(1e-3))
+  state = rl_update.init_state(params, optimizers.make_optimizer(1e-3))
   placed = sharding.state_shardings(state, shardings)
   assert placed.params == shardings
   adam = optax.tree.get(placed.opt_state, 'mu')
@@ -188,7 +184,7 @@ def test_view_with_adapters_apart():
 
 def _update(config, mesh=None, seed=0, **options):
   """Adam's update of one batch: the state after it, and its metrics."""
-  optimizer = optimizer_lib.make_optimizer(1e-3)
+  optimizer = optimizers.make_optimizer(1e-3)
   init = jax.jit(transformer.init_params, static_argnums=0)
   params, reference = (
     init(config, jax.random.key(i)) for i in (seed, seed + 1)
@@ -198,9 +194,9 @@ def _update(config, mesh=None, seed=0, **options):
     shardings = sharding.param_shardings(config, mesh)
     params, reference = jax.device_put((params, reference), (shardings,) * 2)
     batch = jax.device_put(batch, sharding.batch_sharding(mesh))
-  state = step_lib.init_state(params, optimizer)
+  state = rl_update.init_state(params, optimizer)
   placed = sharding.state_shardings(state, shardings) if mesh else None
-  train_step = step_lib.make_train_step(
+  train_step = rl_update.make_train_step(
     config,
     optimizer,
     shardings=placed,

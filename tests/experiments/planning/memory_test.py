@@ -10,7 +10,7 @@ import pytest
 from experiments.planning import memory, programs, workload
 from score_jax.models import lora
 from score_jax.training import sharding
-from tests import small_models
+from tests.support import small_models
 
 
 def _work(adapters=None, rollout=(8, 1, 1), frozen=jnp.float32):

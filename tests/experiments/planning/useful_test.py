@@ -4,7 +4,7 @@ import pytest
 
 from experiments.planning import useful
 from score_jax.models import gemma
-from tests import small_models
+from tests.support import small_models
 
 
 def _slow(config, length, logits):

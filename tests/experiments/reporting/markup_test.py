@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from experiments.reporting import difference, markup, paper_results, svg
-from score_jax.evaluation import plots
+from experiments.reporting import difference, markup, paper_results, plots, svg
 
 
 def test_everything_is_escaped_but_html():

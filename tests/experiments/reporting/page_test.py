@@ -8,8 +8,9 @@ import shutil
 
 import pytest
 
-from experiments import evaluate, report, run_directory
-from tests.experiments import small_run
+from experiments import evaluate, report
+from experiments.run import run_directory
+from tests.support import small_run
 
 NASTY = '<script>alert("x")</script> & <b>'
 VOID = {'br', 'img', 'meta', 'col', 'link', 'input', 'hr'}

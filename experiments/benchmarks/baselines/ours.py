@@ -1,0 +1,161 @@
+"""Our engine and updates: `rollout`, `shrinking`, `update` or `supervised`."""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmarks import serving, workload
+from score_jax import arrays
+from score_jax.algorithm import stages
+from score_jax.models import model_config, transformer
+from score_jax.rollout import engine, turn_separator
+from score_jax.training import optimizers, rl_update, sft_update, sharding
+
+
+def model(work: workload.Workload) -> model_config.ModelConfig:
+  """The workload's model."""
+  return model_config.ModelConfig(
+    vocab_size=work.vocab,
+    width=work.width,
+    num_layers=work.layers,
+    num_heads=work.heads,
+    num_kv_heads=work.kv_heads,
+    head_dim=work.head_dim,
+    mlp_width=work.mlp,
+    layer_pattern=('local', 'global'),
+    window=work.window,
+    post_norms=True,
+    attention_softcap=50.0,
+    final_softcap=30.0,
+  )
+
+
+def rollout(work: workload.Workload, halvings: int = 0):
+  """Two attempts of every row, prompts prefilled once a problem."""
+  config, dtype = model(work), jnp.dtype(work.dtype)
+  make = jax.jit(
+    lambda key: engine.rollout_view(transformer.init_params(config, key), dtype)
+  )
+  view = make(jax.random.key(0))
+  prompts = work.prompts()[:: work.samples]
+  count = jnp.full(1, work.instruction, jnp.int32)
+  between = (jnp.asarray(work.between())[None], count)
+  boundaries = turn_separator.Boundaries(
+    *between, *between, stop_ids=jnp.array([workload.STOP], jnp.int32)
+  )
+  arguments = {
+    'prompts': arrays.Prompts(
+      jnp.asarray(prompts), jnp.full(len(prompts), work.prompt, jnp.int32)
+    ),
+    'row_keys': jax.random.split(jax.random.key(1), work.rows),
+    'boundaries': boundaries,
+    'config': config,
+    'limits': (work.limit, work.limit),
+    'samples_per_problem': work.samples,
+    'forced_lengths': jnp.asarray(work.attempt_lengths()),
+    'dtype': jnp.float32,
+    'halvings': halvings,
+  }
+
+  def run():
+    jax.block_until_ready(engine.sample_episodes(view, **arguments))
+
+  return run
+
+
+def _trajectory(work: workload.Workload) -> arrays.Trajectory:
+  tokens, turn = work.episodes()
+  length = work.prompt + work.instruction + work.attempt_lengths().sum(axis=1)
+  return arrays.Trajectory(
+    tokens=jnp.asarray(tokens),
+    turn=jnp.asarray(turn),
+    sampled=jnp.ones((work.rows, 2), bool),
+    logprobs=jnp.zeros(tokens.shape, jnp.float32),
+    length=jnp.asarray(length, jnp.int32),
+    finished=jnp.ones((work.rows, 2), bool),
+    problem_index=jnp.arange(work.rows, dtype=jnp.int32) // work.samples,
+  )
+
+
+def _optimizer_and_state(work):
+  """Optimizer, state, its shardings or None, and what places a batch."""
+  config, optimizer = model(work), optimizers.make_optimizer(1e-6)
+  make = jax.jit(transformer.init_params, static_argnums=0)
+  params = make(config, jax.random.key(0))
+  if work.devices == 1:
+    return optimizer, rl_update.init_state(params, optimizer), None, lambda x: x
+  mesh = sharding.make_mesh(jax.devices(), work.devices, 1, 1)
+  of_params = sharding.param_shardings(config, mesh)
+  state = rl_update.init_state(jax.device_put(params, of_params), optimizer)
+  by_row = sharding.batch_sharding(mesh)
+  return (
+    optimizer,
+    state,
+    rl_update.state_shardings(optimizer, state.params, of_params),
+    lambda tree: jax.device_put(tree, by_row),
+  )
+
+
+def _micro_batches(work: workload.Workload) -> int:
+  """Few rows at a time, since caches and heap reuse decide on a CPU."""
+  return max(1, work.rows // max(4, work.devices))
+
+
+def update(work: workload.Workload, length_buckets: int = 1):
+  """Forward and backward of the policy, the reference, exact KL, Adam."""
+  optimizer, state, shardings, place = _optimizer_and_state(work)
+  reference = jax.tree.map(jnp.copy, state.params)
+  train_step = rl_update.make_train_step(
+    model(work),
+    optimizer,
+    shardings=shardings,
+    micro_batches=_micro_batches(work),
+    length_buckets=length_buckets,
+    attempt_tokens=2 * work.limit,
+  )
+  batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
+  batch, in_loss = place((batch, jnp.ones((work.rows, 2), bool)))
+  rest = (reference, batch, in_loss, stages.stage_two())
+  held = [state]
+
+  def run():
+    held[0], _ = train_step(held[0], *rest)
+    jax.block_until_ready(held[0])
+
+  return run
+
+
+def update_without_reference(work: workload.Workload):
+  """Forward and backward of the policy, Adam: what bare torch does too."""
+  optimizer, state, shardings, place = _optimizer_and_state(work)
+  train_step = sft_update.make_supervised_step(
+    model(work),
+    optimizer,
+    shardings=shardings,
+    micro_batches=_micro_batches(work),
+  )
+  held = [state]
+  trajectory, learnt = place(
+    (_trajectory(work), jnp.ones((work.rows, 2), bool))
+  )
+
+  def run():
+    held[0], _ = train_step(held[0], trajectory, learnt)
+    jax.block_until_ready(held[0])
+
+  return run
+
+
+_KINDS = {
+  'rollout': rollout,
+  'shrinking': functools.partial(rollout, halvings=3),
+  'update': update,
+  'length_buckets': functools.partial(update, length_buckets=4),
+  'supervised': update_without_reference,
+}
+
+if __name__ == '__main__':
+  job = workload.Workload.from_json(sys.argv[2])
+  serving.serve(lambda: _KINDS[sys.argv[1]](job))

@@ -1,0 +1,59 @@
+"""A run that has nothing but a checkpoint's policy, to be evaluated.
+
+`python -m experiments.evaluate --init-from=PATH --task=math` trains nothing: it
+begins a run directory of the method `base` and evaluates that, so that reports
+and comparisons find it like any other.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+
+from experiments.config import command_line, schema
+from experiments.run import base_model, building, processes, run_directory
+
+_PROGRAM = 'experiments.evaluate'
+_METHOD = 'base'
+# What an evaluation without a run means by the same name.
+_OF_EVALUATION = ('temperature',)
+
+
+def is_asked_for(arguments: Sequence[str]) -> bool:
+  """Whether the command line is about a checkpoint rather than a run."""
+  return any(a.split('=')[0] == '--init-from' for a in arguments)
+
+
+def begin(arguments: Sequence[str]) -> list[str]:
+  """Begins the run, or finds it there; the arguments left for evaluation.
+
+  Flags of experiments.train say what the run is like: --task, --data-dir,
+  --preset, --max-attempt-tokens, .... Exits with code 2 where they are wrong.
+
+  Raises:
+    RunError: the checkpoint or the data cannot be used, or the directory holds
+      another run.
+  """
+  of_settings = schema.flatten(schema.Settings())
+  of_run = {n: v for n, v in of_settings.items() if n not in _OF_EVALUATION}
+  for_run, for_evaluation = command_line.split(arguments, of_run)
+  default = dataclasses.replace(
+    schema.Settings(), preset='checkpoint', method=_METHOD
+  )
+  settings = command_line.parse_settings(
+    for_run, program=_PROGRAM, default=default
+  )
+  settings = dataclasses.replace(settings, method=_METHOD)
+  if settings.run_dir is None:
+    name = pathlib.Path(settings.init_from).resolve().name
+    settings = dataclasses.replace(
+      settings, run_dir=f'runs/{name}_{settings.task}'
+    )
+  processes.join(settings.processes)
+  run = run_directory.RunDirectory(settings.directory)
+  with run.lock():
+    task = building.load_task(base_model.resolve(settings, run))
+    run.begin(settings, building.digests(task))
+    # Copies the tokenizer and refuses a checkpoint that does not fit.
+    building.assemble(settings, task, run)
+    base_model.note_source(settings, run.stage(_METHOD))
+  return [f'--run-dir={run.path}', *for_evaluation]

@@ -1,0 +1,54 @@
+"""Evaluations that a run keeps: RUN_DIR/evaluations/NAME.json.
+
+Each file holds `name`, the `options` it was made with, and `policies`: by the
+policy's name the summary that results.json has too, and beside it whatever was
+asked for (`changes`, `pass_at`, `majority_at`, `scaling`, `by`). `comparison`
+holds paired tests `against` a policy.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from experiments.evaluations import evaluation_options
+from experiments.run import run_directory
+from score_jax.io import json_files
+
+
+def folder(run: run_directory.RunDirectory) -> pathlib.Path:
+  """Where a run's evaluations are."""
+  return run.path / 'evaluations'
+
+
+def write(
+  run: run_directory.RunDirectory,
+  name: str,
+  options: evaluation_options.Options,
+  measured: Mapping[str, Any],
+) -> pathlib.Path:
+  """Keeps an evaluation; one of the same name is replaced."""
+  folder(run).mkdir(exist_ok=True)
+  path = folder(run) / f'{name}.json'
+  asked = dataclasses.asdict(options)
+  del asked['processes']
+  json_files.write_json(path, {'name': name, 'options': asked, **measured})
+  return path
+
+
+def read_all(run: run_directory.RunDirectory) -> list[dict[str, Any]]:
+  """Every evaluation that the run keeps, by name.
+
+  Raises:
+    RunError: a file cannot be read.
+  """
+  found = []
+  for path in sorted(folder(run).glob('*.json')):
+    try:
+      found.append(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+      raise run_directory.RunError(
+        f'{path} cannot be read ({error}); remove it and evaluate again'
+      ) from error
+  return found

@@ -1,0 +1,228 @@
+"""The run's transformer and tokenizer: a published checkpoint's, or its own.
+
+With `--init-from` the base policy is that checkpoint. Its small files
+(config.json, tokenizer.model, ...) are copied into the run directory, so that
+the run can be read without it; its weights are not.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax.numpy as jnp
+
+from experiments.config import schema
+from experiments.run import run_directory
+from score_jax import distributed, types
+from score_jax.interop import checkpoint_formats
+from score_jax.io import json_files
+from score_jax.models import chat, gemma, model_config, tokenization
+
+_SMALL = ('*.json', '*.jinja')
+_TOKENIZER_PROBLEMS = 300
+_TOKENIZER_PIECES = 300
+
+
+def resolve(
+  settings: schema.Settings, run: run_directory.RunDirectory
+) -> schema.Settings:
+  """The settings with what the checkpoint decides: how messages are set apart.
+
+  Raises:
+    RunError: --init-from is not a directory, or missing where it is needed.
+  """
+  if settings.model.name and settings.init_from is None:
+    raise run_directory.RunError(
+      f'--model.name={settings.model.name} is a published model: pass its '
+      'checkpoint with --init-from=PATH'
+    )
+  style = settings.chat_style
+  if style == 'auto':
+    style = distributed.by_first(lambda: _chat_style(settings, run))
+  return dataclasses.replace(settings, chat_style=style)
+
+
+def _chat_style(settings, run) -> str:
+  if settings.init_from is None:
+    return 'plain'
+  there = run.pretrained
+  directory = there if there.exists() else _source(settings)
+  return 'gemma' if has_template(directory) else 'plain'
+
+
+def load(
+  settings: schema.Settings,
+  task: types.Task,
+  run: run_directory.RunDirectory,
+) -> tuple[model_config.ModelConfig, chat.ChatFormat]:
+  """Model and chat format of a run; makes what the run does not have yet.
+
+  Raises:
+    RunError: the checkpoint, its configuration or its tokenizer is missing or
+      does not fit.
+  """
+  settings = resolve(settings, run)
+  if settings.init_from is None:
+    return _from_scratch(settings, task, run)
+  try:
+    distributed.by_first(lambda: _copy_small_files(settings, run))
+    tokenizer = tokenization.Tokenizer(run.tokenizer)
+    config = _config(settings, run, tokenizer)
+    return config, chat.ChatFormat(tokenizer, settings.chat_style)
+  except (OSError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
+
+
+def import_weights(
+  settings: schema.Settings,
+  config: model_config.ModelConfig,
+  *,
+  dtype=jnp.float32,
+  shardings: Any = None,
+) -> Any:
+  """Parameters of the checkpoint that the run starts from.
+
+  Raises:
+    RunError: it is not there, damaged, or of another model.
+  """
+  try:
+    return checkpoint_formats.load(
+      _source(settings), config, dtype=dtype, shardings=shardings
+    )
+  except (OSError, ValueError) as error:
+    raise run_directory.RunError(str(error)) from error
+
+
+def fingerprint(settings: schema.Settings) -> str:
+  """Tells checkpoints apart: sizes and beginnings of their larger files."""
+  total = hashlib.sha256()
+  directory = _source(settings)
+  for path in sorted(directory.rglob('*')):
+    if path.is_file() and not path.match('*.json'):
+      total.update(str(path.relative_to(directory)).encode())
+      total.update(str(path.stat().st_size).encode())
+      with path.open('rb') as file:
+        total.update(file.read(2**16))
+  return total.hexdigest()[:16]
+
+
+def note_source(
+  settings: schema.Settings, directory: run_directory.StageDirectory
+) -> None:
+  """Notes which checkpoint the base policy is, or checks that it still is.
+
+  Raises:
+    RunError: --init-from holds another checkpoint than the run began with.
+  """
+  distributed.by_first(lambda: _note_source(settings, directory))
+
+
+def _note_source(settings, directory) -> None:
+  found = fingerprint(settings)
+  if not directory.source.exists():
+    directory.path.mkdir(parents=True, exist_ok=True)
+    record = {'init_from': settings.init_from, 'fingerprint': found}
+    json_files.write_json(directory.source, record)
+    return
+  there = json.loads(directory.source.read_text())
+  if there['fingerprint'] != found:
+    raise run_directory.RunError(
+      f'--init-from={settings.init_from} is another checkpoint than the one '
+      f'that {directory.path.parent} began with ({there["init_from"]}); '
+      'pass that one, or start another run with --run-dir=DIR'
+    )
+
+
+def _source(settings: schema.Settings) -> pathlib.Path:
+  path = pathlib.Path(settings.init_from)
+  if not path.is_dir():
+    raise run_directory.RunError(
+      f'--init-from={path}: there is no such directory; pass one with a '
+      'Hugging Face checkpoint (config.json, *.safetensors) or an Orbax one'
+    )
+  return path
+
+
+def has_template(directory: pathlib.Path) -> bool:
+  """Whether a checkpoint comes with a chat template, as tuned ones do."""
+  if any(directory.glob('chat_template.*')):
+    return True
+  path = directory / 'tokenizer_config.json'
+  return path.is_file() and '"chat_template"' in path.read_text()
+
+
+def _copy_small_files(settings, run) -> None:
+  if run.tokenizer.exists():
+    return
+  source = _source(settings)
+  run.pretrained.mkdir(exist_ok=True)
+  for pattern in _SMALL:
+    for path in source.glob(pattern):
+      if not path.name.endswith('.index.json'):
+        shutil.copy(path, run.pretrained)
+  # Last: a run that has its tokenizer has everything.
+  temporary = run.tokenizer.with_suffix('.tmp')
+  tokenizer = settings.tokenizer or checkpoint_formats.find_tokenizer(source)
+  shutil.copy(tokenizer, temporary)
+  temporary.replace(run.tokenizer)
+
+
+def _config(settings, run, tokenizer) -> model_config.ModelConfig:
+  """The checkpoint's model, by its copied config.json or by its name."""
+  name = settings.model.name
+  if (run.pretrained / 'config.json').is_file():
+    there = pathlib.Path(settings.init_from)
+    # Of what is refused, the user's own file is named where it still exists.
+    path = there if there.is_dir() else run.pretrained
+    try:
+      return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)
+    except ValueError as error:
+      if name is None:
+        raise
+      raise ValueError(
+        f'{error}\nThe model is {name}, as --model.name or the preset says; '
+        'pass its checkpoint, or --model.name=None for what is there'
+      ) from error
+  if name is None:
+    # Says why it cannot be known, and what to do.
+    return checkpoint_formats.read_config(_source(settings))
+  config = checkpoint_formats.named_config(name)
+  gemma.check_tokenizer(config, tokenizer)
+  return config
+
+
+def _from_scratch(settings, task, run):
+  distributed.by_first(lambda: _make_tokenizer(task, run.tokenizer))
+  chat_format = chat.ChatFormat(
+    tokenization.Tokenizer(run.tokenizer), settings.chat_style
+  )
+  model = settings.model
+  config = model_config.ModelConfig(
+    vocab_size=chat_format.tokenizer.vocab_size,
+    width=model.width,
+    num_layers=model.layers,
+    num_heads=model.heads,
+    num_kv_heads=model.kv_heads,
+    head_dim=model.head_dim,
+    mlp_width=model.ffw,
+    global_rope_base=model.rope_base,
+  )
+  return config, chat_format
+
+
+def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+  if path.exists():
+    return
+  texts = (
+    f'{task.prompt(problem)}\n{problem.reference}\n{task.instruction}'
+    for problem in task.train[:_TOKENIZER_PROBLEMS]
+  )
+  # Sentencepiece learns from lines.
+  lines = [line for text in texts for line in text.splitlines()]
+  # A killed run must not leave half a tokenizer under the final name.
+  temporary = path.with_name(f'.{path.name}.tmp')
+  tokenization.train(lines, temporary, _TOKENIZER_PIECES)
+  temporary.replace(path)

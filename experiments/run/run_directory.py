@@ -1,0 +1,325 @@
+"""A run on disk: what it was asked, where its parts are, who is writing it.
+
+config.json has the resolved settings, versions and data digests; base/, stage1/
+and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
+metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
+curves.png say what came of it. A run that starts from a published checkpoint
+has its small files in pretrained/, and in base/ only which one it is.
+"""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+import shutil
+import socket
+from typing import Any
+
+from experiments.config import schema
+from score_jax import distributed
+from score_jax.io import json_files
+
+_LOGGER = logging.getLogger(__name__)
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class RunError(RuntimeError):
+  """The directory cannot be used as asked; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageDirectory:
+  """One stage's part of a run: `base`, `stage1`, `stage2`, `stage1a`, ...."""
+
+  path: pathlib.Path
+
+  @property
+  def name(self) -> str:
+    """The stage's name."""
+    return self.path.name
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """For score_jax.training.checkpointing."""
+    return self.path / 'checkpoints'
+
+  @property
+  def source(self) -> pathlib.Path:
+    """Of `base`: which checkpoint it is, where the run did not make it."""
+    return self.path / 'source.json'
+
+  @property
+  def metrics(self) -> pathlib.Path:
+    """One JSON record a step."""
+    return self.path / 'metrics.jsonl'
+
+  @property
+  def samples(self) -> pathlib.Path:
+    """One JSON record an episode."""
+    return self.path / 'samples.jsonl'
+
+  @property
+  def collected(self) -> pathlib.Path:
+    """Of a supervised phase: the judged episodes that it learns from."""
+    return self.path / 'collected'
+
+  @property
+  def tensorboard(self) -> pathlib.Path:
+    """Event files."""
+    return self.path / 'tensorboard'
+
+  def has_begun(self) -> bool:
+    """Whether anything was saved."""
+    return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
+  def is_finished(self, steps: int) -> bool:
+    """Whether all of `steps` updates were made and their policy chosen.
+
+    Processes talk, here and wherever else a file decides what they do.
+    """
+    return distributed.agree(self._finished_steps() >= steps)
+
+  def mark_finished(self, steps: int) -> None:
+    """Notes that all updates were made, after the last checkpoint."""
+    self.path.mkdir(parents=True, exist_ok=True)
+    json_files.write_json(self._marker, {'steps': steps})
+
+  def rewind(self, step: int) -> None:
+    """Drops metrics and samples of later updates than the `step`-th."""
+    json_files.truncate_lines(self.metrics, step)
+    json_files.truncate_lines(self.samples, step)
+
+  @property
+  def _marker(self) -> pathlib.Path:
+    return self.path / 'finished.json'
+
+  def _finished_steps(self) -> int:
+    try:
+      return json.loads(self._marker.read_text())['steps']
+    except FileNotFoundError:
+      return -1
+
+
+class RunDirectory:
+  """The directory of a run. Opening one changes nothing on disk."""
+
+  def __init__(self, path: str | os.PathLike):
+    self.path = pathlib.Path(path)
+    self.config = self.path / 'config.json'
+    self.tokenizer = self.path / 'tokenizer.model'
+    self.pretrained = self.path / 'pretrained'
+    self.results = self.path / 'results.json'
+    self.report = self.path / 'report.html'
+    self.curves = self.path / 'curves.png'
+
+  def stage(self, name: str) -> StageDirectory:
+    """A stage's directory, there or not."""
+    return StageDirectory(self.path / name)
+
+  @contextlib.contextmanager
+  def lock(self) -> Iterator[None]:
+    """Keeps other trainers out while it is held; of several processes, one.
+
+    The operating system holds the lock for the process, so that a killed
+    trainer leaves none behind.
+
+    Raises:
+      RunError: another trainer holds it; says which.
+    """
+    with contextlib.ExitStack() as held:
+      distributed.by_first(lambda: held.enter_context(self._own_lock()))
+      yield
+
+  @contextlib.contextmanager
+  def _own_lock(self) -> Iterator[None]:
+    self.path.mkdir(parents=True, exist_ok=True)
+    with (self.path / 'lock').open('a+') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        file.seek(0)
+        raise RunError(
+          f'{self.path} is being written by {file.read().strip()}; wait for '
+          'it, stop it, or choose another --run-dir'
+        ) from None
+      except OSError as error:
+        _LOGGER.warning(
+          'no lock on this file system (%s): see to it yourself that no other '
+          'trainer writes to %s', error, self.path
+        )  # fmt: skip
+      file.truncate(0)
+      file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+      file.flush()
+      yield
+      file.truncate(0)
+
+  def begin(self, settings: schema.Settings, data: Mapping[str, str]) -> bool:
+    """Writes config.json, or checks that the run there is this one.
+
+    Args:
+      settings: of this run.
+      data: digests of what is trained and evaluated on, by name.
+
+    Returns:
+      Whether a run is continued.
+
+    Raises:
+      RunError: the run there was started with other settings or other data,
+        or the directory holds something else.
+    """
+    return distributed.by_first(lambda: self._begin(settings, data))
+
+  def _begin(self, settings: schema.Settings, data: Mapping[str, str]) -> bool:
+    config = {
+      'settings': dataclasses.asdict(settings),
+      'versions': versions(),
+      'data': dict(data),
+    }
+    is_continued = self.config.exists() and self._has_begun()
+    if is_continued:
+      self._check_same(settings, config)
+    elif self.config.exists():
+      # A run that was refused before it made anything: begin anew.
+      self.tokenizer.unlink(missing_ok=True)
+      self.stage('base').source.unlink(missing_ok=True)
+      shutil.rmtree(self.pretrained, ignore_errors=True)
+    else:
+      self._check_unused()
+    json_files.write_json(self.config, config)
+    return is_continued
+
+  def _has_begun(self) -> bool:
+    made = ('*/checkpoints/*', 'results.json', 'evaluations/*')
+    return any(any(self.path.glob(pattern)) for pattern in made)
+
+  def read_settings(self) -> schema.Settings:
+    """The settings of the run that is there.
+
+    Raises:
+      RunError: there is none.
+    """
+    record = self._read_config()['settings']
+    try:
+      return schema.from_record(record)
+    except ValueError as error:
+      raise RunError(f'{self.config}: {error}') from error
+
+  def read_data(self) -> dict[str, str]:
+    """Digests of the data that the run was started with, by name.
+
+    Raises:
+      RunError: there is no run.
+    """
+    return self._read_config()['data']
+
+  def check_data(self, data: Mapping[str, str]) -> None:
+    """Compares digests with those that the run was started with.
+
+    Raises:
+      RunError: one differs.
+    """
+    there = self.read_data()
+    for name in sorted(there.keys() | data.keys()):
+      if there.get(name) != data.get(name):
+        raise RunError(
+          f'{self.path} was started with other data: {name} has digest '
+          f'{there.get(name)} there, {data.get(name)} here; '
+          'restore the data, or start another run with --run-dir=DIR'
+        )
+
+  def _read_config(self) -> dict[str, Any]:
+    try:
+      config = json.loads(self.config.read_text())
+      return {key: config[key] for key in ('settings', 'versions', 'data')}
+    except FileNotFoundError:
+      raise RunError(
+        f'{self.path} holds no run (no config.json); make one with: python -m '
+        f'experiments.train --run-dir={self.path}'
+      ) from None
+    except (json.JSONDecodeError, KeyError) as error:
+      raise RunError(
+        f'{self.config} cannot be read ({error!r}); restore it, or choose '
+        'another --run-dir'
+      ) from error
+
+  def _check_same(
+    self, settings: schema.Settings, config: Mapping[str, Any]
+  ) -> None:
+    there = self._read_config()
+    free = set(schema.FREE)
+    if (settings.init_from is None) != (self.read_settings().init_from is None):
+      # The same checkpoint may have moved; another base policy is another run.
+      free.discard('init_from')
+    if settings.method in schema.DIVIDED:
+      free.discard('steps_stage2')
+    elif not self.stage('stage2').has_begun():
+      # Stage I may still be made longer: nothing was built on its policy.
+      free.add('steps_stage1')
+    differences = _differences(
+      schema.flatten(self.read_settings()),
+      schema.flatten(settings),
+      free,
+    )
+    if differences:
+      raise RunError(
+        f'{self.path} was started with other settings:\n  '
+        + '\n  '.join(
+          f'{name}: {a} there, {b} here' for name, a, b in differences
+        )
+        + '\ncontinue it with '
+        + ' '.join(_as_flag(name, a) for name, a, _ in differences)
+        + ', or start another run with --run-dir=DIR'
+      )
+    self.check_data(config['data'])
+    for name, version in there['versions'].items():
+      if config['versions'].get(name) != version:
+        _LOGGER.warning(
+          '%s was %s when this run was started and is %s now: results may '
+          'differ in their last bits',
+          name,
+          version,
+          config['versions'].get(name),
+        )
+
+  def _check_unused(self) -> None:
+    contents = [
+      path.name
+      for path in (self.path.iterdir() if self.path.exists() else ())
+      if path.name != 'lock' and not path.name.startswith('.')
+    ]
+    if contents:
+      raise RunError(
+        f'{self.path} holds no run (no config.json) but is not empty '
+        f'({", ".join(sorted(contents)[:3])}, ...); choose another --run-dir'
+      )
+
+
+def versions() -> dict[str, str]:
+  """Versions of what results depend on."""
+  return {
+    'python': platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def _differences(
+  there: Mapping[str, Any], here: Mapping[str, Any], free: set[str]
+) -> list[tuple[str, Any, Any]]:
+  """Flags whose values differ and matter, with both values."""
+  return [
+    (schema.flag(name), there[name], here[name])
+    for name in here
+    if name not in free and there[name] != here[name]
+  ]
+
+
+def _as_flag(name: str, value: Any) -> str:
+  if isinstance(value, bool):
+    return name if value else '--no-' + name.removeprefix('--')
+  return f'{name}={value}'

@@ -1,0 +1,119 @@
+"""Episodes for people: printed with colours, and as lines of samples.jsonl."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import pathlib
+
+from rich import console as rich_console
+from rich import panel as rich_panel
+from rich import text as rich_text
+
+from score_jax import types
+from score_jax.io import json_files
+
+# Of an attempt, on a terminal; samples.jsonl has all of it.
+_PRINTED_CHARACTERS = 1500
+_COLOURS = {'correct': 'green', 'wrong': 'red'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+  """A problem, the attempts at it, and what was thought of them.
+
+  Attributes:
+    problem: what was asked.
+    attempts: one a turn.
+    verdicts: one an attempt.
+  """
+
+  problem: types.Problem
+  attempts: Sequence[types.Attempt]
+  verdicts: Sequence[types.Verdict]
+
+
+class SamplesLog:
+  """Appends episodes to a JSON lines file (see MetricsLog for steps)."""
+
+  def __init__(self, stage: str, path: pathlib.Path):
+    self._stage = stage
+    self._lines = json_files.LineWriter(path)
+
+  def write(self, step: int, episodes: Sequence[Episode]) -> None:
+    """Writes one record an episode."""
+    for episode in episodes:
+      problem = episode.problem
+      self._lines.write(
+        {
+          'stage': self._stage,
+          'step': int(step),
+          'id': problem.id,
+          'question': problem.question,
+          'reference': problem.reference,
+          'attempts': [a.text for a in episode.attempts],
+          'finished': [a.finished for a in episode.attempts],
+          'labels': [v.label for v in episode.verdicts],
+          'scores': [v.score for v in episode.verdicts],
+          'reasons': [v.reason for v in episode.verdicts],
+        }
+      )
+
+  def close(self) -> None:
+    """Closes the file. May be called twice."""
+    self._lines.close()
+
+
+def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
+  """Episodes that a SamplesLog wrote."""
+  for record in json_files.read_lines(path):
+    problem = types.Problem(
+      record['id'], '', record['question'], record['reference']
+    )
+    attempts = [
+      types.Attempt(text, turn, finished)
+      for turn, (text, finished) in enumerate(
+        zip(record['attempts'], record['finished'], strict=True), start=1
+      )
+    ]
+    verdicts = [
+      types.Verdict(label, score, reason=reason)
+      for label, score, reason in zip(
+        record['labels'], record['scores'], record['reasons'], strict=True
+      )
+    ]
+    yield Episode(problem, attempts, verdicts)
+
+
+def render(episode: Episode, title: str = '') -> rich_panel.Panel:
+  """A problem and its attempts, right ones green and wrong ones red."""
+  text = rich_text.Text()
+  text.append('problem    ', 'bold')
+  text.append(_shorten(episode.problem.question) + '\n')
+  for attempt, verdict in zip(episode.attempts, episode.verdicts, strict=True):
+    colour = _COLOURS.get(verdict.label, 'yellow')
+    text.append(f'attempt {attempt.turn}  ', 'bold')
+    text.append(_shorten(attempt.text), colour)
+    text.append(f'  {verdict.label}', f'bold {colour}')
+    if not attempt.finished:
+      text.append(', cut off by its limit', 'yellow')
+    if verdict.reason:
+      text.append(f' ({verdict.reason})', 'dim')
+    text.append('\n')
+  text.append('reference  ', 'bold')
+  text.append(_shorten(episode.problem.reference))
+  return rich_panel.Panel(text, title=title or None, title_align='left')
+
+
+def print_episodes(
+  console: rich_console.Console, episodes: Sequence[Episode], title: str
+) -> None:
+  """Prints episodes one below the other."""
+  for episode in episodes:
+    console.print(render(episode, f'{title} · {episode.problem.id}'))
+
+
+def _shorten(text: str) -> str:
+  text = text.strip()
+  if len(text) <= _PRINTED_CHARACTERS:
+    return text
+  left_out = len(text) - _PRINTED_CHARACTERS
+  return f'{text[:_PRINTED_CHARACTERS]} ... ({left_out} characters more)'

@@ -1,0 +1,106 @@
+"""Metrics of each step: JSON lines always, TensorBoard files where possible.
+
+Of several processes the first one writes them.
+"""
+
+from collections.abc import Mapping
+import logging
+import math
+import pathlib
+import time
+
+from tensorboardX import event_file_writer
+from tensorboardX import summary as summaries
+from tensorboardX.proto import event_pb2
+
+from experiments.run import run_directory
+from score_jax import distributed
+from score_jax.io import json_files
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class MetricsLog:
+  """Writes one record a step to metrics.jsonl, and the same to TensorBoard.
+
+  `step` counts updates: the record of the first update has step 1, as has the
+  checkpoint after it; 0 is before training. Opening the log of a stage that is
+  continued at `step` drops the records of later steps.
+  """
+
+  def __init__(self, stage: run_directory.StageDirectory, step: int = 0):
+    stage.rewind(step)
+    self._stage = stage.name
+    self._lines = json_files.LineWriter(stage.metrics)
+    self._events = EventLog(stage.tensorboard, step)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes numbers by name; what is not finite is null in metrics.jsonl."""
+    values = {name: float(value) for name, value in metrics.items()}
+    self._lines.write(
+      {
+        'stage': self._stage,
+        'step': int(step),
+        **{n: v if math.isfinite(v) else None for n, v in values.items()},
+      }
+    )
+    self._events.write(int(step), values)
+
+  def close(self) -> None:
+    """Closes the files. May be called twice."""
+    self._lines.close()
+    self._events.close()
+
+
+class EventLog:
+  """TensorBoard scalars; where writing fails, says so once and gives up.
+
+  Written in the caller's thread: a background writer that dies on a full disk
+  would block the run that waits for it.
+  """
+
+  def __init__(self, directory: pathlib.Path, step: int = 0):
+    """Opens a new event file that replaces what came after `step`."""
+    self._writer = None
+    if not distributed.is_first():
+      return
+    try:
+      directory.mkdir(parents=True, exist_ok=True)
+      self._writer = event_file_writer.EventsWriter(str(directory / 'events'))
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._add(step + 1, session_log=start)
+    except Exception as error:
+      self._give_up(error)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes scalars by tag."""
+    if self._writer is None:
+      return
+    try:
+      for tag, value in values.items():
+        self._add(step, summary=summaries.scalar(tag, value))
+      self._writer.flush()
+    except Exception as error:
+      self._give_up(error)
+
+  def close(self) -> None:
+    """Closes the file. May be called twice."""
+    if self._writer is None:
+      return
+    try:
+      self._writer.close()
+    except Exception as error:
+      self._give_up(error)
+    self._writer = None
+
+  def _add(self, step: int, **content) -> None:
+    event = event_pb2.Event(wall_time=time.time(), step=step, **content)
+    self._writer.write_event(event)
+
+  def _give_up(self, error: Exception) -> None:
+    self._writer = None
+    _LOGGER.warning(
+      'no more TensorBoard files (%s: %s); metrics.jsonl has everything',
+      type(error).__name__,
+      error,
+    )

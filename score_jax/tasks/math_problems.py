@@ -1,0 +1,128 @@
+"""MATH: 12,000 problems to train on, 500 to test.
+
+Hendrycks et al., arXiv:2103.03874, in the split of Lightman et al.,
+arXiv:2305.20050, that the paper uses: the 7,500 training problems and 4,500 of
+the 5,000 test problems, and the other 500.
+"""
+
+from collections.abc import Mapping, Sequence
+import logging
+import re
+from typing import Any
+
+from score_jax import types
+from score_jax.grading import final_answer
+from score_jax.tasks import downloads, records
+
+_LOG = logging.getLogger(__name__)
+# The files are kept in Git LFS; this is the address that serves their content.
+_SPLITS = (
+  'https://media.githubusercontent.com/media/openai/prm800k/main/prm800k/'
+  'math_splits/'
+)
+_FILES = {
+  'train': (
+    'math/math_train_12000_minus_math500.jsonl',
+    'math_splits/train.jsonl',
+    'math/train.jsonl',
+    'train.jsonl',
+  ),
+  'test': (
+    'math/math500_test.jsonl',
+    'math_splits/test.jsonl',
+    'math/test.jsonl',
+    'test.jsonl',
+  ),
+}
+
+
+def load_problems(
+  data_dir: str | None = None, *, drop_near_duplicates: bool = False
+) -> dict[str, list[types.Problem]]:
+  """Problems by split, `train` and `test`, in the order of the files.
+
+  A problem whose answer is empty is left out, and logged by name.
+
+  Args:
+    data_dir: directory of the split's files, as prm800k's `math_splits` has
+      them; None downloads.
+    drop_near_duplicates: leave out training problems that nearly repeat one of
+      the test problems.
+  """
+  if data_dir is None:
+    urls = {split: f'{_SPLITS}{split}.jsonl' for split in _FILES}
+    rows = downloads.raw_rows('score_math_splits', urls)
+  else:
+    rows = {
+      split: records.read_rows(records.find_file(data_dir, names))
+      for split, names in _FILES.items()
+    }
+  problems = {
+    split: _with_answer([_problem(row) for row in split_rows])
+    for split, split_rows in rows.items()
+  }
+  if drop_near_duplicates:
+    copies = near_duplicates(problems['train'], problems['test'])
+    _LOG.warning(
+      'left out %d training problems that nearly repeat test problems: %s',
+      len(copies),
+      ', '.join(sorted(copies)),
+    )
+    problems['train'] = [p for p in problems['train'] if p.id not in copies]
+  return problems
+
+
+def _problem(row: Mapping[str, Any]) -> types.Problem:
+  level = re.search('[0-9]', str(row.get('level', '')))
+  answer = row.get('answer')
+  if answer is None:
+    answer = final_answer.last_box(row['solution']) or ''
+  return types.Problem(
+    id=row['unique_id'].removesuffix('.json'),
+    task='math',
+    question=row['problem'],
+    reference=answer.strip(),
+    columns={**row, 'level': int(level.group()) if level else None},
+  )
+
+
+def _with_answer(problems: Sequence[types.Problem]) -> list[types.Problem]:
+  empty = [problem.id for problem in problems if not problem.reference]
+  if empty:
+    _LOG.warning('left out, because no answer is given: %s', ', '.join(empty))
+  return [problem for problem in problems if problem.reference]
+
+
+def near_duplicates(
+  problems: Sequence[types.Problem],
+  others: Sequence[types.Problem],
+  *,
+  similarity: float = 0.6,
+) -> dict[str, str]:
+  """Ids of `problems` that nearly repeat one of `others`, with whose id.
+
+  Two questions are compared by the Jaccard index of their sets of five
+  consecutive words.
+  """
+  shingles = {problem.id: _shingles(problem.question) for problem in others}
+  holders: dict[tuple[str, ...], list[str]] = {}
+  for other, parts in shingles.items():
+    for part in parts:
+      holders.setdefault(part, []).append(other)
+  found = {}
+  for problem in problems:
+    parts = _shingles(problem.question)
+    candidates = {other for part in parts for other in holders.get(part, ())}
+    for other in sorted(candidates):
+      both = len(parts & shingles[other])
+      if both >= similarity * len(parts | shingles[other]):
+        found[problem.id] = other
+        break
+  return found
+
+
+def _shingles(question: str, length: int = 5) -> set[tuple[str, ...]]:
+  words = re.findall('[a-z0-9]+', question.lower())
+  if len(words) <= length:
+    return {tuple(words)}
+  return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}

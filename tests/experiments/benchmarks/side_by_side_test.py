@@ -1,0 +1,87 @@
+"""Contests between small programs, and the work that they are given."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import side_by_side, workload
+
+_CONTESTANT = """
+from experiments.benchmarks import serving
+def make():
+  kept = []
+  def run():
+    print('what a library says')
+    kept.append(b'x' * {size})
+    kept.pop()
+  return run
+serving.serve(make)
+"""
+
+
+def _command(size):
+  return [sys.executable, '-c', _CONTESTANT.format(size=size)]
+
+
+def test_runs_are_counted_and_memory_is_each_ones_own():
+  results = side_by_side.hold(
+    {'small': _command(8), 'large': _command(2**26)}, 2
+  )
+  assert list(results) == ['small', 'large']
+  small, large = results.values()
+  assert len(small.cpu) == len(large.wall) == 2
+  used = [max(r.peak) - min(r.libraries) for r in (small, large)]
+  assert used[0] < 2**24
+  assert 0.99 * 2**26 <= used[1] < 2**26 + 2**24
+
+
+def test_who_cannot_run_is_named_and_left_out(capsys):
+  broken = [sys.executable, '-c', 'raise ImportError("no such peer")']
+  results = side_by_side.hold({'broken': broken, 'small': _command(8)}, 1)
+  assert list(results) == ['small']
+  assert 'broken ended: ImportError: no such peer' in capsys.readouterr().out
+
+
+def test_ratios_by_hand(capsys):
+  # 3 s are 1.5 times 2 s; 60 above 10 are half of 110 above 10.
+  ours = side_by_side.Result([2.0], [2.0], [60], [10])
+  peer = side_by_side.Result([3.0, 9.0, 1.0], [3.0] * 3, [110], [10])
+  side_by_side.print_ratios({'ours': ours, 'peer': peer}, 'ours')
+  out = capsys.readouterr().out
+  assert 'peer: 1.50 x the CPU seconds of ours, whose memory is 50%' in out
+
+
+def test_attempts_are_a_third_of_the_limit_on_average():
+  work = workload.Workload(rows=4096, limit=60)
+  lengths = work.attempt_lengths()
+  assert lengths.min() >= 1
+  assert lengths.max() == 60
+  # Cut at the limit, a geometric mean of 20 becomes
+  # 20 * (1 - (1 - 1/20)^60) = 19.08; its deviation is below 19.5 / sqrt(8192).
+  assert lengths.mean() == pytest.approx(19.08, abs=1.0)
+
+
+def test_rows_hold_prompt_attempts_and_instruction():
+  work = workload.Workload(rows=16, prompt=5, limit=9, instruction=3)
+  tokens, turn = work.episodes()
+  for row, (first, second) in enumerate(work.attempt_lengths()):
+    whose = [0] * 5 + [1] * first + [0] * 3 + [2] * second
+    np.testing.assert_array_equal(turn[row, : len(whose)], whose)
+    assert not turn[row, len(whose) :].any()
+    assert tokens[row, 5 + first - 1] == workload.STOP
+    assert tokens[row, len(whose) - 1] == workload.STOP
+    assert (tokens[row, len(whose) :] == workload.PAD).all()
+
+
+def test_floats_by_hand():
+  # One layer of width 2, one head of 2, mlp 3: attention 2 * 2 * (1 + 1) * 2 =
+  # 16 weights, mlp 3 * 2 * 3 = 18. One row of 1 + 1 + 2 attempt tokens = 4.
+  work = workload.Workload(
+    rows=1, samples=1, prompt=1, limit=1, instruction=1, layers=1, width=2,
+    heads=1, kv_heads=1, head_dim=2, mlp=3, vocab=7,
+  )  # fmt: skip
+  assert work.weights == 34
+  # Weights 34 * 4, logits 2 * 7 * 2, attention 2 * 1 * 1 * 2 * (4^2 / 2).
+  assert work.rollout_floats() == 2 * (136 + 28 + 32)
+  assert work.update_floats(reference=False) == 3 * 2 * (136 + 28 + 32)

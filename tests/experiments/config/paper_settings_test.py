@@ -1,0 +1,60 @@
+"""Deviations from the paper's table, under each reading that it allows."""
+
+import io
+
+import pytest
+from rich import console as rich_console
+
+from experiments.config import command_line, paper_settings, schema
+
+MATH = schema.Settings(task='math')
+
+
+@pytest.mark.parametrize(
+  ('settings', 'deviating'),
+  [
+    # The defaults: 1500 + 1500 steps and 64 * 8 episodes are readings of 3000
+    # and 512.
+    (MATH, []),
+    (schema.Settings(task='math', steps_stage1=3000, steps_stage2=3000,
+                           problems_per_step=512), []),
+    # 3000 in Stage I is the paper's per stage; 100 in Stage II is no reading.
+    (schema.Settings(task='math', steps_stage1=3000, steps_stage2=100),
+     ['steps_stage2']),
+    (schema.Settings(task='math', beta2=0.25), ['beta2']),
+    # Beside MBPP's column; 1500 steps are its 1500.
+    (schema.Settings(task='mbpp'),
+     ['problems_per_step', 'learning_rate', 'beta2', 'eval_problems']),
+  ],
+)  # fmt: skip
+def test_deviations(settings, deviating):
+  assert sorted(paper_settings.deviations(settings)) == sorted(deviating)
+
+
+def test_print():
+  settings = command_line.parse_settings(['--beta2=0.3'])
+  console = rich_console.Console(file=io.StringIO(), width=80)
+  paper_settings.print_settings(settings, console)
+  lines = console.file.getvalue().splitlines()
+  [beta2] = [line for line in lines if '--beta2' in line]
+  [alpha] = [line for line in lines if '--alpha' in line]
+  assert beta2.split() == ['--beta2', '0.3', '0.1', '0.25', 'differs']
+  assert 'differs' not in alpha
+  [steps] = [line for line in lines if '--steps-stage1' in line]
+  assert '3000 [1]' in steps
+  assert any(line.startswith('[1] ') for line in lines)
+  # Nothing is cut on a narrow terminal, and what has no effect is left out.
+  assert any(
+    line.split()[:1] == ['--self-refine-instruction'] for line in lines
+  )
+  assert any('--model.layers' in line for line in lines)
+  assert not any('…' in line for line in lines)
+
+
+def test_settings_without_effect_are_left_out():
+  settings = command_line.parse_settings(['--preset=gemma2_2b_math'])
+  names = [row.name for row in paper_settings.rows(settings)]
+  assert 'model.name' in names
+  assert 'task' in names
+  for name in ('model.layers', 'arithmetic.digits', 'pretrain.steps'):
+    assert name not in names

@@ -1,0 +1,56 @@
+"""The study's picture: every method and seed is in it."""
+
+import pytest
+
+from experiments.reporting import study_plots
+
+CURVES = {
+  'SCoRe': {
+    0.5: [{'acc_t1': 0.1, 'acc_t2': 0.3, 'delta': 0.2}] * 2,
+    0.9: [{'acc_t1': 0.2, 'acc_t2': 0.2, 'delta': 0.0}],
+  },
+  'Multi-turn RL': {0.5: [{'acc_t1': 0.2, 'acc_t2': 0.2, 'delta': 0.0}]},
+}
+
+
+def test_lines_are_the_means(tmp_path, monkeypatch):
+  figures = []
+  savefig = study_plots.mpl_figure.Figure.savefig
+
+  def keep(figure, *args, **kwargs):
+    figures.append(figure)
+    savefig(figure, *args, **kwargs)
+
+  monkeypatch.setattr(study_plots.mpl_figure.Figure, 'savefig', keep)
+  curves = CURVES | {
+    'SCoRe': {
+      0.5: [
+        {'acc_t1': 0.1, 'acc_t2': 0.3, 'delta': 0.2},
+        {'acc_t1': 0.3, 'acc_t2': 0.4, 'delta': 0.1},
+      ],
+      0.9: CURVES['SCoRe'][0.9],
+    }
+  }
+  path = tmp_path / 'study.png'
+  study_plots.draw_study(
+    curves, path, label='share of copies', notes={0.5: '2 %', 0.9: '0 %'}
+  )
+  assert path.read_bytes().startswith(b'\x89PNG')
+  (figure,) = figures
+  first, second, delta = figure.axes
+  assert figure.get_supxlabel() == 'share of copies'
+  ticks = [text.get_text() for text in first.get_xticklabels()]
+  assert ticks == ['0.5\n2 %', '0.9\n0 %']
+  labels = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert labels == ['SCoRe', 'Multi-turn RL']
+  for axes, expected in ((first, 0.2), (second, 0.35), (delta, 0.15)):
+    line = axes.lines[0]
+    assert list(line.get_xdata()) == [0.5, 0.9]
+    assert line.get_ydata()[0] == pytest.approx(expected)
+    # The seeds themselves, where there are several.
+    assert len(axes.lines[1].get_ydata()) == 2
+
+
+def test_nothing_is_refused(tmp_path):
+  with pytest.raises(ValueError, match='nothing to draw'):
+    study_plots.draw_study({}, tmp_path / 'study.png', label='')

@@ -1,0 +1,161 @@
+"""Which policies a run makes, in which order, from what."""
+
+import io
+
+import numpy as np
+import pytest
+from rich import console as rich_console
+
+from experiments import methods, presets
+from experiments.config import command_line
+from experiments.run import building, policies, run_directory
+from score_jax.tasks import batches
+from tests.support import small_run
+
+
+def settings_of(*more):
+  return command_line.parse_settings([*small_run.FLAGS, *more])
+
+
+def make_plan(settings, run):
+  console = rich_console.Console(file=io.StringIO(), width=200)
+  return policies.make_plan(settings, run, console), console.file.getvalue()
+
+
+def test_plans(finished, tmp_path):
+  empty = run_directory.RunDirectory(tmp_path)
+  plan, said = make_plan(settings_of(), empty)
+  assert (list(plan), said) == (['stage1', 'stage2'], '')
+  plan, said = make_plan(settings_of('--stage=1'), empty)
+  assert (list(plan), said) == (['stage1'], '')
+  plan, said = make_plan(settings_of('--stage=2'), empty)
+  assert list(plan) == ['stage1', 'stage2']
+  assert '--stage=2 needs stage1 first' in said
+  plan, said = make_plan(
+    settings_of('--stage=2'), run_directory.RunDirectory(finished)
+  )
+  # Stage I is there: it is read, not made.
+  assert (list(plan), said) == (['stage1', 'stage2'], '')
+
+
+def test_there_may_be_no_such_stage(tmp_path):
+  # It has rounds of STaR in its place.
+  with pytest.raises(run_directory.RunError, match='there is no stage 2 with'):
+    make_plan(
+      settings_of('--method=star_stage2', '--stage=2'),
+      run_directory.RunDirectory(tmp_path),
+    )
+
+
+def test_other_presets_do_not_make_what_is_missing(
+  tmp_path, monkeypatch, capsys
+):
+  there = tmp_path / 'presets'
+  there.mkdir()
+  (there / 'other.py').write_text(
+    '"""Another preset."""\n'
+    'from experiments import settings\n'
+    'SETTINGS = settings.Settings()\n'
+  )
+  monkeypatch.setattr(presets, '__path__', [*presets.__path__, str(there)])
+  path = tmp_path / 'run'
+  assert small_run.main(path, '--preset=other', '--stage=2') == 2
+  message = capsys.readouterr().err
+  assert f'{path}/stage1 has none that is finished' in message
+  assert (
+    'python -m experiments.train --preset=other '
+    f'--run-dir={path} --stage=1' in message
+  )
+  assert not (path / 'base').exists()
+
+
+def test_finished_policies(finished, tmp_path):
+  run = run_directory.RunDirectory(finished)
+  settings = run.read_settings()
+  assert policies.finished_policies(settings, run) == [
+    'base', 'stage1', 'stage2'
+  ]  # fmt: skip
+  assert policies.choose_finished(settings, run, 'stage1') == 'stage1'
+  path = small_run.begin_from_base(finished, tmp_path / 'run')
+  begun = run_directory.RunDirectory(path)
+  assert policies.finished_policies(settings, begun) == ['base']
+  with pytest.raises(run_directory.RunError, match='it has: base'):
+    policies.choose_finished(settings, begun, 'stage2')
+
+
+def test_a_policy_that_was_never_saved(finished, tmp_path):
+  run = run_directory.RunDirectory(finished)
+  _, parts = building.reopen(run)
+  with pytest.raises(run_directory.RunError, match='has no checkpoint'):
+    policies.restore(
+      parts, run_directory.RunDirectory(tmp_path).stage('stage1'), 'latest'
+    )
+
+
+def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
+  run = run_directory.RunDirectory(finished)
+  settings, parts = building.reopen(run)
+  base = policies.stage_policy(settings, parts, run, 'base')
+
+  def given(step, stage='stage2', share=0.5):
+    changed = settings_of(f'--given-attempts-share={share}')
+    phase = methods.phases(changed)[stage]
+    indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
+    problems = [parts.task.train[i] for i in indices]
+    attempts = policies.given_first_attempts(
+      changed, parts, base, problems, phase
+    )
+    return [p.id for p in problems], attempts
+
+  ids, first = given(0)
+  assert first.tokens.shape == (16, 2, 4)
+  # Half of each problem's four samples, turn 1 only.
+  lengths = np.asarray(first.length).reshape(4, 4, 2)
+  assert (lengths[:, :2, 0] > 0).all()
+  assert not lengths[:, 2:, 0].any()
+  assert not lengths[:, :, 1].any()
+  # The pool is fixed: a problem that comes back has the same attempts, in
+  # another batch and at another step.
+  pool = {}
+  shared = 0
+  for step in range(8):
+    ids, attempts = given(step)
+    tokens = np.asarray(attempts.tokens).reshape(4, 4, 2, 4)[:, :2, 0]
+    for name, found in zip(ids, tokens.tolist()):
+      # A problem that is in a batch twice has further attempts there.
+      if ids.count(name) == 1:
+        shared += name in pool
+        assert pool.setdefault(name, found) == found
+  for step in range(22, 26):
+    ids, attempts = given(step)
+    tokens = np.asarray(attempts.tokens).reshape(4, 4, 2, 4)[:, :2, 0]
+    for name, found in zip(ids, tokens.tolist()):
+      if ids.count(name) == 1:
+        shared += name in pool
+        assert pool.setdefault(name, found) == found
+  assert shared
+  assert given(0, stage='stage1')[1] is None
+  assert given(0, share=0.0)[1] is None
+
+
+def test_beta2_moves_by_its_measurements():
+  state = _State(0.1)
+  metrics = {
+    'kl/turn1': (np.float32(8.0), np.int32(4)),
+    'advantage_magnitude/turn2': (np.float32(0.2), np.int32(4)),
+  }
+  # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
+  # 5 %: 0.1 * exp(0.05).
+  phase = methods.phases(settings_of('--adaptive-beta2'))['stage1']
+  moved = policies.adapt(phase, state, metrics)
+  assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
+
+
+class _State:
+  """The one field of a training state that adapts."""
+
+  def __init__(self, beta2):
+    self.beta2 = np.float32(beta2)
+
+  def replace(self, beta2):
+    return _State(beta2)

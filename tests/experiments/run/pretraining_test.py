@@ -1,0 +1,79 @@
+"""The base policy: what it is shown, and that it learns it."""
+
+import json
+
+import numpy as np
+
+from experiments.config import command_line
+from experiments.run import building, pretraining, run_directory
+from score_jax.tasks import arithmetic
+from tests.support import small_run
+
+
+def parts_of(path, *more):
+  settings = command_line.parse_settings([*small_run.FLAGS, *more])
+  run = run_directory.RunDirectory(path)
+  task = building.load_task(settings)
+  return settings, building.assemble(settings, task, run)
+
+
+def test_rows_are_examples_as_the_engine_would_write_them(tmp_path):
+  settings, parts = parts_of(tmp_path, '--turns=3')
+  rows, learnt = pretraining._examples(settings, parts, 5)
+  assert rows.tokens.shape[0] == 16
+  assert learnt.shape == (16, 3)
+  assert learnt[:, 1:].all()
+  assert not learnt[:, 0].all()
+  assert rows.finished.all()
+  examples = arithmetic.pretraining_examples(
+    np.random.default_rng((settings.seed, 3, 5)),
+    16,
+    digits=1,
+    copy_hard=settings.pretrain.copy_share,
+    easy_chain=settings.pretrain.easy_nines,
+    easy_right=settings.pretrain.easy_right,
+    held_out=frozenset(problem.id for problem in parts.task.test),
+  )
+  attempts = parts.sampler.attempts(rows)
+  for row, (question, first, second, is_learnt), mask in zip(
+    attempts, examples, learnt
+  ):
+    # Every later attempt is the second.
+    assert [a.text for a in row] == [first, second, second], question
+    assert mask[0] == is_learnt
+
+
+def test_steps_differ_and_a_step_is_always_the_same(tmp_path):
+  settings, parts = parts_of(tmp_path)
+  one, other, again = (
+    pretraining._examples(settings, parts, step)[0].tokens for step in (0, 1, 0)
+  )
+  np.testing.assert_array_equal(one, again)
+  assert (one != other).any()
+
+
+def test_the_base_policy_learns(finished):
+  records = [
+    json.loads(line)
+    for line in (finished / 'base' / 'metrics.jsonl').read_text().splitlines()
+  ]
+  assert [r['step'] for r in records] == list(range(10, 221, 10))
+  losses = [r['loss'] for r in records]
+  # From log(300) = 5.7 nats a token or so to less than one.
+  assert losses[0] > 2
+  assert np.mean(losses[-3:]) < 1
+
+
+def test_no_steps_are_a_policy_too(tmp_path, capsys):
+  path = tmp_path / 'run'
+  more = ('--pretrain.steps=0', '--steps-stage1=0', '--steps-stage2=0')
+  assert small_run.main(path, *more) == 0
+  capsys.readouterr()
+  assert small_run.main(path, *more) == 0
+  assert 'nothing left to do' in ' '.join(capsys.readouterr().out.split())
+  base, *others = (
+    small_run.state(path, name) for name in ('base', 'stage1', 'stage2')
+  )
+  for other in others:
+    for leaf in base:
+      assert any(np.array_equal(leaf, o) for o in other)

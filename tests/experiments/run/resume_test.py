@@ -1,0 +1,125 @@
+"""Killed or stopped and started again: the same run, bit for bit."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from score_jax.io import metric_log
+from tests.support import small_run
+
+# Ends its own process with SIGKILL: after the metrics of one step, which a
+# resumed run must then find too late, or between writing a checkpoint and
+# giving it its name.
+KILLED = """
+import os, signal, sys
+where, stage, step, *arguments = sys.argv[1:]
+def die():
+  os.kill(os.getpid(), signal.SIGKILL)
+if where == 'saving':
+  seen = []
+  def hook(event, details):
+    if event == 'os.rename' and 'checkpoint-tmp' in str(details[0]):
+      if f'/{stage}/checkpoints/{step}' in str(details[0]):
+        die()
+  sys.addaudithook(hook)
+from experiments import loggers, train
+if where == 'step':
+  write = loggers.MetricsLog.write
+  def write_and_die(log, done, metrics):
+    write(log, done, metrics)
+    if log._stage == stage and done == int(step):
+      die()
+  loggers.MetricsLog.write = write_and_die
+sys.exit(train.main(arguments))
+"""
+
+
+def kill(path: pathlib.Path, where: str, stage: str, step: int, env) -> str:
+  """Runs until the process kills itself; returns what it said."""
+  child = subprocess.run(
+    [
+      sys.executable, '-c', KILLED, where, stage, str(step),
+      *small_run.FLAGS, f'--run-dir={path}',
+    ],
+    cwd=small_run.ROOT, env=env, capture_output=True, text=True,
+  )  # fmt: skip
+  assert child.returncode == -signal.SIGKILL, child.stderr
+  return child.stdout
+
+
+@pytest.mark.slow
+def test_killed_while_pretraining(finished, tmp_path, compiled):
+  path = tmp_path / 'run'
+  kill(path, 'step', 'base', 210, compiled)
+  assert small_run.metrics(path, 'base')[-1]['step'] == 210
+  assert not (path / 'base' / 'finished.json').exists()
+  assert not (path / 'results.json').exists()
+  assert small_run.main(path) == 0
+  small_run.assert_same(finished, path)
+  assert small_run.results(path) == small_run.results(finished)
+
+
+@pytest.mark.parametrize('stage', ['stage1', 'stage2'])
+def test_killed_at_a_random_step(finished, tmp_path, compiled, stage):
+  step = int(np.random.default_rng().integers(1, 4))
+  path = tmp_path / 'run'
+  without = {'stage1': ('stage1', 'stage2'), 'stage2': ('stage2',)}[stage]
+  small_run.copy(finished, path, *without)
+  kill(path, 'step', stage, step, compiled)
+  assert small_run.metrics(path, stage)[-1]['step'] == step
+  assert small_run.main(path) == 0
+  small_run.assert_same(finished, path)
+  assert small_run.results(path) == small_run.results(finished)
+
+
+@pytest.mark.parametrize('step', [2, 4])
+def test_killed_while_saving(finished, tmp_path, compiled, step):
+  path = small_run.copy(finished, tmp_path / 'run', 'stage2')
+  kill(path, 'saving', 'stage2', step, compiled)
+  saved = sorted(p.name for p in (path / 'stage2' / 'checkpoints').iterdir())
+  assert any('checkpoint-tmp' in name for name in saved)
+  assert str(step) not in saved
+  assert small_run.main(path) == 0
+  small_run.assert_same(finished, path)
+  assert small_run.results(path) == small_run.results(finished)
+
+
+@pytest.mark.parametrize(
+  ('stage', 'step'), [('base', 100), ('stage1', 3), ('stage2', 1)]
+)
+def test_sigterm_saves_and_the_run_goes_on(
+  finished, tmp_path, capsys, monkeypatch, stage, step
+):
+  path = tmp_path / 'run'
+  if stage != 'base':
+    without = {'stage1': ('stage1', 'stage2'), 'stage2': ('stage2',)}[stage]
+    small_run.copy(finished, path, *without)
+  write = metric_log.MetricsLog.write
+
+  def write_and_signal(log, done, metrics):
+    write(log, done, metrics)
+    if log._stage == stage and done == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metric_log.MetricsLog, 'write', write_and_signal)
+    assert small_run.main(path) == 128 + signal.SIGTERM
+  saved = (path / stage / 'checkpoints').iterdir()
+  assert str(step) in {p.name for p in saved}
+  assert not (path / stage / 'finished.json').exists()
+  assert stage == 'base' or stage not in small_run.results(path)
+  if stage == 'base':
+    # An unfinished base policy is not what later policies are compared with.
+    assert not (path / 'results.json').exists()
+  capsys.readouterr()
+  assert small_run.main(path) == 0
+  if stage != 'base':
+    said = capsys.readouterr().out
+    assert f'{stage}: going on after step {step} of 4' in said
+  small_run.assert_same(finished, path)
+  assert small_run.results(path) == small_run.results(finished)

@@ -1,0 +1,206 @@
+"""Run directories: continued, refused, locked."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments.config import schema
+from experiments.run import run_directory
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+SETTINGS = schema.Settings()
+DATA = {'train': 'abc', 'test': 'def'}
+
+
+@pytest.fixture
+def run(tmp_path):
+  """A run that was begun with SETTINGS and DATA."""
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    assert not run.begin(SETTINGS, DATA)
+  (run.stage('base').checkpoints / '1').mkdir(parents=True)
+  return run
+
+
+def test_config_holds_what_is_needed_to_repeat_it(run):
+  config = json.loads(run.config.read_text())
+  assert config['settings']['model']['width'] == 64
+  assert config['data'] == DATA
+  assert config['versions']['jax'].count('.') == 2
+  assert run.read_settings() == SETTINGS
+
+
+def test_a_run_that_has_made_nothing_may_change_its_mind(tmp_path):
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    run.begin(SETTINGS, DATA)
+    run.tokenizer.write_bytes(b'of other settings')
+    source = run.stage('base').source
+    source.parent.mkdir()
+    source.write_text('{"fingerprint": "of another checkpoint"}')
+    changed = dataclasses.replace(SETTINGS, max_prompt_tokens=7)
+    assert not run.begin(changed, DATA)
+  assert run.read_settings() == changed
+  assert not run.tokenizer.exists()
+  assert not source.exists()
+
+
+@pytest.mark.parametrize('made', ['results.json', 'evaluations/tenfold.json'])
+def test_an_evaluated_checkpoint_may_not(tmp_path, made):
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    run.begin(SETTINGS, DATA)
+    (run.path / made).parent.mkdir(exist_ok=True)
+    (run.path / made).write_text('{}')
+    changed = dataclasses.replace(SETTINGS, max_prompt_tokens=7)
+    with pytest.raises(run_directory.RunError, match='max-prompt-tokens'):
+      run.begin(changed, DATA)
+
+
+def test_the_same_settings_continue(run):
+  assert run.begin(SETTINGS, DATA)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'checkpoint_every': 7},
+    {'run_dir': 'elsewhere'},
+    {'steps_stage2': 5000},
+    {'steps_stage1': 5000},
+  ],
+)
+def test_settings_that_do_not_matter_may_change(run, changes):
+  changed = dataclasses.replace(SETTINGS, **changes)
+  assert run.begin(changed, DATA)
+  # Evaluation reads the newest.
+  assert run.read_settings() == changed
+
+
+def test_settings_that_matter_may_not(run):
+  changed = dataclasses.replace(
+    SETTINGS,
+    alpha=3.0,
+    normalize_bonus=True,
+    model=schema.Model(kv_heads=2),
+  )
+  with pytest.raises(run_directory.RunError) as error:
+    run.begin(changed, DATA)
+  message = str(error.value)
+  assert '--alpha: 10.0 there, 3.0 here' in message
+  assert '--model.kv-heads: 4 there, 2 here' in message
+  assert (
+    '--alpha=10.0 --no-normalize-bonus --model.kv-heads=4, or start another'
+    in message
+  )
+  assert run.read_settings() == SETTINGS
+
+
+def test_stage_one_is_settled_once_stage_two_has_begun(run):
+  (run.stage('stage2').checkpoints / '1').mkdir(parents=True)
+  changed = dataclasses.replace(SETTINGS, steps_stage1=5000)
+  with pytest.raises(run_directory.RunError, match='--steps-stage1'):
+    run.begin(changed, DATA)
+
+
+@pytest.mark.parametrize(
+  'data', [{'train': 'abc', 'test': 'xyz'}, {'train': 'abc'}]
+)
+def test_other_data_is_refused(run, data):
+  with pytest.raises(run_directory.RunError, match='test has digest def there'):
+    run.begin(SETTINGS, data)
+
+
+def test_other_versions_are_named(run, caplog):
+  config = json.loads(run.config.read_text())
+  config['versions']['jax'] = '0.1.0'
+  run.config.write_text(json.dumps(config))
+  assert run.begin(SETTINGS, DATA)
+  assert 'jax was 0.1.0' in caplog.text
+
+
+def test_another_directory_is_not_written_to(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('mine')
+  run = run_directory.RunDirectory(tmp_path)
+  with (
+    run.lock(),
+    pytest.raises(run_directory.RunError, match=r'not empty \(thesis.tex'),
+  ):
+    run.begin(SETTINGS, DATA)
+
+
+def test_no_run_and_no_config(tmp_path, run):
+  missing = run_directory.RunDirectory(tmp_path / 'missing')
+  with pytest.raises(run_directory.RunError, match='make one with: python -m'):
+    missing.read_settings()
+  assert not missing.path.exists()
+  run.config.write_text('{"settings": {')
+  with pytest.raises(run_directory.RunError, match='cannot be read'):
+    run.begin(SETTINGS, DATA)
+  config = {'settings': {'gamma': 1}, 'versions': {}, 'data': {}}
+  run.config.write_text(json.dumps(config))
+  with pytest.raises(run_directory.RunError, match='gamma'):
+    run.read_settings()
+
+
+def test_stages(run):
+  stage = run.stage('stage1')
+  assert not stage.has_begun()
+  assert not stage.is_finished(0)
+  (stage.checkpoints / '10').mkdir(parents=True)
+  assert stage.has_begun()
+  stage.mark_finished(90)
+  assert stage.is_finished(90)
+  # Made longer, it is not finished any more.
+  assert not stage.is_finished(91)
+
+
+def test_rewind_drops_later_steps(run):
+  stage = run.stage('stage1')
+  stage.path.mkdir()
+  for path in (stage.metrics, stage.samples):
+    path.write_text(''.join(f'{{"step": {i}}}\n' for i in range(5)))
+  stage.rewind(2)
+  for path in (stage.metrics, stage.samples):
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)['step'] for line in lines] == [0, 1, 2]
+
+
+TRAINER = """
+import sys, time
+from experiments import run_directory
+with run_directory.RunDirectory(sys.argv[1]).lock():
+  print('locked', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_two_trainers(run):
+  trainer = subprocess.Popen(
+    [sys.executable, '-c', TRAINER, run.path],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  try:
+    assert trainer.stdout.readline() == 'locked\n'
+    with (
+      pytest.raises(run_directory.RunError, match=f'process {trainer.pid} on'),
+      run.lock(),
+    ):
+      pytest.fail('two trainers hold the lock')
+  finally:
+    os.kill(trainer.pid, signal.SIGKILL)
+    trainer.communicate()
+  # The dead trainer's lock is no obstacle, though its name is still there.
+  assert f'process {trainer.pid} on' in (run.path / 'lock').read_text()
+  with run.lock():
+    assert f'process {os.getpid()} on' in (run.path / 'lock').read_text()
+  with run.lock():
+    pass

@@ -1,0 +1,233 @@
+"""What a step leaves behind: numbers by hand, and the stop at infinity."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich import console as rich_console
+
+from experiments.config import command_line
+from experiments.run import run_directory, stage_recorder
+from score_jax import arrays, types
+from score_jax.algorithm import stages
+from tests.support import small_run
+
+
+def verdict(score):
+  if score is None:
+    return types.Verdict('timeout', None)
+  return types.Verdict('correct' if score else 'wrong', score)
+
+
+def attempts_of(rows):
+  return [
+    [types.Attempt(text, k + 1, finished) for k, (text, finished)
+     in enumerate(row)]
+    for row in rows
+  ]  # fmt: skip
+
+
+def test_attempt_metrics_by_hand():
+  # Two problems of two samples. The first problem has spread in turn 2 only,
+  # the second in turn 1 only (its other attempt timed out).
+  scores = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (0.0, None)]
+  verdicts = [[verdict(score) for score in row] for row in scores]
+  attempts = attempts_of(
+    [
+      [('5', True), ('5', True)],
+      [('5', True), ('67', False)],
+      [('8', False), ('8', True)],
+      [('9', True), ('1', True)],
+    ]
+  )
+  values = stage_recorder.attempt_metrics(
+    attempts, verdicts, 2, stages.stage_two()
+  )
+  assert values['reward/timeouts'] == 1
+  assert values['reward/ungraded'] == 1
+  # Over the three rows that are graded whole.
+  assert values['score/acc_t1'] == pytest.approx(1 / 3)
+  assert values['score/acc_t2'] == pytest.approx(1 / 3)
+  assert values['score/i_to_c'] == pytest.approx(1 / 3)
+  assert values['score/c_to_i'] == pytest.approx(1 / 3)
+  # The scores that the stage rewards, without bonus: 2 in 4 rows.
+  assert values['reward/selection'] == pytest.approx(2 / 4)
+  assert values['score/frac_zero_spread_t1'] == 0.5
+  assert values['score/frac_zero_spread_t2'] == 0.5
+  assert values['score/frac_zero_spread'] == 0.0
+  assert (values['truncated/turn1'], values['truncated/turn2']) == (0.25, 0.25)
+  assert values['score/frac_identical'] == 0.5
+  # Stage I rewards turn 2 alone: the second problem teaches nothing.
+  values = stage_recorder.attempt_metrics(
+    attempts, verdicts, 2, stages.stage_one()
+  )
+  assert values['score/frac_zero_spread'] == 0.5
+  assert values['reward/selection'] == pytest.approx(1 / 4)
+
+
+def test_one_turn_has_no_text_metrics():
+  values = stage_recorder.attempt_metrics(
+    attempts_of([[('5', True)], [('6', True)]]),
+    [[verdict(1.0)], [verdict(0.0)]],
+    2,
+    stages.make_stage([1.0], [0.0], [0.1]),
+  )
+  assert values['score/acc_t1'] == 0.5
+  assert 'score/frac_identical' not in values
+  assert 'score/acc_t2' not in values
+
+
+class Recorded:
+  """A recorder of a stage of six steps, and what is written to its console."""
+
+  def __init__(self, path, *more):
+    self.settings = command_line.parse_settings([*small_run.FLAGS, *more])
+    self.directory = run_directory.RunDirectory(path).stage('stage2')
+    self.output = io.StringIO()
+    self.state = arrays.TrainState(
+      step=jnp.int32(0),
+      params={'w': jnp.zeros(2)},
+      opt_state=optax.sgd(1.0).init({'w': jnp.zeros(2)}),
+      beta2=jnp.float32(0.1),
+      skipped=jnp.int32(0),
+    )
+    self.evaluated = []
+
+  def open(self):
+    return stage_recorder.StageRecorder(
+      self.settings,
+      self.directory,
+      self.state,
+      6,
+      rich_console.Console(file=self.output, width=200),
+      self._evaluate,
+    )
+
+  def _evaluate(self, params):
+    self.evaluated.append(float(params['w'][0]))
+    return {'eval/acc_t1': float(params['w'][0])}
+
+  def step(self, recorder, number, score, skipped=0):
+    """One step after which w is its number, and all attempts score so."""
+    recorder.begin_step()
+    state = self.state.replace(
+      step=jnp.int32(number),
+      params={'w': jnp.full(2, float(number))},
+      skipped=jnp.int32(skipped),
+    )
+    problem = types.Problem('1+2', 'arithmetic', '1+2', '03')
+    trajectory = jax.tree.map(
+      jnp.asarray,
+      arrays.Trajectory(
+        tokens=np.zeros((4, 6), np.int32),
+        turn=np.tile(np.array([0, 1, 1, 0, 2, 2], np.int32), (4, 1)),
+        sampled=np.ones((4, 2), bool),
+        logprobs=np.zeros((4, 6), np.float32),
+        length=np.full(4, 6, np.int32),
+        finished=np.ones((4, 2), bool),
+        problem_index=np.zeros(4, np.int32),
+      ),
+    )
+    recorder.end_step(
+      state,
+      {'loss': (jnp.float32(3.0), jnp.int32(2))},
+      trajectory,
+      [problem] * 4,
+      attempts_of([[('03', True), ('03', True)]] * 4),
+      [[verdict(score), verdict(score)]] * 4,
+      stages.stage_two(),
+    )
+    return state
+
+
+def test_the_best_policy_is_that_of_the_best_window(tmp_path):
+  recorded = Recorded(tmp_path, '--checkpoint-every=2')
+  with recorded.open() as recorder:
+    # Mean scores of the windows that end at 2, 4 and 6: 0.5, 1, 0.
+    for number, score in enumerate([1.0, 0.0, 1.0, 1.0, 0.0, 0.0], start=1):
+      recorded.step(recorder, number, score)
+    best = recorder.chosen_policy()
+  assert float(best['w'][0]) == 4
+  said = recorded.output.getvalue()
+  assert 'best by training reward, of step 4' in said
+  assert 'Share of problems without reward spread: 100 %' in said
+  assert recorded.directory.is_finished(6)
+  [last] = small_run.metrics(tmp_path, 'stage2')[-1:]
+  assert last['loss'] == 1.5
+  assert last['step'] == 6
+
+
+def test_the_last_policy_where_that_is_asked_for(tmp_path):
+  recorded = Recorded(
+    tmp_path, '--checkpoint-every=2', '--checkpoint-selection=last'
+  )
+  with recorded.open() as recorder:
+    for number, score in enumerate([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], start=1):
+      recorded.step(recorder, number, score)
+    assert float(recorder.chosen_policy()['w'][0]) == 6
+
+
+def test_a_continued_stage_knows_its_earlier_scores(tmp_path):
+  scores = [0.0, 1.0, 1.0, 1.0, 0.0, 1.0]
+  recorded = Recorded(tmp_path, '--checkpoint-every=3')
+  with recorded.open() as recorder:
+    for number in (1, 2):
+      state = recorded.step(recorder, number, scores[number - 1])
+    # Stopped between two checkpoints.
+    recorder.save(state)
+    recorder.save(state)
+  again = Recorded(tmp_path, '--checkpoint-every=3')
+  with again.open() as recorder:
+    assert int(recorder.state.step) == 2
+    for number in (3, 4, 5, 6):
+      again.step(recorder, number, scores[number - 1])
+    # Windows: 1 to 3 and 4 to 6, both 2/3; of equals the earlier.
+    assert float(recorder.chosen_policy()['w'][0]) == 3
+  assert 'going on after step 2 of 6' in again.output.getvalue()
+  steps = [r['step'] for r in small_run.metrics(tmp_path, 'stage2')]
+  assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_evaluation_every_so_often(tmp_path):
+  recorded = Recorded(tmp_path, '--eval-every=2')
+  with recorded.open() as recorder:
+    for number in (1, 2, 3, 4):
+      recorded.step(recorder, number, 1.0)
+  assert recorded.evaluated == [2.0, 4.0]
+  values = [r.get('eval/acc_t1') for r in small_run.metrics(tmp_path, 'stage2')]
+  assert values == [None, 2.0, None, 4.0]
+
+
+def test_updates_that_stay_not_finite_end_the_run(tmp_path):
+  recorded = Recorded(tmp_path)
+  with recorded.open() as recorder:
+    for number in (1, 2, 3, 4):
+      recorded.step(recorder, number, 1.0, skipped=number)
+    with pytest.raises(FloatingPointError, match='5 updates in a row') as error:
+      recorded.step(recorder, 5, 1.0, skipped=5)
+  path = recorded.directory.path / 'not_finite.npz'
+  assert str(path) in str(error.value)
+  with np.load(path) as dump:
+    assert set(dump) == set(vars(_empty_trajectory()))
+    assert dump['tokens'].shape == (4, 6)
+  # The step that ended it is logged, and not saved.
+  assert len(small_run.metrics(tmp_path, 'stage2')) == 5
+
+
+def _empty_trajectory():
+  return arrays.Trajectory(*[None] * 7)
+
+
+def test_a_stage_of_no_steps_is_the_policy_it_starts_from(tmp_path):
+  recorded = Recorded(tmp_path)
+  with stage_recorder.StageRecorder(
+    recorded.settings, recorded.directory, recorded.state, 0,
+    rich_console.Console(file=recorded.output, width=200),
+    recorded._evaluate,
+  ) as recorder:  # fmt: skip
+    assert float(recorder.chosen_policy()['w'][0]) == 0
+  assert 'of step 0' in recorded.output.getvalue()
+  assert 'spread' not in recorded.output.getvalue()

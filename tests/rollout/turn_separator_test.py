@@ -1,0 +1,107 @@
+"""What is given between attempts, with a real tokenizer."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from score_jax import types
+from score_jax.models import chat, tokenization, transformer
+from score_jax.rollout import engine, episodes, turn_separator
+from tests.support import small_models
+
+_MESSAGES = ['17+25=', '3+4=', '123456+7=']
+_INSTRUCTIONS = ['Look again.']
+
+
+@pytest.fixture(scope='module')
+def chat_format(tmp_path_factory):
+  path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
+  texts = [*_MESSAGES, *_INSTRUCTIONS, 'The answer is 42.\n'] * 5
+  tokenization.train(texts, path, vocab_size=300)
+  return chat.ChatFormat(tokenization.Tokenizer(path))
+
+
+def test_boundaries_are_the_chat_format_s(chat_format):
+  texts = ['Look again.', 'And once more, please.']
+  boundaries = turn_separator.make_boundaries(chat_format, texts)
+  assert boundaries.stop_ids.tolist() == list(chat_format.stop_ids)
+  for k, text in enumerate(texts):
+    for table, lengths, expected in (
+      (
+        boundaries.after_stop,
+        boundaries.after_stop_length,
+        chat_format.after_stop(text),
+      ),
+      (
+        boundaries.after_cut,
+        boundaries.after_cut_length,
+        chat_format.after_cut(text),
+      ),
+    ):
+      assert table[k, : int(lengths[k])].tolist() == expected
+      assert not table[k, int(lengths[k]) :].any()
+  assert boundaries.block == len(chat_format.after_cut(texts[1]))
+
+
+def test_no_instruction_makes_no_boundary(chat_format):
+  boundaries = turn_separator.make_boundaries(chat_format, [])
+  assert boundaries.after_stop.shape == (0, 1)
+  assert boundaries.block == 1
+
+
+@pytest.fixture(scope='module')
+def policy(chat_format):
+  config = dataclasses.replace(
+    small_models.CONFIGS['gemma1'],
+    vocab_size=chat_format.tokenizer.vocab_size,
+    num_layers=1,
+  )
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  return config, init(config, jax.random.key(0))
+
+
+def _run(chat_format, policy, attempts, limits=(12, 12)):
+  config, params = policy
+  return engine.sample_episodes(
+    params,
+    episodes.encode_prompts(chat_format, _MESSAGES, (16,)),
+    small_models.row_keys(problems=3, samples=1),
+    turn_separator.make_boundaries(chat_format, _INSTRUCTIONS),
+    config=config,
+    limits=limits,
+    samples_per_problem=1,
+    given=episodes.given_attempts(chat_format, attempts, limits),
+  )
+
+
+def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
+  """Rows of the engine, when all is given, are those that `pack_rows` packs."""
+  texts = [['41', '42'], ['7', '7'], ['1234567890123456', '42']]
+  assert len(chat_format.attempt_ids(texts[2][0])) > 12
+  cut = '123456789012'
+  attempts = [[types.Attempt(text) for text in row] for row in texts]
+  trajectory = _run(chat_format, policy, attempts)
+  packed = episodes.pack_rows(
+    chat_format,
+    _MESSAGES,
+    texts,
+    _INSTRUCTIONS,
+    length=trajectory.tokens.shape[1],
+    limits=(12, 12),
+  )
+  for field in dataclasses.fields(packed):
+    np.testing.assert_array_equal(
+      getattr(trajectory, field.name),
+      getattr(packed, field.name),
+      err_msg=field.name,
+    )
+  decoded = episodes.decode_attempts(chat_format, trajectory)
+  assert [[a.text for a in row] for row in decoded] == (
+    [*texts[:2], [cut, '42']]
+  )
+  assert [a.finished for row in decoded for a in row] == (
+    [True, True, True, True, False, True]
+  )
+  assert [a.turn for a in decoded[0]] == [1, 2]

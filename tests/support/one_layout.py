@@ -1,0 +1,140 @@
+"""One step's numbers on some devices, of one process or of several.
+
+`python -m tests.support.one_layout RECORDED OUTPUT` computes them on all
+devices of all processes; the test does the same in its own process.
+"""
+
+from collections.abc import Sequence
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.config import schema
+from experiments.run import processes
+from score_jax import arrays, distributed
+from score_jax.algorithm import stages
+from score_jax.rollout import engine, randomness
+from score_jax.training import layout, optimizers, rl_update, sharding
+from tests.support import small_models
+
+NAME = 'gemma1'
+SEED = 3
+TEMPERATURE = 0.7
+UPDATES = 3
+STAGES = {'stage1': stages.stage_one(), 'stage2': stages.stage_two()}
+
+
+def make_layout(devices: Sequence[Any]) -> layout.Layout:
+  """All devices share weights and rows, as by default."""
+  mesh = sharding.make_mesh(devices, 1, len(devices), 1)
+  return layout.Layout(small_models.CONFIGS[NAME], mesh, mesh, jnp.float32)
+
+
+def compute(
+  devices: Sequence[Any], recorded: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Uniforms, a step's episodes, and what updates make of recorded rows."""
+  places = make_layout(devices)
+  params, reference = (
+    jax.tree.map(
+      distributed.put, small_models.params(NAME, seed), places.update.params
+    )
+    for seed in (0, 1)
+  )
+  return episodes(places, params) | updates(places, params, reference, recorded)
+
+
+def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
+  """The first step's random numbers and trajectory."""
+  keys = distributed.put_rows(small_models.row_keys(SEED), places.rollout.rows)
+  prompts, given = distributed.put_rows(
+    (
+      small_models.prompts(small_models.PROMPT_LENGTHS, 12),
+      small_models.no_given_attempts(8, 2),
+    ),
+    places.rollout.rows,
+  )
+  trajectory = engine.sample_episodes(
+    places.view(params),
+    prompts,
+    keys,
+    small_models.boundaries(2),
+    config=places.config,
+    limits=small_models.LIMITS[:2],
+    samples_per_problem=small_models.SAMPLES,
+    temperature=TEMPERATURE,
+    given=given,
+  )
+  length = trajectory.tokens.shape[1]
+  uniforms = jax.jit(randomness.uniforms, static_argnums=1)(keys, length)
+  rows, own = distributed.own_rows(trajectory, places.rollout.rows)
+  lengths = distributed.merge_rows(rows, own.length.tolist(), 8)
+  return {'uniforms': distributed.to_host(uniforms), 'lengths': lengths} | {
+    f'episodes/{key}': distributed.to_host(value)
+    for key, value in vars(trajectory).items()
+  }
+
+
+def updates(
+  places: layout.Layout, params: Any, reference: Any, recorded
+) -> dict[str, np.ndarray]:
+  """Of each stage the first gradient, and the parameters after several updates.
+
+  Stage II goes on where Stage I ended, in the same compiled program.
+  """
+  # The first part keeps the gradient as it is.
+  optimizer = optax.chain(
+    optax.trace(decay=0.0), optimizers.make_optimizer(1e-3)
+  )
+  train_step = rl_update.make_train_step(
+    places.config,
+    optimizer,
+    shardings=rl_update.state_shardings(
+      optimizer, places.trained_shapes, places.trained
+    ),
+    micro_batches=2,
+    temperature=TEMPERATURE,
+    unroll=False,
+  )
+  found = {}
+  for name, stage in STAGES.items():
+    state = rl_update.init_state(params, optimizer)
+    for i in range(UPDATES):
+      batch = places.put_rows(batch_of(recorded, i))
+      in_loss = batch.trajectory.sampled & np.ones((8, 2), bool)
+      state, _ = train_step(state, reference, batch, in_loss, stage)
+      if i == 0:
+        found |= _leaves(f'{name}/gradient', state.opt_state[0].trace)
+    found |= _leaves(f'{name}/params', state.params)
+    params = state.params
+  return found
+
+
+def _leaves(name: str, tree: Any) -> dict[str, np.ndarray]:
+  return {
+    name + jax.tree_util.keystr(path): distributed.to_host(leaf)
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def batch_of(recorded: dict[str, np.ndarray], step: int) -> arrays.TrainBatch:
+  """Recorded rows, with advantages of their own in each step."""
+  advantages = np.random.default_rng(step).normal(size=(8, 2))
+  trajectory = arrays.Trajectory(**recorded)
+  return arrays.TrainBatch(trajectory, advantages.astype(np.float32))
+
+
+def main(recorded: str, output: str) -> None:
+  """Reads recorded rows, joins the others, writes what `compute` finds."""
+  processes.join(schema.Processes())
+  with np.load(recorded) as rows:
+    found = compute(jax.devices(), dict(rows))
+  distributed.by_first(lambda: np.savez(output, **found))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -1,0 +1,448 @@
+"""Faults are injected into real checkpoints: no wrong byte may come back."""
+
+import json
+import logging
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from score_jax.training import (
+  checkpoint_manifest,
+  checkpoint_store,
+  checkpointing,
+)
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class State(struct.PyTreeNode):
+  """Shaped like a TrainState: nested dicts, a named tuple, scalars."""
+
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+
+
+def make_state(step):
+  """A state of which no two steps share a byte of parameters."""
+  # Noise: constants would be compressed to nothing, and faults would miss.
+  noise = np.random.default_rng(step).normal(size=(64, 33))
+  params = {
+    'embedding': jnp.asarray(noise, jnp.float32),
+    'layer': {'scale': jnp.asarray(noise[0], jnp.bfloat16)},
+  }
+  opt_state = optax.adam(1e-3).init(params)
+  return State(jnp.int32(step), params, opt_state)
+
+
+def target():
+  """What is restored into: shapes and dtypes only."""
+  return jax.eval_shape(lambda: make_state(0))
+
+
+def assert_same(actual, expected):
+  """Same structure, dtypes and bits."""
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, b in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    assert a.dtype == b.dtype
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture(scope='module')
+def pristine(tmp_path_factory):
+  """Steps 1, 2 and 3, the second the best; copied before it is damaged."""
+  directory = tmp_path_factory.mktemp('pristine') / 'checkpoints'
+  with checkpointing.Checkpoints(directory, keep=3) as store:
+    for step, score in ((1, 0.1), (2, 0.3), (3, 0.2)):
+      store.save(step, make_state(step), {'note': f's{step}'}, score=score)
+  return directory
+
+
+@pytest.fixture
+def directory(pristine, tmp_path):
+  return pathlib.Path(
+    shutil.copytree(pristine, tmp_path / 'checkpoints', symlinks=True)
+  )
+
+
+def test_nothing_saved(tmp_path):
+  with checkpointing.Checkpoints(tmp_path / 'new') as store:
+    assert store.steps() == []
+    assert store.restore(target()) is None
+  with checkpointing.Checkpoints(tmp_path / 'absent', read_only=True) as store:
+    assert store.restore(target()) is None
+  assert not (tmp_path / 'absent').exists()
+
+
+@pytest.mark.parametrize(
+  ('which', 'step'), [('latest', 3), ('best', 2), (1, 1)]
+)
+def test_restores_bit_for_bit(directory, which, step):
+  with checkpointing.Checkpoints(directory) as store:
+    restored = store.restore(target(), which)
+  assert restored.step == step
+  assert restored.metadata == {'note': f's{step}'}
+  assert_same(restored.state, make_state(step))
+
+
+def test_restores_a_part(directory):
+  part = {'params': target().params}
+  with checkpointing.Checkpoints(directory) as store:
+    restored = store.restore(part, 'best', partial=True)
+    with pytest.raises(checkpoint_manifest.MismatchError, match='step is'):
+      store.restore(part, 'best')
+  assert_same(restored.state['params'], make_state(2).params)
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_restores_on_another_mesh(tmp_path, devices):
+  def shardings(count):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:count]), ('data',))
+    split = jax.sharding.NamedSharding(mesh, jax.P('data'))
+    return split, jax.sharding.NamedSharding(mesh, jax.P())
+
+  value = jnp.arange(16.0 * 3).reshape(16, 3)
+  split, whole = shardings(8)
+  state = {
+    'split': jax.device_put(value, split), 'whole': jax.device_put(value, whole)
+  }  # fmt: skip
+  with checkpointing.Checkpoints(tmp_path) as store:
+    store.save(1, state)
+    asked = {
+      name: jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+      for name, sharding in zip(state, shardings(devices), strict=True)
+    }
+    restored = store.restore(asked).state
+  assert_same(restored, state)
+  assert restored['split'].sharding == asked['split'].sharding
+  assert len(restored['split'].sharding.device_set) == devices
+
+
+def damages():
+  """Ways to damage a file."""
+
+  def flip(path, share):
+    content = bytearray(path.read_bytes())
+    content[min(int(share * len(content)), len(content) - 1)] ^= 0x10
+    path.write_bytes(content)
+
+  def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+  return {
+    'flip at the start': lambda path: flip(path, 0.0),
+    'flip in the middle': lambda path: flip(path, 0.5),
+    'flip at the end': lambda path: flip(path, 1.0),
+    'truncate': truncate,
+    'empty': lambda path: path.write_bytes(b''),
+    'remove': lambda path: path.unlink(),
+  }
+
+
+@pytest.mark.parametrize('damage', damages())
+def test_a_damaged_file_never_changes_what_is_restored(
+  pristine, tmp_path, damage, caplog
+):
+  files = [
+    path.relative_to(pristine)
+    for path in sorted((pristine / '3').rglob('*'))
+    if path.is_file() and path.stat().st_size
+  ]
+  assert len(files) >= 5
+  older = 0
+  for i, name in enumerate(files):
+    copy = tmp_path / str(i)
+    shutil.copytree(pristine, copy)
+    damages()[damage](copy / name)
+    caplog.clear()
+    with checkpointing.Checkpoints(copy) as store:
+      restored = store.restore(target())
+    # Some files (Orbax's own marks) are not needed for step 3; where one is,
+    # step 2 comes back, and step 3 is set aside, loudly, not deleted.
+    assert_same(restored.state, make_state(restored.step))
+    assert restored.metadata == {'note': f's{restored.step}'}
+    assert restored.step in (2, 3), name
+    if restored.step == 2:
+      older += 1
+      assert (copy / '3.damaged-1').is_dir()
+      assert not (copy / '3').exists()
+      assert 'SKIPPED damaged checkpoint' in caplog.text
+  # At the very least the arrays and the manifest matter.
+  assert older >= 2
+
+
+def test_an_empty_directory_fools_nobody(directory):
+  (directory / '4').mkdir()
+  with checkpointing.Checkpoints(directory) as store:
+    assert store.restore(target()).step == 3
+    store.save(4, make_state(4))
+    assert store.restore(target()).step == 4
+  assert (directory / '4.damaged-1').is_dir()
+
+
+def test_foreign_files_and_unfinished_saves(directory, caplog):
+  (directory / 'README').write_text('mine')
+  unfinished = directory / '4.orbax-checkpoint-tmp'
+  shutil.copytree(directory / '3', unfinished)
+  with checkpointing.Checkpoints(directory) as store:
+    assert not unfinished.exists()
+    assert 'removing the unfinished checkpoint' in caplog.text
+    assert store.restore(target()).step == 3
+  assert (directory / 'README').read_text() == 'mine'
+
+
+def test_the_best_is_damaged(directory):
+  (directory / '2' / 'manifest' / 'metadata').write_bytes(b'{}')
+  with checkpointing.Checkpoints(directory) as store:
+    # Scores: 0.1, damaged, 0.2.
+    assert store.restore(target(), 'best').step == 3
+    with pytest.raises(checkpoint_manifest.DamagedError, match='step=2 in'):
+      store.restore(target(), 2)
+
+
+def test_everything_is_damaged(directory):
+  for step in ('1', '2', '3'):
+    shutil.rmtree(directory / step / 'state')
+  for _ in range(2):  # Not a fresh start the next time either.
+    with (
+      checkpointing.Checkpoints(directory) as store,
+      pytest.raises(
+        checkpoint_manifest.DamagedError, match='to start this stage over'
+      ),
+    ):
+      store.restore(target())
+  assert sorted(p.name for p in directory.iterdir()) == [
+    '1.damaged-1', '2.damaged-1', '3.damaged-1'
+  ]  # fmt: skip
+
+
+def test_a_reader_changes_nothing(directory):
+  (directory / '3' / 'manifest' / 'metadata').write_bytes(b'{}')
+  (directory / '4.orbax-checkpoint-tmp').mkdir()
+  before = sorted(p.name for p in directory.iterdir())
+  with checkpointing.Checkpoints(directory, read_only=True) as store:
+    assert store.restore(target()).step == 2
+    with pytest.raises(ValueError, match='read_only'):
+      store.save(5, make_state(5))
+  assert sorted(p.name for p in directory.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+  ('change', 'says'),
+  [
+    (
+      lambda s: s.replace(step=jax.ShapeDtypeStruct((), jnp.float32)),
+      r'step is int32\[\], asked for as float32\[\]',
+    ),
+    (
+      lambda s: s.replace(params={**s.params, 'more': s.step}),
+      'params/more is not in it',
+    ),
+    (
+      lambda s: s.replace(params={'layer': s.params['layer']}),
+      'params/embedding is in it but not asked for',
+    ),
+    (
+      lambda s: s.replace(
+        params={
+          **s.params,
+          'embedding': jax.ShapeDtypeStruct((64, 32), jnp.float32),
+        }  # fmt: skip
+      ),
+      r'float32\[64, 33\], asked for as float32\[64, 32\]',
+    ),
+  ],
+)
+def test_another_model_is_refused_and_nothing_set_aside(
+  directory, change, says
+):
+  with (
+    checkpointing.Checkpoints(directory) as store,
+    pytest.raises(checkpoint_manifest.MismatchError, match=says),
+  ):
+    store.restore(change(target()))
+  assert sorted(p.name for p in directory.iterdir()) == ['1', '2', '3']
+
+
+def test_a_newer_format_is_refused(directory):
+  path = directory / '3' / 'manifest' / 'metadata'
+  body = json.loads(path.read_text())
+  del body['sha256']
+  body['format'] += 1
+  path.write_text(
+    json.dumps(body | {'sha256': checkpoint_manifest._digest(body)})
+  )
+  with (
+    checkpointing.Checkpoints(directory) as store,
+    pytest.raises(checkpoint_manifest.MismatchError, match='of format 2'),
+  ):
+    store.restore(target())
+
+
+@pytest.mark.parametrize(
+  ('value', 'allowed', 'is_refused'),
+  [
+    (np.nan, (), True),
+    (np.inf, (), True),
+    (-np.inf, ('params/layer/scale',), False),
+    (np.nan, ('params/layer/scale',), True),
+  ],
+)
+def test_non_finite_states(tmp_path, value, allowed, is_refused):
+  state = make_state(1)
+  scale = state.params['layer']['scale'].at[3].set(value)
+  state = state.replace(params={**state.params, 'layer': {'scale': scale}})
+  with checkpointing.Checkpoints(tmp_path, may_be_infinite=allowed) as store:
+    if is_refused:
+      with pytest.raises(FloatingPointError, match='layer/scale has 1 of 33'):
+        store.save(1, state)
+      assert store.steps() == []
+    else:
+      store.save(1, state)
+      assert_same(store.restore(target()).state, state)
+
+
+def test_keeps_the_newest_and_the_best(tmp_path):
+  scores = [0.1, 0.5, 0.2, 0.5, 0.4, 0.3]
+  with checkpointing.Checkpoints(tmp_path, keep=2) as store:
+    for step, score in enumerate(scores, start=1):
+      store.save(step, make_state(step), score=score)
+    # The two newest, and of the two best the earlier.
+    assert store.steps() == [2, 5, 6]
+    assert store.restore(target(), 'best').step == 2
+
+
+def test_the_last_intact_one_is_never_removed(directory):
+  # Steps 2 and 3 are damaged where only a full read shows it. A writer that
+  # does not read back must keep step 1, which was restored, whatever follows.
+  for step in ('2', '3'):
+    shutil.rmtree(directory / step / 'state')
+  with checkpointing.Checkpoints(directory, keep=1, read_back=False) as store:
+    assert store.restore(target()).step == 1
+    for step in (4, 5, 6):
+      store.save(step, make_state(step))
+    assert store.steps() == [1, 6]
+
+
+def test_steps_only_grow(directory):
+  with checkpointing.Checkpoints(directory) as store:
+    for step in (2, 3):
+      with pytest.raises(ValueError, match='not later than step 3'):
+        store.save(step, make_state(step))
+
+
+def test_background_saves_survive_donation(tmp_path):
+  @jax.jit
+  def advance(state):
+    return jax.tree.map(lambda x: x + 1, state)
+
+  donating = jax.jit(advance, donate_argnums=0)
+  state = {'x': jnp.zeros((512, 512))}
+  with checkpointing.Checkpoints(tmp_path, keep=9, is_async=True) as store:
+    for step in range(1, 5):
+      state = donating(state)
+      store.save(step, state)
+    store.wait()
+    for step in range(1, 5):
+      restored = store.restore({'x': jnp.zeros((512, 512))}, step)
+      np.testing.assert_array_equal(restored.state['x'], float(step))
+
+
+# Run in a process of its own: saves step 1, then starts to save step 2.
+WRITER = """
+import resource, signal, sys, os
+import numpy as np
+from score_jax.training import checkpoints
+
+fault, directory = sys.argv[1:]
+state = {'x': np.random.default_rng(0).normal(size=(2_000_000,)).astype('f')}
+store = checkpoints.Checkpoints(directory, is_async=fault != 'full, waiting')
+store.save(1, state)
+store.wait()
+if fault == 'killed':
+  store.save(2, state)
+  os.kill(os.getpid(), signal.SIGKILL)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+  store.save(2, state)
+  store.close()
+except Exception as error:
+  print('SURFACED', type(error).__name__)
+"""
+
+
+def start_writer(fault, directory):
+  """Runs WRITER; returns its exit code and output."""
+  child = subprocess.run(
+    [sys.executable, '-c', WRITER, fault, directory],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  return child.returncode, child.stdout + child.stderr
+
+
+def test_killed_while_saving(tmp_path):
+  code, _ = start_writer('killed', tmp_path)
+  assert code == -signal.SIGKILL
+  expected = np.random.default_rng(0).normal(size=(2_000_000,)).astype('f')
+  with checkpointing.Checkpoints(tmp_path) as store:
+    assert not list(tmp_path.glob('*tmp*'))
+    restored = store.restore({'x': expected})
+  np.testing.assert_array_equal(restored.state['x'], expected)
+
+
+@pytest.mark.parametrize('fault', ['full, waiting', 'full, in the background'])
+def test_a_disk_that_takes_no_more(tmp_path, fault):
+  # A file size limit: writes fail as on a full disk, for root too.
+  code, output = start_writer(fault, tmp_path)
+  assert code == 0, output
+  assert 'SURFACED' in output
+  with checkpointing.Checkpoints(tmp_path, read_only=True) as store:
+    assert store.steps() == [1]
+
+
+def test_what_cannot_be_saved(tmp_path):
+  with checkpointing.Checkpoints(tmp_path) as store:
+    with pytest.raises(TypeError, match='a/b is int'):
+      store.save(1, {'a': {'b': 3}})
+    with pytest.raises(ValueError, match='two leaves have the path a/b'):
+      store.save(1, {'a': {'b': jnp.zeros(1)}, 'a/b': jnp.zeros(1)})
+    # Without x64, jax would restore it as float32.
+    with pytest.raises(TypeError, match='a is float64'):
+      store.save(1, {'a': np.zeros(1)})
+  with pytest.raises(ValueError, match='at least one checkpoint'):
+    checkpointing.Checkpoints(tmp_path, keep=0)
+
+
+def test_logging_is_loud_by_default(directory):
+  # Without any set-up of logging, Python prints errors to stderr.
+  assert logging.getLogger(checkpoint_store.__name__).level == logging.NOTSET
+  (directory / '3' / 'manifest' / 'metadata').write_bytes(b'{}')
+  program = (
+    'import jax, sys\n'
+    'from score_jax.training import checkpoints\n'
+    'store = checkpoints.Checkpoints(sys.argv[1])\n'
+    "store.restore({'step': jax.numpy.int32(0)}, partial=True)\n"
+  )
+  child = subprocess.run(
+    [sys.executable, '-c', program, directory],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert child.returncode == 0, child.stderr
+  assert 'SKIPPED damaged checkpoint' in child.stderr

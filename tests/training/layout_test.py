@@ -1,0 +1,48 @@
+"""Where a run's arrays lie: what decode reads, with and without adapters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.config import command_line
+from score_jax.models import lora, transformer
+from score_jax.rollout import engine
+from score_jax.training import layout
+from tests.support import small_models, small_run
+
+CONFIG = small_models.CONFIGS['gemma2']
+
+
+def make(*more):
+  return layout.make(
+    command_line.parse_settings([*small_run.FLAGS, *more]), CONFIG
+  )
+
+
+# A run evaluates its base policy, which has no adapters, before it trains them.
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('has_adapters', [False, True])
+def test_views_of_a_run_with_adapters(dtype, has_adapters):
+  places = make('--lora.rank=2', f'--dtype={dtype}')
+  params = transformer.init_params(CONFIG, jax.random.key(0))
+  if has_adapters:
+    adapters = places.new_adapters(params, jax.random.key(1))
+    assert jax.tree.structure(adapters) == jax.tree.structure(
+      places.trained_shapes
+    )
+    params = lora.attach(params, jax.tree.map(lambda a: a + 0.25, adapters))
+  view = places.view(params)
+  expected = engine.rollout_view(params, jnp.dtype(dtype))
+  assert jax.tree.structure(view) == jax.tree.structure(expected)
+  for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(
+      one.astype(jnp.float32), other.astype(jnp.float32), atol=1e-6
+    )
+
+
+def test_without_adapters_all_parameters_are_trained():
+  places = make()
+  params = transformer.init_params(CONFIG, jax.random.key(0))
+  assert jax.tree.structure(places.trained_shapes) == jax.tree.structure(params)
+  assert places.trained is places.update.params

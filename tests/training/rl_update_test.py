@@ -1,0 +1,358 @@
+"""The update, through a real small model in float32."""
+
+import dataclasses
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from score_jax import arrays
+from score_jax.algorithm import adaptive, advantages, losses, rewards, stages
+from score_jax.models import transformer
+from score_jax.training import optimizers, rl_update
+from tests.support import small_batch
+
+CONFIG = small_batch.CONFIG
+ALL = jnp.ones((8, 2), bool)
+STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
+SGD = optax.sgd(1.0)
+
+
+@pytest.fixture(scope='module')
+def policy():
+  return small_batch.params(0)
+
+
+@pytest.fixture(scope='module')
+def reference():
+  return small_batch.params(1)
+
+
+@pytest.fixture(scope='module')
+def sgd_step():
+  return rl_update.make_train_step(CONFIG, SGD)
+
+
+def gradient(step, policy, reference, batch, in_loss=ALL, stage=STAGE):
+  state = rl_update.init_state(policy, SGD)
+  return small_batch.gradient(step, state, reference, batch, in_loss, stage)
+
+
+@pytest.fixture(scope='module')
+def whole(policy, reference, sgd_step):
+  """Gradient and metrics of the whole batch."""
+  return gradient(sgd_step, policy, reference, small_batch.make_batch())
+
+
+def slow_loss(params, reference, batch, stage, temperature=1.0):
+  """Eq. 2 to 4, row by row and token by token, without padding."""
+  trajectory = jax.device_get(batch.trajectory)
+  rows = len(trajectory.length)
+  total = 0.0
+  for b in range(rows):
+    tokens = trajectory.tokens[b, : trajectory.length[b]]
+    positions = np.arange(len(tokens))[None]
+    logits = {}
+    for name, tree in (('policy', params), ('reference', reference)):
+      hidden, _ = transformer.forward(CONFIG, tree, tokens[None], positions)
+      logits[name] = (hidden[0] @ tree['embedding'].T) / temperature
+    for t in range(1, len(tokens)):
+      k = int(trajectory.turn[b, t]) - 1
+      if k < 0:
+        continue
+      log_pi = jax.nn.log_softmax(logits['policy'][t - 1])
+      log_ref = jax.nn.log_softmax(logits['reference'][t - 1])
+      kl = jnp.sum(jnp.exp(log_pi) * (log_pi - log_ref))
+      scale = float(stage.advantage_scale[k])
+      total -= batch.advantages[b, k] * scale * log_pi[tokens[t]]
+      total += float(stage.kl_coefficient[k]) * kl
+  return total / rows
+
+
+def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
+  # Two problems of two samples; temperature and advantage scale are not 1.
+  batch = small_batch.make_batch(rows=4)
+  stage = stages.make_stage(
+    [1.0, 1.0], [0.0, 10.0], [0.3, 0.7], normalize_bonus=True
+  )
+  step = rl_update.make_train_step(CONFIG, SGD, temperature=0.7)
+  fast, metrics = gradient(step, policy, reference, batch, ALL[:4], stage)
+  loss, slow = jax.jit(
+    jax.value_and_grad(
+      lambda p, r: slow_loss(p, r, batch, stage, temperature=0.7)
+    )
+  )(policy, reference)
+  assert float(metrics['loss'][0]) == pytest.approx(float(loss), abs=1e-5)
+  small_batch.assert_close(fast, slow, atol=1e-5)
+  norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(fast)))
+  assert float(metrics['grad_norm'][0]) == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.fixture(scope='module')
+def perturbed(policy, reference):
+  """(what is added at turn 0, 1, 2; stage, batch) -> gradient, metrics.
+
+  Between model and loss the log-probability and the KL of a turn's tokens are
+  multiplied by 1 + what is added, turn 0 being prompt, instruction and padding.
+  The numbers travel in `stage.discount`, which no update reads.
+  """
+  original = losses.score_loss
+
+  def score_loss(logprobs, kl, advantages, turn, sampled, stage, **options):
+    factor = 1 + stage.discount[turn]
+    return original(
+      logprobs * factor, kl * factor, advantages, turn, sampled, stage,
+      **options,
+    )  # fmt: skip
+
+  patch = pytest.MonkeyPatch()
+  patch.setattr(losses, 'score_loss', score_loss)
+  step = rl_update.make_train_step(CONFIG, SGD)
+
+  def run(added, stage=STAGE, batch=None):
+    stage = dataclasses.replace(stage, discount=np.array(added, np.float32))
+    batch = batch or small_batch.make_batch()
+    return gradient(step, policy, reference, batch, ALL, stage)
+
+  run([0, 0, 0])  # compiles, while it is patched
+  patch.undo()
+  return run
+
+
+def test_given_tokens_have_no_gradient(perturbed):
+  before, metrics = perturbed([0, 0, 0])
+  # As if log-probabilities and KLs of prompt, instruction and padding, and
+  # their derivatives, were a thousand times what they are.
+  after, same = perturbed([1e3, 0, 0])
+  small_batch.assert_close(before, after, atol=0)
+  assert float(metrics['loss'][0]) == float(same['loss'][0])
+  for added in ([0, 1e-2, 0], [0, 0, 1e-2]):
+    _, other = perturbed(added)
+    assert float(metrics['loss'][0]) != float(other['loss'][0])
+
+
+def test_stage_one_does_not_reward_attempt_one(perturbed):
+  # Without KL, whatever the scores, the whole gradient is attempt 2's.
+  stage = stages.stage_one(beta1=0.0, beta2=0.0)
+  score = np.random.default_rng(3).integers(0, 2, (8, 2)).astype(np.float32)
+  shaped, valid = rewards.shape_rewards(score, np.ones((8, 2), bool), stage)
+  batch = small_batch.make_batch()
+  batch = arrays.TrainBatch(
+    batch.trajectory,
+    advantages.leave_one_out(shaped, valid, small_batch.SAMPLES),
+  )
+  before, _ = perturbed([0, 0, 0], stage, batch)
+  after, _ = perturbed([0, 1e3, 0], stage, batch)
+  small_batch.assert_close(before, after, atol=0)
+  # Linear: attempt 2's terms doubled is the gradient doubled.
+  moved, _ = perturbed([0, 0, 1], stage, batch)
+  doubled = jax.tree.map(lambda g: 2 * g, before)
+  small_batch.assert_close(moved, doubled, atol=1e-5)
+  assert max(np.abs(g).max() for g in jax.tree.leaves(before)) > 1e-3
+
+
+@pytest.mark.parametrize('micro_batches', [2, 8])
+def test_micro_batches_add_up_to_the_whole(
+  policy, reference, whole, micro_batches
+):
+  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=micro_batches)
+  batch = small_batch.make_batch()
+  parts, metrics = gradient(step, policy, reference, batch)
+  # f32, another order of summation.
+  small_batch.assert_close(parts, whole[0], atol=2e-6)
+  assert set(metrics) == set(whole[1])
+  for name, (total, count) in metrics.items():
+    assert int(count) == int(whole[1][name][1]), name
+    assert float(total) == pytest.approx(
+      float(whole[1][name][0]), rel=1e-5, abs=1e-5
+    ), name
+
+
+def test_rows_must_divide_into_micro_batches(policy, reference):
+  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=3)
+  with pytest.raises(ValueError, match='8 rows do not divide into 3'):
+    gradient(step, policy, reference, small_batch.make_batch())
+
+
+def test_more_padding_changes_nothing(policy, reference, sgd_step, whole):
+  batch = small_batch.make_batch()
+  rng = np.random.default_rng(5)
+
+  def widen(x):
+    return jnp.pad(x, ((0, 0), (0, 5))) if x.shape[1:] == (12,) else x
+
+  wide = jax.tree.map(widen, batch)
+  junk = rng.integers(0, CONFIG.vocab_size, (8, 17)).astype(np.int32)
+  inside = np.arange(17) < np.asarray(wide.trajectory.length)[:, None]
+  tokens = jnp.where(inside, wide.trajectory.tokens, junk)
+  wide = wide.replace(trajectory=wide.trajectory.replace(tokens=tokens))
+  other, _ = gradient(sgd_step, policy, reference, wide)
+  small_batch.assert_close(other, whole[0], atol=2e-6)
+
+
+def test_the_order_of_rows_changes_nothing(policy, reference, sgd_step, whole):
+  order = np.random.default_rng(6).permutation(8)
+  batch = jax.tree.map(lambda x: x[order], small_batch.make_batch())
+  other, _ = gradient(sgd_step, policy, reference, batch)
+  small_batch.assert_close(other, whole[0], atol=2e-6)
+
+
+def test_attempts_out_of_the_loss_have_no_gradient(
+  policy, reference, sgd_step, whole
+):
+  batch = small_batch.make_batch()
+  in_loss = ALL.at[0, 0].set(False).at[3, 1].set(False)
+  once, metrics = gradient(sgd_step, policy, reference, batch, in_loss)
+  large = jnp.where(in_loss, batch.advantages, 1e6)
+  again, _ = gradient(
+    sgd_step, policy, reference, batch.replace(advantages=large), in_loss
+  )
+  small_batch.assert_close(once, again, atol=0)
+  assert int(metrics['kl/turn1'][1]) == 7
+  # The mean is over all rows: what is left out is missing from the sum.
+  only, _ = gradient(sgd_step, policy, reference, batch, ~in_loss)
+  both = jax.tree.map(np.add, once, only)
+  small_batch.assert_close(both, whole[0], atol=2e-6)
+
+
+def test_the_forms_of_kl(policy, reference, sgd_step, whole):
+  batch = small_batch.make_batch()
+  steps = {
+    'exact': sgd_step,
+    'k3': rl_update.make_train_step(CONFIG, SGD, kl='k3'),
+    'reward': rl_update.make_train_step(CONFIG, SGD, kl='reward'),
+  }
+  # At the reference itself all KLs are zero, and so are their derivatives:
+  # what is left is the policy gradient.
+  no_kl = rewards.without_kl(STAGE)
+  plain, _ = gradient(sgd_step, policy, policy, batch, ALL, no_kl)
+  for name, step in steps.items():
+    stage = no_kl if name == 'reward' else STAGE
+    at_reference, metrics = gradient(step, policy, policy, batch, ALL, stage)
+    small_batch.assert_close(at_reference, plain, atol=1e-5)
+    assert abs(float(metrics['kl/turn1'][0])) < 1e-5, name
+  # Elsewhere k3 is an estimate, never negative; its gradient is another one.
+  k3, metrics = gradient(steps['k3'], policy, reference, batch)
+  assert float(metrics['kl/turn1'][0]) > 0
+  leaf = 'embedding'
+  assert np.abs(k3[leaf] - whole[0][leaf]).max() > 1e-3
+  # KL in the reward: the loss has none, and still reports the exact one.
+  _, told = gradient(steps['reward'], policy, reference, batch, ALL, no_kl)
+  assert float(told['kl/turn2'][0]) == pytest.approx(
+    float(whole[1]['kl/turn2'][0]), rel=1e-5
+  )
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_what_is_not_finite_is_skipped(policy, reference, value):
+  optimizer = optimizers.make_optimizer(1e-3)
+  step = rl_update.make_train_step(CONFIG, optimizer)
+  good = small_batch.make_batch()
+  bad = good.replace(advantages=good.advantages.at[2, 1].set(value))
+  state, _ = step(
+    rl_update.init_state(policy, optimizer), reference, good, ALL, STAGE
+  )
+  before = jax.device_get(state)
+  for skipped in (1, 2):
+    state, metrics = step(state, reference, bad, ALL, STAGE)
+    assert int(state.skipped) == skipped
+    assert int(state.step) == 1 + skipped
+    assert not np.isfinite(float(metrics['loss'][0]))
+  small_batch.assert_close(
+    (before.params, before.opt_state, before.beta2),
+    (state.params, state.opt_state, state.beta2),
+    atol=0,
+  )
+  state, _ = step(state, reference, good, ALL, STAGE)
+  assert int(state.skipped) == 0
+  assert np.any(
+    np.asarray(state.params['embedding']) != before.params['embedding']
+  )
+
+
+def test_stages_and_steps_share_one_program(policy, reference, caplog):
+  caplog.set_level(logging.WARNING, logger='jax')
+  optimizer = optimizers.make_optimizer(1e-3)
+  step = rl_update.make_train_step(CONFIG, optimizer)
+  state = rl_update.init_state(policy, optimizer)
+  first = stages.stage_one()
+  with jax.log_compiles():
+    for stage in (
+      first,
+      first,
+      # On the host, as the run does it.
+      adaptive.with_beta2(first, np.asarray(state.beta2)),
+      stages.stage_two(normalize_bonus=True),
+      rewards.without_kl(stages.stage_two(discount=0.8)),
+    ):
+      state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
+    # A new stage: a fresh state from the policy that the last one ended with.
+    state = rl_update.init_state(state.params, optimizer, beta2=0.1)
+    state, _ = step(state, reference, small_batch.make_batch(), ALL, first)
+  compiled = [
+    record.getMessage()
+    for record in caplog.records
+    if record.getMessage().startswith('Compiling')
+  ]
+  assert sum('jit(train_step)' in message for message in compiled) == 1
+
+
+def test_the_state_is_donated_and_the_reference_is_not(policy):
+  optimizer = optimizers.make_optimizer(1e-3)
+  step = rl_update.make_train_step(CONFIG, optimizer)
+  before = jax.tree.map(np.array, policy)
+  # A stage starts at its reference: the state owns a copy.
+  state = rl_update.init_state(policy, optimizer)
+  after, _ = step(state, policy, small_batch.make_batch(), ALL, STAGE)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+  small_batch.assert_close(before, policy, atol=0)
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+def test_sampler_and_trainer_agree(policy, reference):
+  temperature = 0.6
+  trajectory = small_batch.make_trajectory(policy, temperature)
+  step = rl_update.make_train_step(CONFIG, SGD, temperature=temperature)
+  batch = arrays.TrainBatch(trajectory, jnp.zeros((8, 2)))
+  _, metrics = gradient(step, policy, reference, batch)
+  assert float(metrics['engine/logprob_gap_max'][0]) < 1e-4
+  # Another policy, or a single wrong number, is found out.
+  _, metrics = gradient(step, reference, policy, batch)
+  assert float(metrics['engine/logprob_gap_max'][0]) > 0.1
+  where = jnp.argmax(trajectory.turn[3] == 2)
+  wrong = trajectory.replace(logprobs=trajectory.logprobs.at[3, where].add(0.5))
+  _, metrics = gradient(
+    step, policy, reference, batch.replace(trajectory=wrong)
+  )
+  gap = float(metrics['engine/logprob_gap_max'][0])
+  assert gap == pytest.approx(0.5, abs=1e-3)
+  given = wrong.replace(sampled=wrong.sampled.at[3, 1].set(False))
+  _, metrics = gradient(
+    step, policy, reference, batch.replace(trajectory=given)
+  )
+  assert float(metrics['engine/logprob_gap_max'][0]) < 1e-4
+
+
+def test_reference_logprobs_are_the_samplers(policy):
+  trajectory = small_batch.make_trajectory(policy, 0.6)
+  logprobs = rl_update.make_reference_logprobs(CONFIG, temperature=0.6)(
+    policy, trajectory
+  )
+  sampled = np.asarray(trajectory.turn) > 0
+  np.testing.assert_allclose(
+    np.asarray(logprobs)[sampled],
+    np.asarray(trajectory.logprobs)[sampled],
+    atol=1e-4,
+  )
+
+
+def test_row_positions_end_with_the_row():
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  positions = np.asarray(rl_update.row_positions(trajectory))
+  # Rows of 10, 9, 12 and 7 tokens in 12 columns.
+  assert positions[0].tolist() == [*range(10), -1, -1]
+  assert positions[2].tolist() == [*range(12)]
+  assert (positions >= 0).sum(axis=1).tolist() == [10, 9, 12, 7]

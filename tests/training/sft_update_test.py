@@ -1,0 +1,134 @@
+"""Supervised learning: the loss by hand, what is learnt, what is cut."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from score_jax.models import transformer
+from score_jax.training import optimizers, rl_update, sft_update
+from tests.support import small_batch
+
+CONFIG = small_batch.CONFIG
+SGD = optax.sgd(1.0)
+
+
+@pytest.fixture(scope='module')
+def policy():
+  return small_batch.params(0)
+
+
+@pytest.fixture(scope='module')
+def step():
+  return sft_update.make_supervised_step(CONFIG, SGD)
+
+
+def slow_loss(params, trajectory, learnt):
+  """Mean of -log pi over the learnt attempts' tokens, one after the other."""
+  trajectory = jax.device_get(trajectory)
+  total, count = 0.0, 0
+  for b in range(len(trajectory.length)):
+    tokens = trajectory.tokens[b, : trajectory.length[b]]
+    hidden, _ = transformer.forward(
+      CONFIG, params, tokens[None], np.arange(len(tokens))[None]
+    )
+    logprobs = jax.nn.log_softmax(hidden[0] @ params['embedding'].T)
+    for t in range(1, len(tokens)):
+      k = int(trajectory.turn[b, t]) - 1
+      if k >= 0 and learnt[b, k]:
+        total -= logprobs[t - 1, tokens[t]]
+        count += 1
+  return total / count, count
+
+
+@pytest.mark.parametrize('first_learnt', [True, False])
+def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_learnt):
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  learnt = np.ones((4, 2), bool)
+  learnt[1:3, 0] = first_learnt
+  (loss, count), slow = jax.jit(
+    jax.value_and_grad(lambda p: slow_loss(p, trajectory, learnt), has_aux=True)
+  )(policy)
+  before = jax.tree.map(np.array, policy)
+  state, metrics = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  total, number = metrics['loss']
+  # Attempts of 3 + 1 + 4 + 2 and 3 + 4 + 4 + 1 tokens; without the first
+  # attempts of rows 1 and 2, five fewer.
+  assert int(number) == int(count) == (22 if first_learnt else 17)
+  assert float(total) / int(number) == pytest.approx(float(loss), rel=1e-5)
+  fast = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
+  small_batch.assert_close(fast, slow, atol=1e-5)
+
+
+def test_nothing_learnt_is_no_update(policy, step):
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  learnt = np.zeros((4, 2), bool)
+  state, metrics = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  assert int(metrics['loss'][1]) == 0
+  small_batch.assert_close(state.params, policy, atol=0)
+
+
+@pytest.mark.parametrize('parts', [2, 4])
+def test_micro_batches_are_the_whole(policy, step, parts):
+  # Learnt tokens differ from part to part: a mean of means would not do.
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
+  in_parts = sft_update.make_supervised_step(CONFIG, SGD, micro_batches=parts)
+  one, whole = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  two, added = in_parts(rl_update.init_state(policy, SGD), trajectory, learnt)
+  small_batch.assert_close(one.params, two.params, atol=1e-6)
+  # 3 + 3, 4, 0 and 2 tokens.
+  assert int(whole['loss'][1]) == int(added['loss'][1]) == 12
+  assert float(added['loss'][0]) == pytest.approx(
+    float(whole['loss'][0]), rel=1e-6
+  )
+
+
+def test_logits_of_attempts_alone_are_enough(policy, step):
+  # Rows have at most 8 attempt tokens of 12.
+  trajectory = small_batch.make_batch(rows=8).trajectory
+  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
+  fewer = sft_update.make_supervised_step(CONFIG, SGD, attempt_tokens=8)
+  one, everything = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  two, attempts = fewer(rl_update.init_state(policy, SGD), trajectory, learnt)
+  small_batch.assert_close(one.params, two.params, atol=1e-6)
+  assert int(everything['loss'][1]) == int(attempts['loss'][1])
+  assert float(attempts['loss'][0]) == pytest.approx(
+    float(everything['loss'][0]), rel=1e-6
+  )
+
+
+def test_padding_is_not_read(policy, step):
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  inside = np.arange(12) < np.asarray(trajectory.length)[:, None]
+  other = trajectory.replace(tokens=jnp.where(inside, trajectory.tokens, 0))
+  learnt = np.ones((4, 2), bool)
+  one, _ = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  two, _ = step(rl_update.init_state(policy, SGD), other, learnt)
+  small_batch.assert_close(one.params, two.params, atol=0)
+
+
+def test_what_is_not_finite_is_skipped(step):
+  broken = small_batch.params(0)
+  broken['embedding'] = broken['embedding'].at[0, 0].set(jnp.nan)
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  state, _ = step(
+    rl_update.init_state(broken, SGD), trajectory, np.ones((4, 2), bool)
+  )
+  assert int(state.skipped) == 1
+  # The rest of the parameters has not caught it.
+  assert np.isfinite(state.params['final_norm']['scale']).all()
+
+
+def test_it_learns_rows_by_heart(policy):
+  trajectory = small_batch.make_batch(rows=4).trajectory
+  optimizer = optimizers.make_optimizer(3e-2)
+  step = sft_update.make_supervised_step(CONFIG, optimizer)
+  state = rl_update.init_state(policy, optimizer)
+  values = []
+  for _ in range(60):
+    state, metrics = step(state, trajectory, np.ones((4, 2), bool))
+    values.append(float(metrics['loss'][0]) / int(metrics['loss'][1]))
+  assert values[-1] < 0.5 * values[0]
+  assert step._cache_size() == 1
