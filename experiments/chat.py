@@ -93,7 +93,7 @@ def talk(
     )
     attempts = parts.sampler.attempts(trajectory)
     if problem.reference:
-      [verdicts] = evaluate.judge(grader, [problem], attempts)
+      [verdicts] = evaluate.grade_attempts(grader, [problem], attempts)
       episode = transcripts.Episode(problem, attempts[0], verdicts)
       console.print(transcripts.render(episode))
     else:

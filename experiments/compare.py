@@ -77,7 +77,7 @@ def parse(
   options = command_line.parse(
     Options, own, program='experiments.compare', document=__doc__
   )
-  refuse_own(rest)
+  reject_own(rest)
   if options.seeds is not None and options.seeds < 1:
     command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
   first = [f'--preset={options.preset}']
@@ -87,11 +87,11 @@ def parse(
     [*first, *rest], program='experiments.compare'
   )
   for name in method_names(options.methods):
-    command_line.refuse_mistakes(dataclasses.replace(settings, method=name))
+    command_line.reject_errors(dataclasses.replace(settings, method=name))
   return options, settings
 
 
-def refuse_own(arguments: Sequence[str]) -> None:
+def reject_own(arguments: Sequence[str]) -> None:
   """Exits with code 2 where a flag is one that each run has its own of."""
   for argument in arguments:
     name = argument.partition('=')[0]

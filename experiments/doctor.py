@@ -92,7 +92,7 @@ def _report_math() -> None:
   start = time.monotonic()
   grader = math_grading.MathGrader(workers=1)
   try:
-    [verdict] = grader.judge(['(x+1)^2'], ['x^2+2x+1'])
+    [verdict] = grader.grade_answers(['(x+1)^2'], ['x^2+2x+1'])
   finally:
     grader.close()
   seconds = time.monotonic() - start

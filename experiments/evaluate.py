@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document=__doc__,
   )
   options = evaluation_options.complete(options)
-  mistakes = evaluation_options.find_mistakes(options)
+  mistakes = evaluation_options.find_errors(options)
   if mistakes:
     command_line.refuse('\n       '.join(mistakes))
   run = run_directory.RunDirectory(options.run_dir)

@@ -69,12 +69,12 @@ def main(settings: Settings) -> int:
       '--sandbox=none runs programs with your rights; it needs '
       '--i-understand-model-code-runs-unsandboxed as well'
     )
-  judges = {'math': judge_math, 'gsm8k': judge_gsm8k, 'code': judge_code}
+  graders = {'math': grade_math, 'gsm8k': grade_gsm8k, 'code': grade_code}
   start = time.monotonic()
   try:
     rows = records.read_rows(settings.input)
     with _progress_bar(len(rows), settings.task) as done:
-      verdicts = judges[settings.task](rows, settings, done)
+      verdicts = graders[settings.task](rows, settings, done)
   except (ValueError, OSError, probe.SandboxRefusedError) as error:
     return _refuse(str(error))
   write_verdicts(settings.output, rows, verdicts)
@@ -82,7 +82,7 @@ def main(settings: Settings) -> int:
   return 0
 
 
-def judge_math(
+def grade_math(
   rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts on math answers and attempts."""
@@ -102,12 +102,12 @@ def judge_math(
     decimal_digits=settings.decimal_digits,
   )
   try:
-    return grader.judge(golds, preds, done)
+    return grader.grade_answers(golds, preds, done)
   finally:
     grader.close()
 
 
-def judge_gsm8k(
+def grade_gsm8k(
   rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts by the final number alone."""
@@ -126,7 +126,7 @@ def judge_gsm8k(
   return verdicts
 
 
-def judge_code(
+def grade_code(
   rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts on attempts and programs, by their tests in a sandbox."""

@@ -59,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   plan = estimate.make(
     work, chip, attempt_tokens=options.attempt_tokens, level=options.level
   )
-  mends = advice.mends(plan, work, options.topology)
+  fixes = advice.fixes(plan, work, options.topology)
   if options.json:
-    record = report.record(plan, options.topology, mends)
+    record = report.record(plan, options.topology, fixes)
     print(json.dumps({'preset': settings.preset} | record, indent=2))
   else:
     title = f'{settings.preset} on a {options.topology}'
     console = rich_console.Console()
-    report.print_plan(plan, title, options.level, mends, console)
+    report.print_plan(plan, title, options.level, fixes, console)
   return 0 if plan.fits else 1
 
 

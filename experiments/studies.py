@@ -111,7 +111,7 @@ def parse(
   )
   if options.seeds < 1:
     command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
-  compare.refuse_own(rest)
+  compare.reject_own(rest)
   settings = command_line.parse_settings(
     [f'--preset={options.preset}', *rest], program='experiments.studies'
   )
@@ -124,7 +124,7 @@ def parse(
       )
     for name in method_names(options):
       varied = vary(options.sweep, settings, value)
-      command_line.refuse_mistakes(dataclasses.replace(varied, method=name))
+      command_line.reject_errors(dataclasses.replace(varied, method=name))
   return options, settings
 
 

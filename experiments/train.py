@@ -198,7 +198,7 @@ def train_stage(
 
       # Judge: what the grader says of every attempt.
       rows = [problem for problem in problems for _ in range(samples)]
-      verdicts = evaluate.judge(grader, rows, attempts)
+      verdicts = evaluate.grade_attempts(grader, rows, attempts)
       score, graded = evaluate.score_arrays(verdicts)
       recorder.mark('grade')
 
@@ -210,7 +210,7 @@ def train_stage(
       advantages = phase.advantages(
         rewards, valid & trajectory.sampled, samples
       )
-      batch = arrays.TrainBatch(trajectory, parts.layout.put_rows(advantages))
+      batch = arrays.TrainBatch(trajectory, parts.layout.put_batch(advantages))
       state, metrics = update.train_step(
         state,
         reference_policy.on_device(reference),

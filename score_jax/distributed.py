@@ -148,7 +148,7 @@ def _raise_first(errors):
       raise error
 
 
-def row_parts(sharding: jax_sharding.NamedSharding) -> int:
+def batch_shards(sharding: jax_sharding.NamedSharding) -> int:
   """Into how many parts it splits the first dimension."""
   axes = sharding.spec[0] if sharding.spec else None
   names = axes if isinstance(axes, tuple) else (axes,) if axes else ()
@@ -174,13 +174,13 @@ def put(value: Any, sharding: jax_sharding.Sharding | None) -> jax.Array:
   return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
 
 
-def put_rows(tree: Any, sharding: jax_sharding.NamedSharding) -> Any:
+def put_batch(tree: Any, sharding: jax_sharding.NamedSharding) -> Any:
   """Arrays [B, ...] on the devices of their rows.
 
   Arrays whose rows do not divide lie whole on every device: right, and of use
   for small ones only.
   """
-  parts = row_parts(sharding)
+  parts = batch_shards(sharding)
   whole = jax_sharding.NamedSharding(
     sharding.mesh, jax_sharding.PartitionSpec()
   )
@@ -189,7 +189,7 @@ def put_rows(tree: Any, sharding: jax_sharding.NamedSharding) -> Any:
   )
 
 
-def own_rows(
+def local_sequences(
   tree: Any, sharding: jax_sharding.NamedSharding | None
 ) -> tuple[np.ndarray, Any]:
   """The rows of arrays [B, ...] that are this process's own.
@@ -206,7 +206,7 @@ def own_rows(
   if count() == 1:
     host = jax.device_get(tree)
     return np.arange(len(jax.tree.leaves(host)[0])), host
-  tree = put_rows(tree, sharding)
+  tree = put_batch(tree, sharding)
   first = jax.tree.leaves(tree)[0]
   everything = np.arange(len(first))
   rows = _own(first, lambda shard: everything[shard.index[0]], everything)
@@ -227,11 +227,13 @@ def _own(array, read, like):
   return np.concatenate([none, *map(read, shards)])
 
 
-def merge_rows(rows: np.ndarray, values: Sequence[T], num_rows: int) -> list[T]:
+def merge_sequences(
+  rows: np.ndarray, values: Sequence[T], num_rows: int
+) -> list[T]:
   """All rows' values from each process's own ones; they talk.
 
   Args:
-    rows: indices [b], from `own_rows`.
+    rows: indices [b], from `local_sequences`.
     values: one a row of these.
     num_rows: B.
   """

@@ -100,23 +100,23 @@ LAYOUTS = {
 for shape, rows in LAYOUTS.items():
   mesh = sharding.make_mesh(jax.devices(), *shape)
   where = sharding.batch_sharding(mesh)
-  placed, mask, keys = processes.put_rows(
+  placed, mask, keys = processes.put_batch(
     (VALUE, jnp.asarray(VALUE > 5), KEYS), where
   )
   assert placed.sharding.is_equivalent_to(where, 2)
-  index, (own, own_mask) = processes.own_rows((placed, mask), where)
+  index, (own, own_mask) = processes.local_sequences((placed, mask), where)
   assert index.tolist() == rows[INDEX], (shape, index)
   np.testing.assert_array_equal(own, VALUE[index])
   np.testing.assert_array_equal(own_mask, VALUE[index] > 5)
   assert own.dtype == np.int32 and own_mask.dtype == bool
   texts = [f'row {row[0]}' for row in own]
-  everything = processes.merge_rows(index, texts, 8)
+  everything = processes.merge_sequences(index, texts, 8)
   assert everything == [f'row {3 * i}' for i in range(8)]
   # What a program made elsewhere is moved first.
   columns = jax.jit(
     lambda x: x, out_shardings=sharding.replicated(mesh)
   )(placed)
-  again, moved = processes.own_rows(columns, where)
+  again, moved = processes.local_sequences(columns, where)
   assert again.tolist() == rows[INDEX]
   np.testing.assert_array_equal(moved, VALUE[again])
   # The numbers of a key do not depend on where it lies.
@@ -124,11 +124,11 @@ for shape, rows in LAYOUTS.items():
   np.testing.assert_array_equal(processes.to_host(draws(keys)), draws(KEYS))
   np.testing.assert_array_equal(processes.to_host(placed), VALUE)
 # Rows that do not divide lie everywhere.
-odd = processes.put_rows(VALUE[:3], where := sharding.batch_sharding(
+odd = processes.put_batch(VALUE[:3], where := sharding.batch_sharding(
   sharding.make_mesh(jax.devices(), 4, 1, 1)
 ))
 assert odd.is_fully_replicated
-index, own = processes.own_rows(odd, where)
+index, own = processes.local_sequences(odd, where)
 assert index.tolist() == ([0, 1, 2], [])[INDEX]
 # Types that numpy does not have, and that jax does not keep.
 half = processes.put(jnp.ones((4, 2), jnp.bfloat16), where)
@@ -160,7 +160,11 @@ def test_one_process_is_alone():
 
 def test_one_process_has_all_rows():
   value = np.arange(6).reshape(3, 2)
-  rows, own = distributed.own_rows({'a': jax.numpy.asarray(value)}, None)
+  rows, own = distributed.local_sequences({'a': jax.numpy.asarray(value)}, None)
   assert rows.tolist() == [0, 1, 2]
   np.testing.assert_array_equal(own['a'], value)
-  assert distributed.merge_rows(rows, ['a', 'b', 'c'], 3) == ['a', 'b', 'c']
+  assert distributed.merge_sequences(rows, ['a', 'b', 'c'], 3) == [
+    'a',
+    'b',
+    'c',
+  ]

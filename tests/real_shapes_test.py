@@ -17,7 +17,7 @@ from tests.support import programs
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
 # Rows of 4776 tokens: longer than Gemma 2's window of 4096.
 SIZES = planned.Sizes(
-  problems=2, samples=2, prompt=640, limits=(2048, 2048), block=40
+  problems=2, samples=2, prompt=640, max_new_tokens=(2048, 2048), block=40
 )
 
 

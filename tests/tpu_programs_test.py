@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
 # Four rows a device, of 4688 tokens: longer than Gemma 2's window of 4096.
 SIZES = planned.Sizes(
-  problems=16, samples=4, prompt=512, limits=(2048, 2048), block=80
+  problems=16, samples=4, prompt=512, max_new_tokens=(2048, 2048), block=80
 )
 # A length that is no model's width, so that logits can be told from weights.
 UPDATE_ROWS, UPDATE_LENGTH, MICRO_BATCHES = 64, 1920, 4

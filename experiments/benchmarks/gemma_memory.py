@@ -64,7 +64,7 @@ class Options:
   @property
   def length(self) -> int:
     """T."""
-    return engine.row_length(self.prompt, (self.attempt,) * 2, _BLOCK)
+    return engine.sequence_length(self.prompt, (self.attempt,) * 2, _BLOCK)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,9 +93,9 @@ def rollout(options: Options) -> None:
   """Two attempts of fixed length for each row."""
   config, rows = options.config, options.rows
   samples = min(4, rows)
-  limits = (options.attempt,) * 2
+  max_new_tokens = (options.attempt,) * 2
   view = _random(
-    lambda key: engine.rollout_view(transformer.init_params(config, key))
+    lambda key: engine.inference_params(transformer.init_params(config, key))
   )
   between = (jnp.full((1, _BLOCK), 7, jnp.int32), jnp.full(1, _BLOCK))
   inputs = (
@@ -105,7 +105,7 @@ def rollout(options: Options) -> None:
       jnp.full(rows // samples, options.prompt, jnp.int32),
     ),
     jax.random.split(jax.random.key(1), rows),
-    turn_separator.Boundaries(
+    turn_separator.TurnSeparators(
       *between, *between, stop_ids=jnp.ones(1, jnp.int32)
     ),
   )
@@ -113,7 +113,7 @@ def rollout(options: Options) -> None:
   compiled = engine.sample_episodes.lower(
     *inputs,
     config=config,
-    limits=limits,
+    max_new_tokens=max_new_tokens,
     samples_per_problem=samples,
     forced_lengths=forced,
   ).compile()

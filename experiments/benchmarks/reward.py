@@ -88,13 +88,17 @@ def _measure(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   grader = math_grading.MathGrader(workers=workers, deadline=_MATH_DEADLINE)
-  grader.judge(['x+1'] * workers, [f'{n}+x' for n in range(workers)])  # warm
+  grader.grade_answers(
+    ['x+1'] * workers, [f'{n}+x' for n in range(workers)]
+  )  # warm
   pairs = [math_pair(n) for n in range(settings.math_jobs)]
   mixed = mixed_math(settings.batch)
-  alone = _timed('math', lambda: grader.judge(*zip(*pairs)), grader.pool)
+  alone = _timed(
+    'math', lambda: grader.grade_answers(*zip(*pairs)), grader.pool
+  )
   yield alone
   result = _timed(
-    _MIXED.format('math'), lambda: grader.judge(*mixed), grader.pool
+    _MIXED.format('math'), lambda: grader.grade_answers(*mixed), grader.pool
   )
   # A worker that passes its deadline is replaced, and the answer tried again.
   bound = _bound(settings.batch, workers, alone, 2 * _MATH_DEADLINE)

@@ -34,7 +34,7 @@ _STAGES = {2: ('1', '2'), 3: ('1a', '1b', '2')}
 LORA_TARGETS = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
 
 
-def find_mistakes(settings: schema.Settings) -> list[str]:
+def find_errors(settings: schema.Settings) -> list[str]:
   """One sentence for each impossible value: the flag, its value, the mend."""
   values = schema.flatten(settings)
   return [
@@ -117,12 +117,12 @@ def _ranges(values: dict) -> Iterator[tuple[str, str]]:
 
 def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   model, size = settings.model, settings.micro_batch
-  if size and 0 < size < settings.rows and settings.rows % size:
+  if size and 0 < size < settings.batch_size and settings.batch_size % size:
     yield (
       'micro_batch',
-      f'must divide the {settings.rows} rows of an update '
+      f'must divide the {settings.batch_size} rows of an update '
       f'(--problems-per-step times --samples-per-problem); '
-      f'{_nearest_divisor(settings.rows, size)} does',
+      f'{_nearest_divisor(settings.batch_size, size)} does',
     )
   if model.kv_heads > 0 and model.heads % model.kv_heads:
     yield 'model.kv_heads', f'must divide --model.heads={model.heads}'

@@ -70,13 +70,13 @@ def parse_settings(
     program=program,
     document=document,
   )
-  refuse_mistakes(parsed)
+  reject_errors(parsed)
   return parsed
 
 
-def refuse_mistakes(settings: schema.Settings) -> None:
+def reject_errors(settings: schema.Settings) -> None:
   """Exits with code 2 where settings are impossible, and says which."""
-  mistakes = checks.find_mistakes(settings)
+  mistakes = checks.find_errors(settings)
   if mistakes:
     refuse('\n       '.join(mistakes))
 
@@ -124,7 +124,7 @@ def parse(
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   defaults = _defaults(cls, default)
   defaults = {renamed.get(name, name): v for name, v in defaults.items()}
-  mistake = _find_mistake(arguments, defaults)
+  mistake = _find_error(arguments, defaults)
   if mistake:
     refuse(f'{mistake}\n       all flags: python -m {program} --help')
   return tyro.cli(
@@ -154,7 +154,7 @@ def refuse(message: str) -> NoReturn:
   raise SystemExit(2)
 
 
-def _find_mistake(arguments: Sequence[str], defaults: dict) -> str | None:
+def _find_error(arguments: Sequence[str], defaults: dict) -> str | None:
   """What is wrong with the names of the flags, or None."""
   switches = {
     schema.flag(name)

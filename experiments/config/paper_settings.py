@@ -47,7 +47,7 @@ PAPER = {
   'problems_per_step': Stated(
     512,
     128,
-    lambda s: (s.rows,),
+    lambda s: (s.batch_size,),
     'the paper does not say whether of problems or of episodes',
   ),
   'learning_rate': Stated(5e-6, 1e-5),

@@ -297,14 +297,14 @@ class Settings:
     return pathlib.Path(self.run_dir or f'runs/{self.preset}')
 
   @property
-  def rows(self) -> int:
+  def batch_size(self) -> int:
     """Episodes of an update, B = N * G."""
     return self.problems_per_step * self.samples_per_problem
 
   @property
-  def micro_rows(self) -> int:
+  def micro_batch_size(self) -> int:
     """Episodes whose gradient is computed at once."""
-    return min(self.micro_batch or self.rows, self.rows)
+    return min(self.micro_batch or self.batch_size, self.batch_size)
 
   @property
   def attempt_tokens(self) -> int:

@@ -111,12 +111,12 @@ def complete(options: Options) -> Options:
   )
 
 
-def find_mistakes(options: Options) -> list[str]:
+def find_errors(options: Options) -> list[str]:
   """One sentence for each value that cannot be meant."""
-  return [*_mistakes_of_sampling(options), *_mistakes_of_names(options)]
+  return [*_sampling_errors(options), *_name_errors(options)]
 
 
-def _mistakes_of_sampling(options: Options) -> Iterator[str]:
+def _sampling_errors(options: Options) -> Iterator[str]:
   count, samples = options.eval_problems, options.samples
   temperature, attempts = options.temperature, options.attempts
   if count is not None and count < 1:
@@ -148,7 +148,7 @@ def _mistakes_of_sampling(options: Options) -> Iterator[str]:
       )
 
 
-def _mistakes_of_names(options: Options) -> Iterator[str]:
+def _name_errors(options: Options) -> Iterator[str]:
   output = pathlib.Path(options.output or '.').resolve()
   if options.output and not output.parent.is_dir():
     yield f'--output={options.output}: there is no {output.parent}'

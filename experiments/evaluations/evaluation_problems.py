@@ -50,7 +50,7 @@ def reopen(
     problems = attach(problems, given, options.given_attempts)
   turns = options.attempts or settings.turns
   sampler = dataclasses.replace(
-    parts.sampler, limits=(settings.max_attempt_tokens,) * turns
+    parts.sampler, max_new_tokens=(settings.max_attempt_tokens,) * turns
   )
   task = dataclasses.replace(parts.task, test=problems)
   parts = dataclasses.replace(parts, sampler=sampler, task=task)

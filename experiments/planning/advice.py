@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from experiments.planning import chips, estimate, workload
 
 
-def mends(
+def fixes(
   plan: estimate.Plan, work: workload.Workload, topology: str
 ) -> list[str]:
   """Flags that would lower the peak, with what they cost; none if it fits."""
@@ -20,10 +20,10 @@ def mends(
 
 
 def _for_update(plan, work) -> Iterator[str]:
-  rows = work.micro_batch // work.row_parts
+  rows = work.micro_batch // work.batch_shards
   if rows > 1:
     yield (
-      f'--micro-batch={rows // 2 * work.row_parts}: fewer rows a device at '
+      f'--micro-batch={rows // 2 * work.batch_shards}: fewer rows a device at '
       'once; the same update but for rounding'
     )
   if not work.update_options['remat']:
@@ -53,8 +53,8 @@ def _for_episode(plan, work) -> Iterator[str]:
       'cache, but also half of the batch'
     )
     yield (
-      f'--max-attempt-tokens={max(work.sizes.limits) // 2}: nearly half the '
-      'cache, if attempts are that short'
+      f'--max-attempt-tokens={max(work.sizes.max_new_tokens) // 2}: nearly '
+      'half the cache, if attempts are that short'
     )
   if plan.kept > plan.chip.memory / 2:
     yield from _for_weights(work)

@@ -126,7 +126,7 @@ def make(
       quickly.
   """
   sizes = work.sizes
-  tokens = attempt_tokens or max(sizes.limits)
+  tokens = attempt_tokens or max(sizes.max_new_tokens)
   return Plan(
     chip=chip,
     devices=work.mesh.size,
@@ -158,7 +158,7 @@ def lower_update(work: workload.Workload):
     work.model,
     sizes.rows,
     sizes.length,
-    turns=len(sizes.limits),
+    turns=len(sizes.max_new_tokens),
     places=programs.update_places(work.model, work.mesh),
     micro_batches=sizes.rows // work.micro_batch,
     **work.update_options,
@@ -192,7 +192,7 @@ def passes(work: workload.Workload, tokens: float) -> costs.Passes:
     work: that was compiled.
     tokens: passes of the first.
   """
-  turns = len(work.sizes.limits)
+  turns = len(work.sizes.max_new_tokens)
   config = work.model.config
   split = work.rollout_mesh.shape['tensor']
   vocabularies = {config.vocab_size, config.vocab_size // split}

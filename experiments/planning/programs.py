@@ -28,14 +28,14 @@ class Sizes:
     problems: N.
     samples: G.
     prompt: P, the bucket.
-    limits: of the attempts.
+    max_new_tokens: of the attempts.
     block: I, the longest text between attempts.
   """
 
   problems: int
   samples: int
   prompt: int
-  limits: tuple[int, ...]
+  max_new_tokens: tuple[int, ...]
   block: int
 
   @property
@@ -46,7 +46,7 @@ class Sizes:
   @property
   def length(self) -> int:
     """T."""
-    return engine.row_length(self.prompt, self.limits, self.block)
+    return engine.sequence_length(self.prompt, self.max_new_tokens, self.block)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Model:
     """Shapes of what decode reads."""
 
     def view(trained, frozen):
-      return engine.rollout_view(lora.complete(trained, frozen), self.dtype)
+      return engine.inference_params(lora.complete(trained, frozen), self.dtype)
 
     frozen = self.weights(self.frozen_dtype)
     return jax.eval_shape(view, self.trained(), frozen)
@@ -144,7 +144,7 @@ def episode_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
 def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
   """Lowers `engine.sample_episodes`."""
   places = places or Places()
-  between = len(sizes.limits) - 1
+  between = len(sizes.max_new_tokens) - 1
   at_rows = functools.partial(_shape, sharding=places.rows)
   everywhere = functools.partial(_shape, sharding=places.replicated)
   table, count = everywhere((between, sizes.block)), everywhere((between,))
@@ -152,7 +152,7 @@ def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
   episode = functools.partial(
     engine.sample_episodes,
     config=model.config,
-    limits=sizes.limits,
+    max_new_tokens=sizes.max_new_tokens,
     samples_per_problem=sizes.samples,
     dtype=model.dtype,
     cache_dtype=model.dtype,
@@ -166,7 +166,7 @@ def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
       at_rows((sizes.problems, sizes.prompt)), at_rows((sizes.problems,))
     ),
     at_rows((sizes.rows,), key),
-    turn_separator.Boundaries(
+    turn_separator.TurnSeparators(
       table, count, table, count, everywhere((_STOP_IDS,))
     ),
   )

@@ -26,7 +26,7 @@ LEVEL = (
 
 
 def record(
-  plan: estimate.Plan, topology: str, mends: Sequence[str]
+  plan: estimate.Plan, topology: str, fixes: Sequence[str]
 ) -> dict[str, Any]:
   """Everything, as JSON has it; bytes and FLOPs a device."""
   return {
@@ -44,7 +44,7 @@ def record(
     'hours': plan.hours,
     'chip_hours': None if plan.hours is None else plan.hours * plan.devices,
     'update_mfu': plan.mfu,
-    'mends': list(mends),
+    'fixes': list(fixes),
   }
 
 
@@ -72,7 +72,7 @@ def print_plan(
   plan: estimate.Plan,
   title: str,
   level: str,
-  mends: Sequence[str],
+  fixes: Sequence[str],
   console: rich_console.Console,
 ) -> None:
   """The tables, the verdict, and the rules that they follow."""
@@ -83,7 +83,7 @@ def print_plan(
   console.print(
     f'Peak {_gib(plan.peak)} of {_gib(plan.chip.memory)} GiB: {verdict}.'
   )
-  for mend in mends:
+  for mend in fixes:
     console.print(f'  {mend}', markup=False, soft_wrap=True)
   if plan.hours is not None:
     console.print(

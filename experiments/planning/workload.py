@@ -43,7 +43,7 @@ class Workload:
   steps: int
 
   @property
-  def row_parts(self) -> int:
+  def batch_shards(self) -> int:
     """Devices that an update's rows are spread over."""
     return self.mesh.shape['data'] * self.mesh.shape['fsdp']
 
@@ -77,12 +77,12 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       problems=settings.problems_per_step,
       samples=settings.samples_per_problem,
       prompt=settings.max_prompt_tokens,
-      limits=(settings.max_attempt_tokens,) * settings.turns,
+      max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
       block=INSTRUCTION_TOKENS,
     ),
     mesh=mesh,
     rollout_mesh=rollout_mesh,
-    micro_batch=settings.micro_rows,
+    micro_batch=settings.micro_batch_size,
     update_options={
       'attention': attention.default_path(
         'tpu' if on_tpu else 'cpu', dtype, model.config.attention_softcap
@@ -101,12 +101,12 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
 
 
 def _check(workload, settings):
-  parts = workload.row_parts
-  if workload.micro_batch % parts or settings.rows % workload.micro_batch:
+  parts = workload.batch_shards
+  if workload.micro_batch % parts or settings.batch_size % workload.micro_batch:
     raise run_directory.RunError(
       f'--micro-batch={workload.micro_batch} must be a multiple of {parts}, '
       'the devices that its rows are spread over (--mesh.data times '
-      f'--mesh.fsdp), and divide the {settings.rows} rows of an update'
+      f'--mesh.fsdp), and divide the {settings.batch_size} rows of an update'
     )
   placed = sharding.rollout_shardings(
     workload.model.config, workload.rollout_mesh

@@ -8,7 +8,7 @@ attempt's digit. So looking again is worth something, and no first attempt can
 make it superfluous: verifying is easier than generating.
 
 Base policy: 2 layers of width 64, pre-trained from scratch on sums whose second
-attempt repeats the first one's mistake in 60 % of the cases and mends it in the
+attempt repeats the first one's mistake in 60 % of the cases and fixes it in the
 others. It knows how to correct, and hardly does.
 
 Hardware and time: 2 CPU cores, within 12 minutes, installation apart.

@@ -131,10 +131,10 @@ def assemble(
     config=config,
     chat_format=chat_format,
     task=task,
-    limits=(settings.max_attempt_tokens,) * settings.turns,
+    max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
     buckets=prompt_buckets.choose_buckets(lengths),
     dtype=places.dtype,
-    rows=places.rollout.rows,
+    sharding=places.rollout.batch,
   )
   return Parts(task, sampler, config, places)
 

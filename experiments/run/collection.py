@@ -71,7 +71,9 @@ def _sample(settings, parts, phase, view, number, path, grader, done):
     temperature=settings.temperature,
   )
   rows = [train[i] for i in indices for _ in range(samples)]
-  verdicts = evaluate.judge(grader, rows, parts.sampler.attempts(trajectory))
+  verdicts = evaluate.grade_attempts(
+    grader, rows, parts.sampler.attempts(trajectory)
+  )
   score, graded = evaluate.score_arrays(verdicts)
   _save(path, trajectory, np.repeat(indices, samples), score, graded)
   means = np.where(graded, score, 0).sum(0) / np.maximum(graded.sum(0), 1)

@@ -317,7 +317,7 @@ def given_first_attempts(
   )
   drawn_tokens, turn = map(distributed.to_host, (drawn.tokens, drawn.turn))
   first = turn == 1
-  width = sampler.limits[0]
+  width = sampler.max_new_tokens[0]
   tokens = np.zeros((len(problems), samples, turns, width), np.int32)
   lengths = np.zeros((len(problems), samples, turns), np.int32)
   for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):

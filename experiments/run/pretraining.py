@@ -65,9 +65,9 @@ def pretrain(
       ) as shown,
     ):
       for step in range(first, steps):
-        rows, learnt = _examples(settings, parts, step)
-        rows, learnt = parts.layout.put_rows((rows, learnt))
-        state, metrics = train_step(state, rows, learnt)
+        rows, loss_mask = _examples(settings, parts, step)
+        rows, loss_mask = parts.layout.put_batch((rows, loss_mask))
+        state, metrics = train_step(state, rows, loss_mask)
         done = step + 1
         if done % _LOG_EVERY == 0 or done == steps:
           values = masked.means(metrics)
@@ -113,24 +113,24 @@ def _make_update(
 
 
 def _examples(settings, parts, step):
-  """Rows of one step and which of their attempts are learnt, bool [B, K]."""
-  messages, attempts, learnt = _texts(settings, parts.task, step)
+  """Rows of one step and the loss mask of their attempts, bool [B, K]."""
+  messages, attempts, loss_mask = _texts(settings, parts.task, step)
   sampler = parts.sampler
-  boundary = turn_separator.make_boundaries(
+  separators = turn_separator.make_separators(
     sampler.chat_format, [parts.task.instruction] * (settings.turns - 1)
   )
-  length = engine.row_length(
-    sampler.buckets[-1], sampler.limits, boundary.block
+  length = engine.sequence_length(
+    sampler.buckets[-1], sampler.max_new_tokens, separators.longest
   )
-  rows = episodes.pack_rows(
+  rows = episodes.pack_sequences(
     sampler.chat_format,
     messages,
     attempts,
     [parts.task.instruction] * (settings.turns - 1),
     length,
-    limits=sampler.limits,
+    max_new_tokens=sampler.max_new_tokens,
   )
-  return rows, learnt
+  return rows, loss_mask
 
 
 def _texts(
@@ -143,8 +143,8 @@ def _texts(
     )
     problems = [task.train[i] for i in indices]
     answers = [(problem.reference,) * turns for problem in problems]
-    learnt = np.ones((rows, turns), bool)
-    return [task.prompt(p) for p in problems], answers, learnt
+    loss_mask = np.ones((rows, turns), bool)
+    return [task.prompt(p) for p in problems], answers, loss_mask
   examples = arithmetic.pretraining_examples(
     np.random.default_rng((settings.seed, 3, step)),
     rows,
@@ -154,8 +154,8 @@ def _texts(
     easy_right=settings.pretrain.easy_right,
     held_out=frozenset(problem.id for problem in task.test),
   )
-  questions, firsts, seconds, first_learnt = zip(*examples, strict=True)
+  questions, firsts, seconds, first_in_loss = zip(*examples, strict=True)
   attempts = [(a, *[b] * (turns - 1)) for a, b in zip(firsts, seconds)]
-  learnt = np.ones((rows, turns), bool)
-  learnt[:, 0] = first_learnt
-  return list(questions), attempts, learnt
+  loss_mask = np.ones((rows, turns), bool)
+  loss_mask[:, 0] = first_in_loss
+  return list(questions), attempts, loss_mask

@@ -54,7 +54,7 @@ def train_round(
   )
   if stop.is_requested:
     return policy
-  rows, learnt = make_rows(settings, parts, directory, phase, console)
+  rows, loss_mask = make_rows(settings, parts, directory, phase, console)
 
   # Learn: the paired attempts, token by token.
   optimizer, update = compiled_updates.make_supervised_update(
@@ -64,7 +64,7 @@ def train_round(
   # The whole policy, where only adapters of it are trained.
   frozen = policy if settings.lora.rank else None
   whole = functools.partial(lora.complete, frozen=policy)
-  steps = _updates(settings, phase, len(learnt))
+  steps = _updates(settings, phase, len(loss_mask))
 
   def evaluate(params):
     return outcome.held_out_metrics(settings, parts, grader, whole(params))
@@ -76,12 +76,12 @@ def train_round(
     for step in range(int(state.step), steps):
       recorder.begin_step()
       index = batches.batch_indices(
-        len(learnt), settings.rows, seed=settings.seed, step=step
+        len(loss_mask), settings.batch_size, seed=settings.seed, step=step
       )
-      batch, learnt_now = parts.layout.put_rows(
-        (repair_sequences.take(rows, index), learnt[index])
+      batch, step_loss_mask = parts.layout.put_batch(
+        (repair_sequences.take(rows, index), loss_mask[index])
       )
-      state, metrics = update(state, batch, learnt_now, frozen)
+      state, metrics = update(state, batch, step_loss_mask, frozen)
       recorder.end_supervised_step(state, metrics, batch)
       if stop.is_requested:
         recorder.save(state)
@@ -99,7 +99,7 @@ def make_rows(
   phase: methods.Supervised,
   console: rich_console.Console,
 ) -> tuple[arrays.Trajectory, np.ndarray]:
-  """Rows [P, T] of a phase's pairs, and which attempts are learnt, [P, 2].
+  """Sequences [P, T] of a phase's pairs, and their loss mask, bool [P, 2].
 
   pairs.json counts them, pairs.jsonl has one of each problem as text, in the
   form of `experiments.evaluate --split=train --given-attempts=FILE`.
@@ -132,7 +132,7 @@ def make_rows(
   )
   rows = repair_sequences.splice(episodes, pairs, _row_length(parts))
   _write_texts(parts, rows, directory.path / 'pairs.jsonl')
-  return rows, repair_sequences.learnt_attempts(pairs, settings.sft.learn)
+  return rows, repair_sequences.attempt_loss_mask(pairs, settings.sft.learn)
 
 
 def _write_texts(
@@ -154,11 +154,11 @@ def _write_texts(
 def _row_length(parts: building.Parts) -> int:
   """The longest row that an episode of two attempts can be."""
   sampler = parts.sampler
-  boundary = turn_separator.make_boundaries(
+  separators = turn_separator.make_separators(
     sampler.chat_format, [parts.task.instruction]
   )
-  return engine.row_length(
-    sampler.buckets[-1], sampler.limits[:2], boundary.block
+  return engine.sequence_length(
+    sampler.buckets[-1], sampler.max_new_tokens[:2], separators.longest
   )
 
 
@@ -171,5 +171,5 @@ def _updates(
   if settings.sft.epochs is None:
     return phase.steps
   return min(
-    phase.steps, math.ceil(settings.sft.epochs * pairs / settings.rows)
+    phase.steps, math.ceil(settings.sft.epochs * pairs / settings.batch_size)
   )

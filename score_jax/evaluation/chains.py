@@ -24,17 +24,17 @@ def sample_chain(
   key: jax.Array,
   **options: Any,
 ) -> list[list[types.Attempt]]:
-  """K attempts of each row, K the sampler's number of limits.
+  """K attempts of each row, as many as the sampler makes.
 
   Args:
-    sampler: makes the episodes; all its limits are alike.
-    params: the policy, from `engine.rollout_view`.
+    sampler: makes the episodes; all its `max_new_tokens` are alike.
+    params: the policy, from `engine.inference_params`.
     problems: N of them.
     key: from `randomness.stream`; the first two attempts are those that an
       episode of two has with it.
     **options: of `EpisodeSampler.sample`.
   """
-  total = len(sampler.limits)
+  total = len(sampler.max_new_tokens)
   turns = min(2, total)
   trajectory = sampler.sample(params, problems, key, turns=turns, **options)
   rows = sampler.attempts(trajectory)
@@ -44,7 +44,7 @@ def sample_chain(
       problems,
       jax.random.fold_in(key, turn),
       turns=2,
-      given=_second_as_first(trajectory, sampler.limits[0]),
+      given=_second_as_first(trajectory, sampler.max_new_tokens[0]),
       **options,
     )
     for row, (_, attempt) in zip(rows, sampler.attempts(trajectory)):

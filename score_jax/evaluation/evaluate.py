@@ -92,7 +92,7 @@ def evaluate(
 
   Args:
     sampler: makes the episodes.
-    params: the policy, from `engine.rollout_view`.
+    params: the policy, from `engine.inference_params`.
     problems: M of them, in the order of the result.
     grader: judges; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.
@@ -110,7 +110,7 @@ def evaluate(
   )  # fmt: skip
   rows = [p for p in problems for _ in range(samples_per_problem)]
   return Evaluation(
-    rows, attempts, judge(grader, rows, attempts), samples_per_problem
+    rows, attempts, grade_attempts(grader, rows, attempts), samples_per_problem
   )
 
 
@@ -129,7 +129,7 @@ def sample_attempts(
   """The K attempts of each of M * G rows; takes what `evaluate` takes."""
   make_rows = chains.sample_chain if history == 'last' else _sample_episodes
   attempts = []
-  parts = sampler.row_parts
+  parts = sampler.batch_shards
   batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
   batch_size = -(-batch_size // parts) * parts
   for start in range(0, len(problems), batch_size):
@@ -155,7 +155,7 @@ def _sample_episodes(sampler, params, problems, key, **options):
   return sampler.attempts(trajectory)
 
 
-def judge(
+def grade_attempts(
   grader: types.Grader,
   problems: Sequence[types.Problem],
   attempts: Sequence[Sequence[types.Attempt]],

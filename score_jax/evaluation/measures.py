@@ -160,8 +160,8 @@ def _equality(
   grader: types.Grader,
 ) -> Callable[[list[str], list[str]], list[bool]]:
   """Whether answers are equal by algebra, where the grader knows algebra."""
-  if not hasattr(grader, 'judge'):
+  if not hasattr(grader, 'grade_answers'):
     return lambda ones, others: [False] * len(ones)
   return lambda ones, others: [
-    verdict.label == 'correct' for verdict in grader.judge(ones, others)
+    verdict.label == 'correct' for verdict in grader.grade_answers(ones, others)
   ]

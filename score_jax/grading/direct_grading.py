@@ -10,10 +10,10 @@ class DirectGrader:
   """Judges in this process by a function of reference and attempt."""
 
   def __init__(
-    self, judge: Callable[[str, str], tuple[types.VerdictLabel, str]]
+    self, grade_answer: Callable[[str, str], tuple[types.VerdictLabel, str]]
   ):
     """Takes (reference, attempt's text) -> (label, reason)."""
-    self._judge = judge
+    self._grade_answer = grade_answer
 
   def grade(
     self,
@@ -24,7 +24,7 @@ class DirectGrader:
     verdicts = []
     for problem, attempt in zip(problems, attempts, strict=True):
       start = time.perf_counter()
-      label, reason = self._judge(problem.reference, attempt.text)
+      label, reason = self._grade_answer(problem.reference, attempt.text)
       verdicts.append(
         types.Verdict(
           label=label,

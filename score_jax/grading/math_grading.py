@@ -89,13 +89,13 @@ class MathGrader:
       attempts: as many.
       done: called with each number of further attempts judged.
     """
-    return self.judge(
+    return self.grade_answers(
       [problem.reference for problem in problems],
       [final_answer.final_answer(attempt.text) for attempt in attempts],
       done,
     )
 
-  def judge(
+  def grade_answers(
     self,
     golds: Sequence[str],
     preds: Sequence[str | None],

@@ -128,7 +128,7 @@ class FunctionGrader:
   async def _grade_async(self, asked) -> list[types.Verdict]:
     places = asyncio.Semaphore(_AT_ONCE)
 
-    async def judge(arguments):
+    async def call(arguments):
       async with places:
         start = time.perf_counter()
         try:
@@ -137,7 +137,7 @@ class FunctionGrader:
           return _failed(error, start)
         return self._verdict(score, start)
 
-    return await asyncio.gather(*(judge(arguments) for arguments in asked))
+    return await asyncio.gather(*(call(arguments) for arguments in asked))
 
   def _verdict(self, score: Any, start: float) -> types.Verdict:
     seconds = time.perf_counter() - start

@@ -38,8 +38,8 @@ class _State:
 class _Rules:
   """How attempts go on and where they end; the same for the whole episode."""
 
-  boundaries: turn_separator.Boundaries
-  limits: jax.Array  # i32 [K]
+  separators: turn_separator.TurnSeparators
+  max_new_tokens: jax.Array  # i32 [K]
   temperature: jax.Array  # f32 []
   uniforms: jax.Array | None  # f32 [B, T], for the token at t; None: greedy
   given_tokens: jax.Array  # i32 [B, K, A]
@@ -61,15 +61,17 @@ class _Rules:
 
   def is_stop(self, tokens):
     """Which of the tokens [B] end an attempt."""
-    return (tokens[:, None] == self.boundaries.stop_ids[None]).any(axis=-1)
+    return (tokens[:, None] == self.separators.stop_ids[None]).any(axis=-1)
 
 
-def row_length(prompt: int, limits: Sequence[int], block: int) -> int:
+def sequence_length(
+  prompt: int, max_new_tokens: Sequence[int], separator: int
+) -> int:
   """T: tokens of a row that holds the longest possible episode."""
-  return prompt + sum(limits) + (len(limits) - 1) * block
+  return prompt + sum(max_new_tokens) + (len(max_new_tokens) - 1) * separator
 
 
-def rollout_view(params, dtype=jnp.float32):
+def inference_params(params, dtype=jnp.float32):
   """The parameters as decode reads them, made once per step.
 
   Each layer's stand apart, since what is cut out of a stack would be copied
@@ -87,23 +89,23 @@ def rollout_view(params, dtype=jnp.float32):
   jax.jit,
   static_argnames=(
     'config',
-    'limits',
+    'max_new_tokens',
     'samples_per_problem',
     'greedy',
     'dtype',
     'cache_dtype',
     'transposed',
-    'halvings',
+    'compactions',
   ),
 )
 def sample_episodes(
   params,
   prompts: arrays.Prompts,
-  row_keys: jax.Array,
-  boundaries: turn_separator.Boundaries,
+  sequence_keys: jax.Array,
+  separators: turn_separator.TurnSeparators,
   *,
   config: model_config.ModelConfig,
-  limits: tuple[int, ...],
+  max_new_tokens: tuple[int, ...],
   samples_per_problem: int,
   temperature: jax.Array | float = 1.0,
   greedy: bool = False,
@@ -112,17 +114,17 @@ def sample_episodes(
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
   transposed: bool | None = None,
-  halvings: int = 0,
+  compactions: int = 0,
 ) -> arrays.Trajectory:
-  """Samples K = len(limits) attempts for G samples of each of N prompts.
+  """Samples K attempts for G samples of each of N prompts.
 
   Args:
-    params: the policy, from `rollout_view`.
+    params: the policy, from `inference_params`.
     prompts: of one bucket; lengths are at least 1.
-    row_keys: [N * G] from `randomness.row_keys`.
-    boundaries: what is given between attempts; K - 1 of them at least.
+    sequence_keys: [N * G] from `randomness.sequence_keys`.
+    separators: what is given between attempts; K - 1 of them at least.
     config: the model.
-    limits: most tokens of each attempt, stop token included.
+    max_new_tokens: most tokens of each attempt, stop token included.
     samples_per_problem: G.
     temperature: divides the logits; not used when greedy.
     greedy: take the best token, and report log-probabilities at temperature 1.
@@ -135,28 +137,29 @@ def sample_episodes(
     cache_dtype: of keys and values.
     transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
       default device. A program compiled for another platform must say.
-    halvings: how often an attempt's batch may shrink to half its rows when the
-      others have ended. Pays where attempts' lengths differ widely; costs half
-      a cache of memory and one more decode loop to compile each time.
+    compactions: how often the batch may shrink to half its sequences when
+      the others have ended. Pays where attempts' lengths differ widely; costs
+      half a cache of memory and one more decode loop to compile each time.
 
   Returns:
-    A trajectory of B = N * G rows and T = `row_length` tokens.
+    A trajectory of B = N * G rows and T = `sequence_length` tokens.
   """
   num_problems, prompt = prompts.tokens.shape
-  turns = len(limits)
+  turns = len(max_new_tokens)
   if given is None:
     given = turn_separator.no_given_attempts(
       num_problems * samples_per_problem, turns
     )
-  total = row_length(prompt, limits, boundaries.block)
+  total = sequence_length(prompt, max_new_tokens, separators.longest)
   rules = _Rules(
-    boundaries,
-    limits=jnp.array(limits),
+    separators,
+    max_new_tokens=jnp.array(max_new_tokens),
     temperature=jnp.float32(1.0 if greedy else temperature),
-    uniforms=None if greedy else randomness.uniforms(row_keys, total),
+    uniforms=None if greedy else randomness.uniforms(sequence_keys, total),
     given_tokens=given.tokens,
     given_length=jnp.minimum(
-      given.length, jnp.minimum(jnp.array(limits), given.tokens.shape[2])[None]
+      given.length,
+      jnp.minimum(jnp.array(max_new_tokens), given.tokens.shape[2])[None],
     ),
     forced_length=forced_lengths,
   )
@@ -166,10 +169,10 @@ def sample_episodes(
   unembed = functools.partial(transformer.unembed, config, params['embedding'])
 
   def one_turn(turn, state):
-    state = _attempt(forward, unembed, rules, turn, halvings, state)
+    state = _attempt(forward, unembed, rules, turn, compactions, state)
     if turns == 1:
       return state
-    append = functools.partial(_append, forward, boundaries, turn)
+    append = functools.partial(_append, forward, separators, turn)
     return _if_then(turn < turns - 1, append, state)
 
   state = _prefill(
@@ -179,7 +182,7 @@ def sample_episodes(
     total,
     turns,
     samples_per_problem,
-    block=boundaries.block,
+    block=separators.longest,
     cache_dtype=cache_dtype,
   )
   state = jax.lax.fori_loop(0, turns, one_turn, state)
@@ -226,20 +229,20 @@ def _prefill(
   )
 
 
-def _attempt(forward, unembed, rules, turn, halvings, state):
+def _attempt(forward, unembed, rules, turn, compactions, state):
   """Decodes one attempt of every row."""
   active = jnp.ones(state.length.shape, bool)
   state = _decode(
-    forward, unembed, rules, turn, halvings, state, active, jnp.int32(0)
+    forward, unembed, rules, turn, compactions, state, active, jnp.int32(0)
   )
   stopped = rules.is_stop(_at(state.tokens, state.length - 1))
   return state.replace(finished=state.finished.at[:, turn].set(stopped))
 
 
-def _decode(forward, unembed, rules, turn, halvings, state, active, count):
+def _decode(forward, unembed, rules, turn, compactions, state, active, count):
   """Draws tokens of the active rows, `count` of which are there, to their end.
 
-  With halvings, the loop ends when half of the rows have; what is left of them
+  With compactions, the loop ends when half of the rows have; the rest
   goes on in a batch of half the size, and comes back.
   """
 
@@ -260,7 +263,7 @@ def _decode(forward, unembed, rules, turn, halvings, state, active, count):
     )
     return state, active & ~ends, count + 1
 
-  half = active.shape[0] // 2 if halvings else 0
+  half = active.shape[0] // 2 if compactions else 0
   state, active, count = jax.lax.while_loop(
     lambda carry: carry[1].sum() > half, step, (state, active, count)
   )
@@ -272,7 +275,7 @@ def _decode(forward, unembed, rules, turn, halvings, state, active, count):
     unembed,
     rules.of_rows(index),
     turn,
-    halvings - 1,
+    compactions - 1,
     jax.tree.map(lambda x: x[index], state),
     active[index],
     count,
@@ -295,7 +298,7 @@ def _next_token(rules, logits, length, turn, count):
   Returns:
     token i32 [B], its log-probability f32 [B] (0 if given), ends bool [B].
   """
-  limit = rules.limits[turn]
+  limit = rules.max_new_tokens[turn]
   if rules.uniforms is None:
     token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   else:
@@ -304,7 +307,7 @@ def _next_token(rules, logits, length, turn, count):
     ends = rules.is_stop(token) | (count + 1 == limit)
   else:
     ends = count + 1 == jnp.clip(rules.forced_length[:, turn], 1, limit)
-    token = jnp.where(ends, rules.boundaries.stop_ids[0], token)
+    token = jnp.where(ends, rules.separators.stop_ids[0], token)
   given_length = rules.given_length[:, turn]
   is_given = given_length > 0
   index = jnp.minimum(count, rules.given_tokens.shape[2] - 1)
@@ -314,20 +317,20 @@ def _next_token(rules, logits, length, turn, count):
   return token, logprob, ends
 
 
-def _append(forward, boundaries, turn, state):
+def _append(forward, separators, turn, state):
   """Feeds each row's newest token and what is given after the attempt."""
   finished = state.finished[:, turn]
   given = jnp.where(
     finished[:, None],
-    boundaries.after_stop[turn][None],
-    boundaries.after_cut[turn][None],
+    separators.after_stop[turn][None],
+    separators.after_cut[turn][None],
   )  # [B, I]
   count = jnp.where(
     finished,
-    boundaries.after_stop_length[turn],
-    boundaries.after_cut_length[turn],
+    separators.after_stop_length[turn],
+    separators.after_cut_length[turn],
   )
-  offset = jnp.arange(boundaries.block)[None]
+  offset = jnp.arange(separators.longest)[None]
   inside = offset < count[:, None]
   where = jnp.where(
     inside, state.length[:, None] + offset, state.tokens.shape[1]

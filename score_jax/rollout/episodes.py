@@ -21,24 +21,24 @@ class EpisodeSampler:
     config: the model.
     chat_format: where turns begin and end.
     task: what the first user message and the instruction say.
-    limits: most tokens of each of the K attempts, stop token included.
+    max_new_tokens: most tokens of each of the K attempts, stop token included.
     buckets: prompt lengths that may be compiled, increasing.
     dtype: of activations and cache.
-    rows: where problems and their samples lie; None: on the default device.
+    sharding: of the batch axis; None: the default device.
   """
 
   config: model_config.ModelConfig
   chat_format: chat.ChatFormat
   task: types.Task
-  limits: tuple[int, ...]
+  max_new_tokens: tuple[int, ...]
   buckets: tuple[int, ...]
   dtype: Any = jnp.float32
-  rows: jax.sharding.NamedSharding | None = None
+  sharding: jax.sharding.NamedSharding | None = None
 
   @property
-  def row_parts(self) -> int:
+  def batch_shards(self) -> int:
     """Of whose multiple the number of problems should be."""
-    return distributed.row_parts(self.rows) if self.rows else 1
+    return distributed.batch_shards(self.sharding) if self.sharding else 1
 
   def sample(
     self,
@@ -55,37 +55,37 @@ class EpisodeSampler:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
     Args:
-      params: the policy, from `engine.rollout_view`.
+      params: the policy, from `engine.inference_params`.
       problems: N of them.
       key: from `randomness.stream`.
       samples_per_problem: G.
-      turns: attempts to make; None: as many as there are limits.
+      turns: attempts to make; None: as many as `max_new_tokens` has.
       temperature: divides the logits.
       greedy: take the best token.
       given: attempts that are supplied; None: those of the problems' column
         `given_attempt`, as first attempts, where they have one.
     """
-    limits = self.limits[:turns]
+    max_new_tokens = self.max_new_tokens[:turns]
     if given is None:
-      given = self._given_by(problems, samples_per_problem, limits)
+      given = self._given_by(problems, samples_per_problem, max_new_tokens)
     messages = [self.task.prompt(problem) for problem in problems]
-    keys = randomness.row_keys(
+    keys = randomness.sequence_keys(
       key, [p.id for p in problems], samples_per_problem
     )
     prompts = encode_prompts(self.chat_format, messages, self.buckets)
-    if self.rows is not None:
-      prompts, keys, given = distributed.put_rows(
-        (prompts, keys, given), self.rows
+    if self.sharding is not None:
+      prompts, keys, given = distributed.put_batch(
+        (prompts, keys, given), self.sharding
       )
     return engine.sample_episodes(
       params,
       prompts,
       keys,
-      turn_separator.make_boundaries(
-        self.chat_format, [self.task.instruction] * (len(limits) - 1)
+      turn_separator.make_separators(
+        self.chat_format, [self.task.instruction] * (len(max_new_tokens) - 1)
       ),
       config=self.config,
-      limits=limits,
+      max_new_tokens=max_new_tokens,
       samples_per_problem=samples_per_problem,
       temperature=jnp.float32(temperature),
       greedy=greedy,
@@ -94,25 +94,25 @@ class EpisodeSampler:
       cache_dtype=self.dtype,
     )
 
-  def _given_by(self, problems, samples, limits):
+  def _given_by(self, problems, samples, max_new_tokens):
     texts = [problem.columns.get('given_attempt') for problem in problems]
     if not any(texts):
       return None
-    rest = [None] * (len(limits) - 1)
+    rest = [None] * (len(max_new_tokens) - 1)
     rows = [
       [types.Attempt(text) if text else None, *rest]
       for text in texts
       for _ in range(samples)
     ]
-    return given_attempts(self.chat_format, rows, limits)
+    return given_attempts(self.chat_format, rows, max_new_tokens)
 
   def attempts(self, trajectory) -> list[list[types.Attempt]]:
     """The attempts of each row, [B] lists of K; processes talk.
 
     Each process reads the rows on its own devices, and all know all texts.
     """
-    rows, own = distributed.own_rows(trajectory, self.rows)
-    return distributed.merge_rows(
+    rows, own = distributed.local_sequences(trajectory, self.sharding)
+    return distributed.merge_sequences(
       rows, decode_attempts(self.chat_format, own), len(trajectory.length)
     )
 
@@ -168,13 +168,13 @@ def decode_attempts(
   ]
 
 
-def pack_rows(
+def pack_sequences(
   chat_format: chat.ChatFormat,
   messages: Sequence[str],
   attempts: Sequence[Sequence[str]],
   instructions: Sequence[str],
   length: int,
-  limits: Sequence[int],
+  max_new_tokens: Sequence[int],
 ) -> arrays.Trajectory:
   """Rows of given attempts, laid out as the engine does it.
 
@@ -184,8 +184,8 @@ def pack_rows(
     attempts: K texts a row.
     instructions: K - 1 texts between them.
     length: T.
-    limits: most tokens of each attempt; a longer one is cut there and what
-      follows is what the engine gives after a cut.
+    max_new_tokens: most tokens of each attempt; a longer one is cut there and
+      what follows is what the engine gives after a cut.
 
   Returns:
     A trajectory [B, T] of which nothing was sampled.
@@ -209,9 +209,9 @@ def pack_rows(
         ids += after[k - 1]
         owner += [0] * len(after[k - 1])
       attempt = chat_format.attempt_ids(text)
-      finished[i, k] = len(attempt) <= limits[k]
-      ids += attempt[: limits[k]]
-      owner += [k + 1] * min(len(attempt), limits[k])
+      finished[i, k] = len(attempt) <= max_new_tokens[k]
+      ids += attempt[: max_new_tokens[k]]
+      owner += [k + 1] * min(len(attempt), max_new_tokens[k])
     if len(ids) > length:
       raise ValueError(
         f'row {i} has {len(ids)} tokens, more than {length}: {message[:80]!r}'
@@ -232,19 +232,19 @@ def pack_rows(
 def given_attempts(
   chat_format: chat.ChatFormat,
   attempts: Sequence[Sequence[types.Attempt | None]],
-  limits: Sequence[int],
+  max_new_tokens: Sequence[int],
 ) -> turn_separator.GivenAttempts:
   """Attempts to supply: [B] lists of K, None where the policy shall sample.
 
   An attempt longer than its turn's limit is cut there, as a sampled one is.
   """
   turns = len(attempts[0])
-  tokens = np.zeros((len(attempts), turns, max(limits)), np.int32)
+  tokens = np.zeros((len(attempts), turns, max(max_new_tokens)), np.int32)
   length = np.zeros((len(attempts), turns), np.int32)
   for b, row in enumerate(attempts):
     for k, attempt in enumerate(row):
       if attempt is not None:
-        ids = chat_format.attempt_ids(attempt.text)[: limits[k]]
+        ids = chat_format.attempt_ids(attempt.text)[: max_new_tokens[k]]
         tokens[b, k, : len(ids)] = ids
         length[b, k] = len(ids)
   return turn_separator.GivenAttempts(tokens, length)

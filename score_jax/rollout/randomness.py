@@ -45,7 +45,7 @@ def occurrences(ids: Sequence[str]) -> np.ndarray:
   return np.array(counts, np.int32)
 
 
-def row_keys(
+def sequence_keys(
   key: jax.Array,
   problem_ids: Sequence[str],
   samples_per_problem: int,

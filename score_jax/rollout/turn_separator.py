@@ -11,8 +11,8 @@ from score_jax.models import chat
 
 
 @struct.dataclass
-class Boundaries:
-  """The given ids between attempts, of each of the K - 1 boundaries.
+class TurnSeparators:
+  """The given ids between attempts, of each of the K - 1 turn changes.
 
   Attributes:
     after_stop: i32 [K - 1, I], right-padded; given after a stop token.
@@ -29,15 +29,15 @@ class Boundaries:
   stop_ids: jax.Array
 
   @property
-  def block(self) -> int:
+  def longest(self) -> int:
     """I, the longest given block."""
     return self.after_stop.shape[1]
 
 
-def make_boundaries(
+def make_separators(
   chat_format: chat.ChatFormat, instructions: Sequence[str]
-) -> Boundaries:
-  """Boundaries for the K - 1 instructions between K attempts."""
+) -> TurnSeparators:
+  """The separators of the K - 1 instructions between K attempts."""
   stop = [chat_format.after_stop(text) for text in instructions]
   cut = [chat_format.after_cut(text) for text in instructions]
   width = max([1, *map(len, stop + cut)])
@@ -48,7 +48,7 @@ def make_boundaries(
       padded[i, : len(row)] = row
     return jnp.asarray(padded), jnp.array([len(r) for r in rows], jnp.int32)
 
-  return Boundaries(
+  return TurnSeparators(
     *table(stop), *table(cut), jnp.array(chat_format.stop_ids, jnp.int32)
   )
 

@@ -83,14 +83,14 @@ def problem_from_text(text: str, digits: int) -> types.Problem:
   return _problem(*(int(number) for number in match.groups()), digits)
 
 
-def judge(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
+def grade_answer(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
   """Right if the attempt is the reference, digit for digit."""
   return ('correct' if text.strip() == reference else 'wrong'), ''
 
 
 def make_grader() -> types.Grader:
   """Judges sums digit for digit."""
-  return direct_grading.DirectGrader(judge)
+  return direct_grading.DirectGrader(grade_answer)
 
 
 def pretraining_examples(

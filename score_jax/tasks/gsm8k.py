@@ -97,7 +97,7 @@ def _fraction(text: str) -> fractions.Fraction | None:
     return None
 
 
-def judge(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
+def grade_answer(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
   """(label, reason) of one attempt's text against the reference number."""
   answer = final_answer.final_answer(text)
   if answer is None:
@@ -112,4 +112,4 @@ def judge(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
 
 def make_grader() -> types.Grader:
   """Judges by the final number alone."""
-  return direct_grading.DirectGrader(judge)
+  return direct_grading.DirectGrader(grade_answer)

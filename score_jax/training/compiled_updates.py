@@ -70,7 +70,7 @@ def make_supervised_update(
 def _common(settings: schema.Settings) -> dict[str, Any]:
   return {
     'attempt_tokens': settings.attempt_tokens,
-    'micro_batches': settings.rows // settings.micro_rows,
+    'micro_batches': settings.batch_size // settings.micro_batch_size,
     'remat': settings.remat,
   }
 

@@ -38,16 +38,16 @@ class Layout:
   lora: schema.LoRA = schema.LoRA()
 
   @functools.cached_property
-  def update(self) -> sharding.Placement:
+  def update(self) -> sharding.ProgramShardings:
     """Of the update's arguments."""
-    return sharding.Placement(
+    return sharding.ProgramShardings(
       sharding.param_shardings(self.config, self.mesh),
       sharding.batch_sharding(self.mesh),
       sharding.replicated(self.mesh),
     )
 
   @functools.cached_property
-  def rollout(self) -> sharding.Placement:
+  def rollout(self) -> sharding.ProgramShardings:
     """Of the episode's arguments, where the policy has no adapters apart."""
     return sharding.rollout_shardings(self.config, self.rollout_mesh)
 
@@ -83,7 +83,7 @@ class Layout:
     )
 
   def view(self, params: Any) -> Any:
-    """`engine.rollout_view`, compiled: it also moves what lies elsewhere."""
+    """`engine.inference_params`, compiled; moves what lies elsewhere."""
     # The base policy has none, and in float32 the view merges them.
     is_adapted = self.dtype != jnp.float32 and lora.adapters_of(params)
     return (self._view_of_adapted if is_adapted else self._view_of_weights)(
@@ -103,13 +103,13 @@ class Layout:
 
   def _make_view(self, shardings: Any) -> Callable[[Any], Any]:
     return jax.jit(
-      functools.partial(engine.rollout_view, dtype=self.dtype),
+      functools.partial(engine.inference_params, dtype=self.dtype),
       out_shardings=shardings,
     )
 
-  def put_rows(self, tree: Any) -> Any:
+  def put_batch(self, tree: Any) -> Any:
     """Arrays with an entry for each row, as the update has them."""
-    return distributed.put_rows(tree, self.update.rows)
+    return distributed.put_batch(tree, self.update.batch)
 
 
 def make(settings: schema.Settings, config: model_config.ModelConfig) -> Layout:
@@ -131,15 +131,15 @@ def make(settings: schema.Settings, config: model_config.ModelConfig) -> Layout:
     _ = layout.trained_shapes
   except ValueError as error:
     raise run_directory.RunError(f'--lora: {error}') from error
-  parts = distributed.row_parts(layout.rollout.rows)
+  parts = distributed.batch_shards(layout.rollout.batch)
   if settings.problems_per_step % parts:
     raise run_directory.RunError(
       f'--problems-per-step={settings.problems_per_step} must be a multiple of '
       f'{parts}, the devices that rows are spread over: all samples of a '
       'problem stay on one device'
     )
-  micro = settings.micro_rows
-  parts = distributed.row_parts(layout.update.rows)
+  micro = settings.micro_batch_size
+  parts = distributed.batch_shards(layout.update.batch)
   if micro % parts:
     raise run_directory.RunError(
       f'--micro-batch={micro} must be a multiple of {parts}, the devices that '

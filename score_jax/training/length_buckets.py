@@ -29,7 +29,7 @@ def lengths(longest: int, count: int) -> tuple[int, ...]:
 
 
 def deal_by_length(tree: Any, length: jax.Array, parts: int) -> Any:
-  """Reorders rows so that `step.split_rows` makes parts from short to long.
+  """Reorders sequences: `rl_update.split_batch` then parts them by length.
 
   Args:
     tree: of arrays [B, ...].

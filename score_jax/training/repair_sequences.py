@@ -84,7 +84,7 @@ def splice(
   )
 
 
-def learnt_attempts(pairs: repair_pairs.Pairs, learn: Learn) -> np.ndarray:
+def attempt_loss_mask(pairs: repair_pairs.Pairs, learn: Learn) -> np.ndarray:
   """Which attempts' tokens carry loss, bool [P, 2].
 
   The paper does not say. 'second': the repaired attempt alone, for a wrong

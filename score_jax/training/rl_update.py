@@ -124,10 +124,10 @@ def make_train_step(
     **options: of `UpdateOptions`.
 
   Returns:
-    step(state, reference params, batch, in_loss bool [B, K], stage) ->
-    (state, metrics as (sum, count) pairs). `in_loss` says which attempts carry
-    loss. The state's buffers are donated. Where its params are adapters, the
-    policy is the reference's weights with them: there is no second copy.
+    step(state, reference params, batch, loss_mask bool [B, K], stage) ->
+    (state, metrics as (sum, count) pairs). `loss_mask` is true for the
+    attempts that carry loss. The state's buffers are donated. Where its
+    params are adapters, the policy is the reference's weights with them: there is no second copy.
   """
   options = UpdateOptions(**options)
   layout, jit_options = sharding.update_layout(shardings)
@@ -137,30 +137,30 @@ def make_train_step(
     state: arrays.TrainState,
     reference: Any,
     batch: arrays.TrainBatch,
-    in_loss: jax.Array,
+    loss_mask: jax.Array,
     stage: stages.Stage,
   ):
     def gradient_fn(micro):
-      part, part_in_loss = micro
+      part, part_loss_mask = micro
       return length_buckets.at_own_length(
         lambda trajectory: jax.value_and_grad(loss_fn, has_aux=True)(
           state.params,
           reference,
           part.replace(trajectory=trajectory),
-          part_in_loss,
+          part_loss_mask,
           stage,
-          in_loss.shape[0],
+          loss_mask.shape[0],
         ),
         part.trajectory,
         options.length_buckets,
       )
 
-    rows = (batch, in_loss)
+    rows = (batch, loss_mask)
     if options.length_buckets > 1:
       rows = length_buckets.deal_by_length(
         rows, batch.trajectory.length, options.micro_batches
       )
-    micro = split_rows(rows, options.micro_batches)
+    micro = split_batch(rows, options.micro_batches)
     (loss, (metrics, gap)), gradients = _accumulate(gradient_fn, micro)
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     one = jnp.int32(1)
@@ -175,7 +175,7 @@ def make_train_step(
 
 
 def _loss(
-  config, options, rows, params, reference, batch, in_loss, stage, num_rows
+  config, options, rows, params, reference, batch, loss_mask, stage, num_rows
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
   policy = lora.complete(params, reference)
@@ -184,7 +184,7 @@ def _loss(
     transformer.forward,
     config,
     tokens=trajectory.tokens,
-    positions=row_positions(trajectory),
+    positions=sequence_positions(trajectory),
     dtype=options.dtype,
     unroll=options.unroll,
     attention=options.attention
@@ -223,7 +223,7 @@ def _loss(
     divergence,
     batch.advantages,
     turn,
-    in_loss,
+    loss_mask,
     stage,
     num_rows=num_rows,
     per_token=options.per_token,
@@ -272,7 +272,7 @@ def make_reference_logprobs(
       config,
       params,
       trajectory.tokens,
-      row_positions(trajectory),
+      sequence_positions(trajectory),
       dtype=dtype,
       unroll=unroll,
     )
@@ -288,13 +288,13 @@ def make_reference_logprobs(
   return reference_logprobs
 
 
-def row_positions(trajectory: arrays.Trajectory) -> jax.Array:
+def sequence_positions(trajectory: arrays.Trajectory) -> jax.Array:
   """Each token's index in its row, -1 for padding, i32 [B, T]."""
   index = jnp.arange(trajectory.tokens.shape[1])[None]
   return jnp.where(index < trajectory.length[:, None], index, -1)
 
 
-def split_rows(tree: Any, parts: int) -> Any:
+def split_batch(tree: Any, parts: int) -> Any:
   """[B, ...] leaves as [parts, B / parts, ...].
 
   Row b goes to part b mod parts: rows that lie side by side on one device are

@@ -26,26 +26,26 @@ def make_supervised_step(
 ) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
   """Makes the compiled update on rows whose attempts were written by others.
 
-  Loss: mean of -log pi over the tokens of the attempts that are learnt, their
+  Loss: mean of -log pi over the tokens of the attempts in the loss mask, their
   stop tokens included. `micro_batches` divides the rows; memory falls by it,
   and the mean stays that over the tokens of all rows. `shardings`: as for
   `step.make_train_step`. `attempt_tokens`: most tokens of a row's attempts
   together, the only ones that logits are made of; None: logits of all tokens.
 
   Returns:
-    step(state, trajectory, learnt bool [B, K], frozen=None) -> (state, metrics
-    as (sum, count) pairs). The state's buffers are donated. Where its params
-    are adapters, `frozen` has the weights that they belong to.
+    step(state, trajectory, loss_mask bool [B, K], frozen=None) -> (state,
+    metrics as (sum, count) pairs). The state's buffers are donated. Where
+    its params are adapters, `frozen` has the weights that they belong to.
   """
   rows, jit_options = sharding.update_layout(shardings)
 
-  def loss_fn(params, frozen, trajectory, learnt, num_tokens):
+  def loss_fn(params, frozen, trajectory, loss_mask, num_tokens):
     policy = lora.complete(params, frozen)
     hidden, _ = transformer.forward(
       config,
       policy,
       trajectory.tokens,
-      rl_update.row_positions(trajectory),
+      rl_update.sequence_positions(trajectory),
       dtype=dtype,
       unroll=unroll,
       remat=remat,
@@ -66,12 +66,12 @@ def make_supervised_step(
         jnp.take_along_axis(tokens, index, axis=1),
         chunk=chunk,
       ).logprob
-    mask = _learnt_tokens(turn, learnt)
+    mask = _token_loss_mask(turn, loss_mask)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total
 
-  def supervised_step(state, trajectory, learnt, frozen=None):
-    count = _learnt_tokens(trajectory.turn, learnt).sum()
+  def supervised_step(state, trajectory, loss_mask, frozen=None):
+    count = _token_loss_mask(trajectory.turn, loss_mask).sum()
 
     def gradient_fn(part):
       return jax.value_and_grad(loss_fn, has_aux=True)(
@@ -79,9 +79,9 @@ def make_supervised_step(
       )
 
     if micro_batches == 1:
-      (loss, total), gradients = gradient_fn((trajectory, learnt))
+      (loss, total), gradients = gradient_fn((trajectory, loss_mask))
     else:
-      parts = rl_update.split_rows((trajectory, learnt), micro_batches)
+      parts = rl_update.split_batch((trajectory, loss_mask), micro_batches)
       (loss, total), gradients = _add_up(gradient_fn, parts)
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
@@ -89,11 +89,11 @@ def make_supervised_step(
   return jax.jit(supervised_step, donate_argnums=0, **jit_options)
 
 
-def _learnt_tokens(turn: jax.Array, learnt: jax.Array) -> jax.Array:
-  """Tokens of the attempts that are learnt, bool [B, T]."""
+def _token_loss_mask(turn: jax.Array, loss_mask: jax.Array) -> jax.Array:
+  """Tokens of the attempts in the loss mask, bool [B, T]."""
   mask = jnp.zeros(turn.shape, bool)
-  for k in range(learnt.shape[1]):
-    mask |= (turn == k + 1) & learnt[:, k, None]
+  for k in range(loss_mask.shape[1]):
+    mask |= (turn == k + 1) & loss_mask[:, k, None]
   return mask
 
 

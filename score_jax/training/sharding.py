@@ -54,17 +54,17 @@ _TPU_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Placement:
+class ProgramShardings:
   """Where a program's arguments lie.
 
   Attributes:
     params: a sharding for each parameter.
-    rows: of arrays with an entry for each row, or each problem, in front.
+    batch: of arrays with an entry for each row, or each problem, in front.
     replicated: of everything else.
   """
 
   params: Any
-  rows: jax_sharding.NamedSharding
+  batch: jax_sharding.NamedSharding
   replicated: jax_sharding.NamedSharding
 
 
@@ -216,8 +216,8 @@ def rollout_shardings(
   config: model_config.ModelConfig,
   mesh: jax_sharding.Mesh,
   adapters: Any = None,
-) -> Placement:
-  """Where decode has its weights (`engine.rollout_view`) and its rows.
+) -> ProgramShardings:
+  """Where decode has its weights (`engine.inference_params`) and its rows.
 
   Weights are split over `tensor` alone. Where it does not divide the key-value
   heads, they are not split, and rows go over it too: a cache that every device
@@ -237,9 +237,9 @@ def rollout_shardings(
   if adapters is not None:
     of_adapters = adapter_shardings(config, mesh, adapters, rules)
     stacked = lora.join(stacked, of_adapters)
-  return Placement(
+  return ProgramShardings(
     params=_unstacked(config, stacked),
-    rows=_named(mesh, row_axes),
+    batch=_named(mesh, row_axes),
     replicated=replicated(mesh),
   )
 

@@ -101,7 +101,7 @@ def test_judged_row_by_row(task):
   attempts = [
     [types.Attempt(p.reference), types.Attempt('x', 2)] for p in problems
   ]
-  verdicts = evaluate.judge(task.make_grader(), problems, attempts)
+  verdicts = evaluate.grade_attempts(task.make_grader(), problems, attempts)
   assert [[v.score for v in row] for row in verdicts] == [[1.0, 0.0]] * 2
 
 
@@ -151,7 +151,7 @@ def test_several_samples_of_each_problem(task, sampler, params):
 
 def test_chained_attempts_see_the_last_one_only(task, sampler, params):
   key = randomness.stream(0, *KEY_OF)
-  four = dataclasses.replace(sampler, limits=(3,) * 4)
+  four = dataclasses.replace(sampler, max_new_tokens=(3,) * 4)
   rows = evaluate.sample_attempts(
     four, params, task.test, key, batch_size=4, history='last'
   )
@@ -178,7 +178,7 @@ def test_chained_attempts_see_the_last_one_only(task, sampler, params):
 
 def test_chained_samples_are_drawn_anew(task, sampler, params):
   key = randomness.stream(0, *KEY_OF)
-  three = dataclasses.replace(sampler, limits=(3,) * 3)
+  three = dataclasses.replace(sampler, max_new_tokens=(3,) * 3)
   rows = evaluate.sample_attempts(
     three, params, task.test, key, samples_per_problem=2, greedy=False,
     temperature=2.0, history='last',

@@ -23,7 +23,7 @@ def evaluation(grader, answers, reference):
   problem = types.Problem('1', 'math', 'Simplify.', reference)
   attempts = [[types.Attempt(rf'\boxed{{{answer}}}')] for answer in answers]
   rows = [problem] * len(answers)
-  verdicts = evaluate.judge(grader, rows, attempts)
+  verdicts = evaluate.grade_attempts(grader, rows, attempts)
   return evaluate.Evaluation(rows, attempts, verdicts, len(answers))
 
 

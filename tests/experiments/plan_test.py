@@ -115,7 +115,7 @@ def test_record(planned):
   assert record['chip_hours'] == pytest.approx(8 * record['hours'])
   assert record['update']['flops'] == found.update.cost.flops
   assert record['resident_bytes']['cache'] == found.resident['cache']
-  assert record['mends'] == ['a']
+  assert record['fixes'] == ['a']
 
 
 def test_tables(planned, capsys):
@@ -142,20 +142,20 @@ def _too_large(found, **peaks):
 
 def test_a_plan_that_fits_needs_no_advice(planned):
   work, found = planned
-  assert advice.mends(found, work, 'v5e-8') == []
+  assert advice.fixes(found, work, 'v5e-8') == []
 
 
 def test_advice_for_the_update(planned):
   work, found = planned
   found = dataclasses.replace(found, chip=chips.CHIPS['v5e'])
-  mends = advice.mends(_too_large(found, update=20), work, 'v5e-8')
+  fixes = advice.fixes(_too_large(found, update=20), work, 'v5e-8')
   # 16 rows on 8 devices: one a device.
-  assert mends[0].startswith('--micro-batch=8:')
-  assert mends[1].startswith('--remat')
-  assert mends[-1].startswith('--topology=v5e-16:')
+  assert fixes[0].startswith('--micro-batch=8:')
+  assert fixes[1].startswith('--remat')
+  assert fixes[-1].startswith('--topology=v5e-16:')
   least = dataclasses.replace(work, micro_batch=8)
   assert 'micro-batch' not in ' '.join(
-    advice.mends(_too_large(found, update=20), least, 'v5e-8')
+    advice.fixes(_too_large(found, update=20), least, 'v5e-8')
   )
 
 
@@ -171,7 +171,7 @@ def test_advice_for_the_episode(planned):
       'optimizer': 9 * 2**30,
     },
   )
-  text = '\n'.join(advice.mends(_too_large(found, episode=None), work, 'v5e-8'))
+  text = '\n'.join(advice.fixes(_too_large(found, episode=None), work, 'v5e-8'))
   # The model has 4 key-value heads.
   assert '--mesh.rollout-tensor=2' in text
   assert '--samples-per-problem=2' in text or '--problems-per-step=8' in text

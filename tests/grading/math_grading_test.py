@@ -46,7 +46,7 @@ def final(answer: str) -> str:
 
 def judge_stated(grader, golds, preds) -> list[types.Verdict]:
   """Verdicts on short texts that hold an answer, as the data's rows do."""
-  return grader.judge(
+  return grader.grade_answers(
     [answer_text.stated(gold) for gold in golds],
     [answer_text.stated(pred) for pred in preds],
   )
@@ -232,7 +232,7 @@ def test_different_answers_of_math_are_different(grader):
     pairs += itertools.pairwise(group)
     pairs += zip(group, group[2:])
   pairs += [(pred, gold) for gold, pred in pairs]
-  verdicts = grader.judge(*zip(*pairs))
+  verdicts = grader.grade_answers(*zip(*pairs))
   accepted = [p for p, v in zip(pairs, verdicts) if v.label == 'correct']
   assert len(pairs) > 15_000
   assert len(accepted) > 50

@@ -70,11 +70,11 @@ def test_greedy_continuation(golden):
       jnp.asarray(golden['tokens'][:, :start]), jnp.full(rows, start, jnp.int32)
     ),
     jax.random.split(jax.random.key(0), rows),
-    turn_separator.Boundaries(
+    turn_separator.TurnSeparators(
       none, none[:, 0], none, none[:, 0], stop_ids=jnp.array([-1], jnp.int32)
     ),
     config=config,
-    limits=(count,),
+    max_new_tokens=(count,),
     samples_per_problem=1,
     greedy=True,
   )

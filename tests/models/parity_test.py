@@ -115,7 +115,7 @@ AFTER_STOP, AFTER_CUT = (7, 8, 9, 10, 11), (40, 7, 8, 9, 10, 11)
 
 
 def _boundaries(stop_ids):
-  return turn_separator.Boundaries(
+  return turn_separator.TurnSeparators(
     after_stop=jnp.array([[*AFTER_STOP, 0]], jnp.int32),
     after_stop_length=jnp.array([len(AFTER_STOP)], jnp.int32),
     after_cut=jnp.array([AFTER_CUT], jnp.int32),
@@ -144,7 +144,7 @@ def test_greedy_episode(pairs, name):
       jax.random.split(jax.random.key(0), 2 * len(PROMPT_LENGTHS)),
       _boundaries(stop_ids),
       config=config,
-      limits=LIMITS,
+      max_new_tokens=LIMITS,
       samples_per_problem=2,
       greedy=True,
     )

@@ -30,14 +30,14 @@ _init = jax.jit(transformer.init_params, static_argnums=0)
 
 def _arguments(prompt=14, seed=0, **options):
   """Arguments of `sample_episodes` for a prompt bucket."""
-  boundaries = small_models.boundaries(2)
+  separators = small_models.separators(2)
   defaults = {
     'params': _init(_CONFIG, jax.random.key(0)),
     'prompts': small_models.prompts((prompt, 2, 3), prompt, seed),
-    'row_keys': small_models.row_keys(seed, problems=3),
-    'boundaries': boundaries,
+    'sequence_keys': small_models.sequence_keys(seed, problems=3),
+    'separators': separators,
     'config': _CONFIG,
-    'limits': _LIMITS,
+    'max_new_tokens': _LIMITS,
     'samples_per_problem': 2,
     'temperature': 1.0,
     'forced_lengths': jnp.ones((_ROWS, 2), jnp.int32),
@@ -78,11 +78,11 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
     jnp.full((_ROWS, 2, 1), 9, jnp.int32), jnp.ones((_ROWS, 2), jnp.int32)
   )
   assert run(given=given) == 0
-  other = small_models.boundaries(2, stop_ids=(3, 4))
+  other = small_models.separators(2, stop_ids=(3, 4))
   other = other.replace(
     after_stop=other.after_stop + 1, after_stop_length=jnp.array([1])
   )
-  assert run(boundaries=other) == 0
+  assert run(separators=other) == 0
   assert run(params=_init(_CONFIG, jax.random.key(1))) == 0
   # Another bucket is another program, and only one.
   assert run(prompt=9) == 1
@@ -150,8 +150,8 @@ def _operations(text, size):
 
 
 def test_the_sizes_are_those_of_the_cache():
-  block = small_models.boundaries(2).block
-  length = engine.row_length(14, _LIMITS, block)
+  block = small_models.separators(2).longest
+  length = engine.sequence_length(14, _LIMITS, block)
   cache = kv_cache.empty(_CONFIG, _ROWS, length, block=block)
   assert [keys.k.size for keys in cache.layers] == [_RING, _GLOBAL]
 
@@ -212,8 +212,8 @@ def test_uniforms_are_made_before_the_loops():
   # A loop would hash them anew for every token.
   arguments = _arguments()
   jaxpr = jax.make_jaxpr(
-    lambda keys: engine.sample_episodes(**(arguments | {'row_keys': keys}))
-  )(arguments['row_keys'])
+    lambda keys: engine.sample_episodes(**(arguments | {'sequence_keys': keys}))
+  )(arguments['sequence_keys'])
   loops = [
     equation
     for equation in jaxpr.jaxpr.eqns[0].params['jaxpr'].jaxpr.eqns

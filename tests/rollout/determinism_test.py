@@ -48,7 +48,7 @@ def greedy():
 
 @pytest.fixture(scope='module')
 def uniforms(drawn):
-  keys = small_models.row_keys(_SEED)
+  keys = small_models.sequence_keys(_SEED)
   return np.asarray(randomness.uniforms(keys, drawn.tokens.shape[1]))
 
 
@@ -80,7 +80,7 @@ def _one_row(row, **options):
   prompts = small_models.prompts(small_models.PROMPT_LENGTHS, 12)
   return _run(
     prompts=jax.tree.map(lambda x: x[problem : problem + 1], prompts),
-    row_keys=randomness.row_keys(
+    sequence_keys=randomness.sequence_keys(
       randomness.stream(_SEED, 'train', 'stage1', 0),
       [f'p{problem}'],
       samples_per_problem=1,
@@ -114,7 +114,7 @@ def test_problems_in_another_order(drawn, uniforms):
   prompts = small_models.prompts(small_models.PROMPT_LENGTHS, 12)
   reordered = _run(
     prompts=jax.tree.map(lambda x: x[np.array(order)], prompts),
-    row_keys=randomness.row_keys(
+    sequence_keys=randomness.sequence_keys(
       randomness.stream(_SEED, 'train', 'stage1', 0),
       [f'p{i}' for i in order],
       small_models.SAMPLES,
@@ -134,16 +134,16 @@ def test_eight_devices(drawn, uniforms, shape):
     small_models.params(_NAME), sharding.param_shardings(config, mesh)
   )
   placed = sharding.rollout_shardings(config, mesh)
-  view = jax.jit(engine.rollout_view, out_shardings=placed.params)(params)
+  view = jax.jit(engine.inference_params, out_shardings=placed.params)(params)
   assert not view['layers']['0']['mlp']['up'].is_fully_replicated
-  rows, everywhere = placed.rows, placed.replicated
+  rows, everywhere = placed.batch, placed.replicated
   trajectory = _run(
     params=view,
     prompts=jax.device_put(
       small_models.prompts(small_models.PROMPT_LENGTHS, 12), rows
     ),
-    row_keys=jax.device_put(small_models.row_keys(_SEED), rows),
-    boundaries=jax.device_put(small_models.boundaries(2), everywhere),
+    sequence_keys=jax.device_put(small_models.sequence_keys(_SEED), rows),
+    separators=jax.device_put(small_models.separators(2), everywhere),
     given=jax.device_put(small_models.no_given_attempts(8, 2), rows),
   )
   assert len(trajectory.tokens.sharding.device_set) == 8

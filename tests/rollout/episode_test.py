@@ -13,7 +13,7 @@ def _slow(name, turns, **options):
     small_models.CONFIGS[name],
     small_models.params(name),
     small_models.prompts(small_models.PROMPT_LENGTHS, 12),
-    small_models.boundaries(turns),
+    small_models.separators(turns),
     small_models.LIMITS[:turns],
     small_models.SAMPLES,
     **options,
@@ -42,7 +42,7 @@ def _assert_equal(trajectory, rows):
 def test_sampled_episode_equals_the_slow_one(name, turns):
   trajectory = small_models.run(name, turns, seed=3, temperature=0.7)
   total = trajectory.tokens.shape[1]
-  uniforms = randomness.uniforms(small_models.row_keys(3), total)
+  uniforms = randomness.uniforms(small_models.sequence_keys(3), total)
   rows = _slow(name, turns, uniforms=np.asarray(uniforms), temperature=0.7)
   _assert_equal(trajectory, rows)
   # Both lines of the boundary table occur: blocks of unequal length.
@@ -68,11 +68,11 @@ def endless():
 
 
 def _run(stop_ids):
-  boundaries = small_models.boundaries(2, stop_ids)
+  separators = small_models.separators(2, stop_ids)
   # `after_cut` begins with the first stop id, which here may be -1.
-  after_cut = jnp.maximum(boundaries.after_cut, 0)
-  boundaries = boundaries.replace(after_cut=after_cut)
-  return small_models.run('gemma2', 2, seed=5, boundaries=boundaries)
+  after_cut = jnp.maximum(separators.after_cut, 0)
+  separators = separators.replace(after_cut=after_cut)
+  return small_models.run('gemma2', 2, seed=5, separators=separators)
 
 
 def test_without_stop_tokens_every_attempt_is_cut_off(endless):
@@ -133,7 +133,7 @@ def test_either_of_two_stop_tokens_ends_an_attempt(endless):
 def test_attempts_of_one_token():
   # Prompts of 1 to 12 tokens, then 1 + given + 1: the second attempt is at
   # 3 (after a stop token) or 4 tokens (cut off) behind the first.
-  trajectory = small_models.run('gemma2', 2, seed=1, limits=(1, 1))
+  trajectory = small_models.run('gemma2', 2, seed=1, max_new_tokens=(1, 1))
   for row in range(8):
     prompt = small_models.PROMPT_LENGTHS[row // 2]
     assert [len(_attempt(trajectory, row, k)) for k in (1, 2)] == [1, 1]

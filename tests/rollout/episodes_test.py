@@ -71,7 +71,7 @@ def test_a_prompt_that_fits_nowhere_is_refused(chat_format):
 
 
 def pack(chat_format, length=64):
-  return episodes.pack_rows(
+  return episodes.pack_sequences(
     chat_format, MESSAGES, ATTEMPTS, [INSTRUCTION], length, LIMITS
   )
 

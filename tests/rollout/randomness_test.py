@@ -18,7 +18,7 @@ def _stream(seed=0, purpose='train', stage='stage1', step=0):
 
 def _bits(ids, samples=2, first_sample=0, key=None):
   """Threefry words [N, G, 2] of the rows' keys."""
-  keys = randomness.row_keys(
+  keys = randomness.sequence_keys(
     _stream() if key is None else key, ids, samples, first_sample
   )
   words = np.asarray(jax.random.key_data(keys))
@@ -73,7 +73,7 @@ def test_unknown_purposes_are_refused():
 
 
 def test_uniforms_depend_on_row_and_position_only():
-  keys = randomness.row_keys(_stream(), _IDS, 2)
+  keys = randomness.sequence_keys(_stream(), _IDS, 2)
   whole = np.asarray(randomness.uniforms(keys, 40))
   assert whole.shape == (16, 40)
   assert (whole >= 0).all()
@@ -95,7 +95,7 @@ def test_uniforms_depend_on_row_and_position_only():
 
 @pytest.mark.parametrize('devices', [2, 8])
 def test_uniforms_do_not_depend_on_the_mesh(devices):
-  keys = randomness.row_keys(_stream(), _IDS, 2)
+  keys = randomness.sequence_keys(_stream(), _IDS, 2)
   mesh = jax.make_mesh(
     (devices,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
   )
@@ -107,7 +107,7 @@ def test_uniforms_do_not_depend_on_the_mesh(devices):
 
 def test_uniforms_fill_the_unit_interval_evenly():
   # 64,000 numbers in 16 bins: 4,000 a bin with a deviation of 61; 6 deviations.
-  keys = randomness.row_keys(_stream(), [str(i) for i in range(160)], 4)
+  keys = randomness.sequence_keys(_stream(), [str(i) for i in range(160)], 4)
   numbers = np.asarray(randomness.uniforms(keys, 100)).ravel()
   counts, _ = np.histogram(numbers, bins=16, range=(0, 1))
   assert np.abs(counts - 4000).max() < 6 * 61

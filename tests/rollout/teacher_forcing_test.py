@@ -77,7 +77,7 @@ def test_a_batch_of_one():
     'gemma2',
     2,
     prompts=small_models.prompts([12], 12),
-    row_keys=small_models.row_keys(problems=1, samples=1),
+    sequence_keys=small_models.sequence_keys(problems=1, samples=1),
     samples_per_problem=1,
     given=small_models.no_given_attempts(1, 2),
   )
@@ -125,7 +125,7 @@ def test_with_forced_lengths():
 
 def test_the_view_keeps_norm_scales_in_float32():
   # In the stacked tree a norm scale is a matrix [repeats, width].
-  view = engine.rollout_view(small_models.params('gemma3'), jnp.bfloat16)
+  view = engine.inference_params(small_models.params('gemma3'), jnp.bfloat16)
   for path, leaf in jax.tree_util.tree_leaves_with_path(view):
     wide = path[-1].key == 'scale'
     assert leaf.dtype == (jnp.float32 if wide else jnp.bfloat16), path

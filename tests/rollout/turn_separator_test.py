@@ -25,30 +25,30 @@ def chat_format(tmp_path_factory):
 
 def test_boundaries_are_the_chat_format_s(chat_format):
   texts = ['Look again.', 'And once more, please.']
-  boundaries = turn_separator.make_boundaries(chat_format, texts)
-  assert boundaries.stop_ids.tolist() == list(chat_format.stop_ids)
+  separators = turn_separator.make_separators(chat_format, texts)
+  assert separators.stop_ids.tolist() == list(chat_format.stop_ids)
   for k, text in enumerate(texts):
     for table, lengths, expected in (
       (
-        boundaries.after_stop,
-        boundaries.after_stop_length,
+        separators.after_stop,
+        separators.after_stop_length,
         chat_format.after_stop(text),
       ),
       (
-        boundaries.after_cut,
-        boundaries.after_cut_length,
+        separators.after_cut,
+        separators.after_cut_length,
         chat_format.after_cut(text),
       ),
     ):
       assert table[k, : int(lengths[k])].tolist() == expected
       assert not table[k, int(lengths[k]) :].any()
-  assert boundaries.block == len(chat_format.after_cut(texts[1]))
+  assert separators.longest == len(chat_format.after_cut(texts[1]))
 
 
 def test_no_instruction_makes_no_boundary(chat_format):
-  boundaries = turn_separator.make_boundaries(chat_format, [])
-  assert boundaries.after_stop.shape == (0, 1)
-  assert boundaries.block == 1
+  separators = turn_separator.make_separators(chat_format, [])
+  assert separators.after_stop.shape == (0, 1)
+  assert separators.longest == 1
 
 
 @pytest.fixture(scope='module')
@@ -62,34 +62,34 @@ def policy(chat_format):
   return config, init(config, jax.random.key(0))
 
 
-def _run(chat_format, policy, attempts, limits=(12, 12)):
+def _run(chat_format, policy, attempts, max_new_tokens=(12, 12)):
   config, params = policy
   return engine.sample_episodes(
     params,
     episodes.encode_prompts(chat_format, _MESSAGES, (16,)),
-    small_models.row_keys(problems=3, samples=1),
-    turn_separator.make_boundaries(chat_format, _INSTRUCTIONS),
+    small_models.sequence_keys(problems=3, samples=1),
+    turn_separator.make_separators(chat_format, _INSTRUCTIONS),
     config=config,
-    limits=limits,
+    max_new_tokens=max_new_tokens,
     samples_per_problem=1,
-    given=episodes.given_attempts(chat_format, attempts, limits),
+    given=episodes.given_attempts(chat_format, attempts, max_new_tokens),
   )
 
 
 def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
-  """Rows of the engine, when all is given, are those that `pack_rows` packs."""
+  """With everything given, the engine makes what `pack_sequences` packs."""
   texts = [['41', '42'], ['7', '7'], ['1234567890123456', '42']]
   assert len(chat_format.attempt_ids(texts[2][0])) > 12
   cut = '123456789012'
   attempts = [[types.Attempt(text) for text in row] for row in texts]
   trajectory = _run(chat_format, policy, attempts)
-  packed = episodes.pack_rows(
+  packed = episodes.pack_sequences(
     chat_format,
     _MESSAGES,
     texts,
     _INSTRUCTIONS,
     length=trajectory.tokens.shape[1],
-    limits=(12, 12),
+    max_new_tokens=(12, 12),
   )
   for field in dataclasses.fields(packed):
     np.testing.assert_array_equal(

@@ -50,29 +50,31 @@ def compute(
 
 def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
   """The first step's random numbers and trajectory."""
-  keys = distributed.put_rows(small_models.row_keys(SEED), places.rollout.rows)
-  prompts, given = distributed.put_rows(
+  keys = distributed.put_batch(
+    small_models.sequence_keys(SEED), places.rollout.batch
+  )
+  prompts, given = distributed.put_batch(
     (
       small_models.prompts(small_models.PROMPT_LENGTHS, 12),
       small_models.no_given_attempts(8, 2),
     ),
-    places.rollout.rows,
+    places.rollout.batch,
   )
   trajectory = engine.sample_episodes(
     places.view(params),
     prompts,
     keys,
-    small_models.boundaries(2),
+    small_models.separators(2),
     config=places.config,
-    limits=small_models.LIMITS[:2],
+    max_new_tokens=small_models.LIMITS[:2],
     samples_per_problem=small_models.SAMPLES,
     temperature=TEMPERATURE,
     given=given,
   )
   length = trajectory.tokens.shape[1]
   uniforms = jax.jit(randomness.uniforms, static_argnums=1)(keys, length)
-  rows, own = distributed.own_rows(trajectory, places.rollout.rows)
-  lengths = distributed.merge_rows(rows, own.length.tolist(), 8)
+  rows, own = distributed.local_sequences(trajectory, places.rollout.batch)
+  lengths = distributed.merge_sequences(rows, own.length.tolist(), 8)
   return {'uniforms': distributed.to_host(uniforms), 'lengths': lengths} | {
     f'episodes/{key}': distributed.to_host(value)
     for key, value in vars(trajectory).items()
@@ -104,9 +106,9 @@ def updates(
   for name, stage in STAGES.items():
     state = rl_update.init_state(params, optimizer)
     for i in range(UPDATES):
-      batch = places.put_rows(batch_of(recorded, i))
-      in_loss = batch.trajectory.sampled & np.ones((8, 2), bool)
-      state, _ = train_step(state, reference, batch, in_loss, stage)
+      batch = places.put_batch(batch_of(recorded, i))
+      loss_mask = batch.trajectory.sampled & np.ones((8, 2), bool)
+      state, _ = train_step(state, reference, batch, loss_mask, stage)
       if i == 0:
         found |= _leaves(f'{name}/gradient', state.opt_state[0].trace)
     found |= _leaves(f'{name}/params', state.params)

@@ -41,8 +41,8 @@ def run(
   config,
   params,
   prompts,
-  boundaries,
-  limits,
+  separators,
+  max_new_tokens,
   copies,
   *,
   uniforms=None,
@@ -54,9 +54,9 @@ def run(
     for _ in range(copies):
       prompt = tokens[:length]
       rows.append(Row(prompt, [0] * length, [0.0] * length, []))
-  total = prompts.tokens.shape[1] + sum(limits)
-  total += (len(limits) - 1) * boundaries.block
-  while any(row.attempt < len(limits) for row in rows):
+  total = prompts.tokens.shape[1] + sum(max_new_tokens)
+  total += (len(max_new_tokens) - 1) * separators.longest
+  while any(row.attempt < len(max_new_tokens) for row in rows):
     block = np.zeros((len(rows), total), np.int32)
     for b, row in enumerate(rows):
       block[b, : len(row.tokens)] = row.tokens
@@ -66,13 +66,15 @@ def run(
     )
     logprobs = log_softmax(np.asarray(logits, np.float64) / temperature)
     for b, row in enumerate(rows):
-      if row.attempt < len(limits):
+      if row.attempt < len(max_new_tokens):
         uniform = None if uniforms is None else uniforms[b, len(row.tokens)]
-        _extend(row, logprobs[b, lengths[b] - 1], uniform, boundaries, limits)
+        _extend(
+          row, logprobs[b, lengths[b] - 1], uniform, separators, max_new_tokens
+        )
   return rows
 
 
-def _extend(row, logprobs, uniform, boundaries, limits):
+def _extend(row, logprobs, uniform, separators, max_new_tokens):
   """One more token, and what is given after it if it ends the attempt."""
   if uniform is None:
     token = int(np.argmax(logprobs))
@@ -82,15 +84,15 @@ def _extend(row, logprobs, uniform, boundaries, limits):
   row.turn.append(row.attempt + 1)
   row.logprobs.append(logprobs[token])
   row.count += 1
-  stopped = token in boundaries.stop_ids.tolist()
-  if not stopped and row.count < limits[row.attempt]:
+  stopped = token in separators.stop_ids.tolist()
+  if not stopped and row.count < max_new_tokens[row.attempt]:
     return
   row.finished.append(stopped)
-  if row.attempt + 1 < len(limits):
+  if row.attempt + 1 < len(max_new_tokens):
     table, lengths = (
-      (boundaries.after_stop, boundaries.after_stop_length)
+      (separators.after_stop, separators.after_stop_length)
       if stopped
-      else (boundaries.after_cut, boundaries.after_cut_length)
+      else (separators.after_cut, separators.after_cut_length)
     )
     given = table[row.attempt].tolist()[: int(lengths[row.attempt])]
     row.tokens += given

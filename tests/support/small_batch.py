@@ -57,10 +57,10 @@ def make_batch(rows: int = 8, seed: int = 0) -> arrays.TrainBatch:
   return jax.tree.map(jnp.asarray, arrays.TrainBatch(trajectory, advantages))
 
 
-def gradient(step, optimizer_state, reference, batch, in_loss, stage):
+def gradient(step, optimizer_state, reference, batch, loss_mask, stage):
   """The gradient that a step with `optax.sgd(1.0)` takes, and its metrics."""
   before = jax.tree.map(np.asarray, optimizer_state.params)
-  after, metrics = step(optimizer_state, reference, batch, in_loss, stage)
+  after, metrics = step(optimizer_state, reference, batch, loss_mask, stage)
   delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, after.params)
   return delta, metrics
 
@@ -74,7 +74,7 @@ def assert_close(one, other, atol):
 
 def make_trajectory(params, temperature):
   """Episodes of the engine: two problems, four samples each."""
-  boundaries = turn_separator.Boundaries(
+  separators = turn_separator.TurnSeparators(
     after_stop=jnp.array([[5, 6, 0]]),
     after_stop_length=jnp.array([2]),
     after_cut=jnp.array([[1, 5, 6]]),
@@ -82,16 +82,16 @@ def make_trajectory(params, temperature):
     stop_ids=jnp.array([1]),
   )
   prompts = arrays.Prompts(jnp.array([[2, 7, 8], [2, 9, 0]]), jnp.array([3, 2]))
-  keys = randomness.row_keys(
+  keys = randomness.sequence_keys(
     randomness.stream(0, 'train', 'stage1', 0), ['a', 'b'], 4
   )
   return engine.sample_episodes(
     params,
     prompts,
     keys,
-    boundaries,
+    separators,
     config=CONFIG,
-    limits=(4, 5),
+    max_new_tokens=(4, 5),
     samples_per_problem=4,
     temperature=jnp.float32(temperature),
   )

@@ -92,9 +92,9 @@ def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
   )
 
 
-def boundaries(
+def separators(
   turns: int, stop_ids=(STOP, OTHER_STOP)
-) -> turn_separator.Boundaries:
+) -> turn_separator.TurnSeparators:
   """Given blocks of unequal length: k + 2 ids after a stop, one more if cut."""
   width = turns + 3
   stop = np.zeros((turns - 1, width), np.int32)
@@ -104,7 +104,7 @@ def boundaries(
     stop[k, :length] = 20 + 10 * k + np.arange(length)
     cut[k, 0] = stop_ids[0]
     cut[k, 1 : length + 1] = stop[k, :length]
-  return turn_separator.Boundaries(
+  return turn_separator.TurnSeparators(
     jnp.asarray(stop),
     jnp.asarray(lengths),
     jnp.asarray(cut),
@@ -167,11 +167,11 @@ PROMPT_LENGTHS = (1, 12, 5, 9)
 SAMPLES = 2
 
 
-def row_keys(seed: int = 0, problems: int = 4, samples: int = SAMPLES):
+def sequence_keys(seed: int = 0, problems: int = 4, samples: int = SAMPLES):
   """Keys of the rows of problems 'p0', 'p1', ..."""
   key = randomness.stream(seed, 'train', 'stage1', 0)
   names = [f'p{i}' for i in range(problems)]
-  return randomness.row_keys(key, names, samples)
+  return randomness.sequence_keys(key, names, samples)
 
 
 def run(name: str, turns: int, *, seed: int = 0, **options):
@@ -181,14 +181,14 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
   """
   batch = len(PROMPT_LENGTHS) * SAMPLES
   arguments = {
-    'params': engine.rollout_view(
+    'params': engine.inference_params(
       params(name), options.get('dtype', jnp.float32)
     ),
     'prompts': prompts(PROMPT_LENGTHS, max(PROMPT_LENGTHS)),
-    'row_keys': row_keys(seed),
-    'boundaries': boundaries(turns),
+    'sequence_keys': sequence_keys(seed),
+    'separators': separators(turns),
     'config': CONFIGS[name],
-    'limits': LIMITS[:turns],
+    'max_new_tokens': LIMITS[:turns],
     'samples_per_problem': SAMPLES,
     'temperature': 1.0,
     'given': no_given_attempts(batch, turns),

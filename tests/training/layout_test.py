@@ -33,7 +33,7 @@ def test_views_of_a_run_with_adapters(dtype, has_adapters):
     )
     params = lora.attach(params, jax.tree.map(lambda a: a + 0.25, adapters))
   view = places.view(params)
-  expected = engine.rollout_view(params, jnp.dtype(dtype))
+  expected = engine.inference_params(params, jnp.dtype(dtype))
   assert jax.tree.structure(view) == jax.tree.structure(expected)
   for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
     np.testing.assert_allclose(

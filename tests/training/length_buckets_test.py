@@ -34,7 +34,7 @@ def test_rows_are_dealt_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
-  parts = rl_update.split_rows(dealt, 3)
+  parts = rl_update.split_batch(dealt, 3)
   assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
   assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
 
@@ -61,7 +61,7 @@ def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
 def test_the_update_is_the_same(micro_batches):
   config = small_batch.CONFIG
   policy, reference = small_batch.params(0), small_batch.params(1)
-  in_loss = jnp.ones((8, 2), bool).at[2, 0].set(False)
+  loss_mask = jnp.ones((8, 2), bool).at[2, 0].set(False)
 
   def update(**options):
     step = rl_update.make_train_step(config, SGD, attempt_tokens=8, **options)
@@ -70,7 +70,7 @@ def test_the_update_is_the_same(micro_batches):
       rl_update.init_state(policy, SGD),
       reference,
       small_batch.make_batch(),
-      in_loss,
+      loss_mask,
       STAGE,
     )
 

@@ -225,11 +225,11 @@ def test_eight_devices_make_the_same_update(
   assert where == jax.tree.map(lambda leaf: leaf.sharding, state)
   step = rl_update.make_train_step(CONFIG, SGD, shardings=where)
   reference = jax.device_put(base, sharding.param_shardings(CONFIG, mesh))
-  batch, in_loss = jax.device_put(
+  batch, loss_mask = jax.device_put(
     (small_batch.make_batch(), ALL), sharding.batch_sharding(mesh)
   )
   other, metrics = small_batch.gradient(
-    step, state, reference, batch, in_loss, STAGE
+    step, state, reference, batch, loss_mask, STAGE
   )
   small_batch.assert_close(other, of_adapters[0], atol=2e-5)
   for name, (total, _) in metrics.items():
@@ -239,7 +239,7 @@ def test_eight_devices_make_the_same_update(
 
 
 def test_sampler_and_trainer_agree(base, adapters, sgd_step):
-  view = engine.rollout_view(lora.attach(base, adapters))
+  view = engine.inference_params(lora.attach(base, adapters))
   trajectory = small_batch.make_trajectory(view, 1.0)
   batch = arrays.TrainBatch(trajectory, jnp.zeros((8, 2)))
   _, metrics = gradient(sgd_step, adapters, base, batch)

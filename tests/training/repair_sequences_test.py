@@ -117,11 +117,11 @@ def test_batches_of_other_lengths_are_joined(episodes):
 )
 def test_which_attempts_are_learnt(learn, first):
   pairs = pairs_of((0, 0, 2, False), (1, 2, 1, True))
-  learnt = repair_sequences.learnt_attempts(pairs, learn)
-  assert learnt.dtype == bool
-  np.testing.assert_array_equal(learnt, np.stack([first, [1, 1]], axis=1))
+  loss_mask = repair_sequences.attempt_loss_mask(pairs, learn)
+  assert loss_mask.dtype == bool
+  np.testing.assert_array_equal(loss_mask, np.stack([first, [1, 1]], axis=1))
 
 
 def test_no_other_choice_of_learnt_attempts():
   with pytest.raises(ValueError, match="'first': one of second, right, both"):
-    repair_sequences.learnt_attempts(pairs_of((0, 0, 2, False)), 'first')
+    repair_sequences.attempt_loss_mask(pairs_of((0, 0, 2, False)), 'first')

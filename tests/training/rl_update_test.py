@@ -36,9 +36,9 @@ def sgd_step():
   return rl_update.make_train_step(CONFIG, SGD)
 
 
-def gradient(step, policy, reference, batch, in_loss=ALL, stage=STAGE):
+def gradient(step, policy, reference, batch, loss_mask=ALL, stage=STAGE):
   state = rl_update.init_state(policy, SGD)
-  return small_batch.gradient(step, state, reference, batch, in_loss, stage)
+  return small_batch.gradient(step, state, reference, batch, loss_mask, stage)
 
 
 @pytest.fixture(scope='module')
@@ -204,16 +204,16 @@ def test_attempts_out_of_the_loss_have_no_gradient(
   policy, reference, sgd_step, whole
 ):
   batch = small_batch.make_batch()
-  in_loss = ALL.at[0, 0].set(False).at[3, 1].set(False)
-  once, metrics = gradient(sgd_step, policy, reference, batch, in_loss)
-  large = jnp.where(in_loss, batch.advantages, 1e6)
+  loss_mask = ALL.at[0, 0].set(False).at[3, 1].set(False)
+  once, metrics = gradient(sgd_step, policy, reference, batch, loss_mask)
+  large = jnp.where(loss_mask, batch.advantages, 1e6)
   again, _ = gradient(
-    sgd_step, policy, reference, batch.replace(advantages=large), in_loss
+    sgd_step, policy, reference, batch.replace(advantages=large), loss_mask
   )
   small_batch.assert_close(once, again, atol=0)
   assert int(metrics['kl/turn1'][1]) == 7
   # The mean is over all rows: what is left out is missing from the sum.
-  only, _ = gradient(sgd_step, policy, reference, batch, ~in_loss)
+  only, _ = gradient(sgd_step, policy, reference, batch, ~loss_mask)
   both = jax.tree.map(np.add, once, only)
   small_batch.assert_close(both, whole[0], atol=2e-6)
 
@@ -351,7 +351,7 @@ def test_reference_logprobs_are_the_samplers(policy):
 
 def test_row_positions_end_with_the_row():
   trajectory = small_batch.make_batch(rows=4).trajectory
-  positions = np.asarray(rl_update.row_positions(trajectory))
+  positions = np.asarray(rl_update.sequence_positions(trajectory))
   # Rows of 10, 9, 12 and 7 tokens in 12 columns.
   assert positions[0].tolist() == [*range(10), -1, -1]
   assert positions[2].tolist() == [*range(12)]

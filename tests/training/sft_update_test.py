@@ -1,4 +1,4 @@
-"""Supervised learning: the loss by hand, what is learnt, what is cut."""
+"""Supervised learning: the loss by hand, what is loss_mask, what is cut."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def step():
   return sft_update.make_supervised_step(CONFIG, SGD)
 
 
-def slow_loss(params, trajectory, learnt):
+def slow_loss(params, trajectory, loss_mask):
   """Mean of -log pi over the learnt attempts' tokens, one after the other."""
   trajectory = jax.device_get(trajectory)
   total, count = 0.0, 0
@@ -36,26 +36,30 @@ def slow_loss(params, trajectory, learnt):
     logprobs = jax.nn.log_softmax(hidden[0] @ params['embedding'].T)
     for t in range(1, len(tokens)):
       k = int(trajectory.turn[b, t]) - 1
-      if k >= 0 and learnt[b, k]:
+      if k >= 0 and loss_mask[b, k]:
         total -= logprobs[t - 1, tokens[t]]
         count += 1
   return total / count, count
 
 
-@pytest.mark.parametrize('first_learnt', [True, False])
-def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_learnt):
+@pytest.mark.parametrize('first_in_loss', [True, False])
+def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_in_loss):
   trajectory = small_batch.make_batch(rows=4).trajectory
-  learnt = np.ones((4, 2), bool)
-  learnt[1:3, 0] = first_learnt
+  loss_mask = np.ones((4, 2), bool)
+  loss_mask[1:3, 0] = first_in_loss
   (loss, count), slow = jax.jit(
-    jax.value_and_grad(lambda p: slow_loss(p, trajectory, learnt), has_aux=True)
+    jax.value_and_grad(
+      lambda p: slow_loss(p, trajectory, loss_mask), has_aux=True
+    )
   )(policy)
   before = jax.tree.map(np.array, policy)
-  state, metrics = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  state, metrics = step(
+    rl_update.init_state(policy, SGD), trajectory, loss_mask
+  )
   total, number = metrics['loss']
   # Attempts of 3 + 1 + 4 + 2 and 3 + 4 + 4 + 1 tokens; without the first
   # attempts of rows 1 and 2, five fewer.
-  assert int(number) == int(count) == (22 if first_learnt else 17)
+  assert int(number) == int(count) == (22 if first_in_loss else 17)
   assert float(total) / int(number) == pytest.approx(float(loss), rel=1e-5)
   fast = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
   small_batch.assert_close(fast, slow, atol=1e-5)
@@ -63,8 +67,10 @@ def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_learnt):
 
 def test_nothing_learnt_is_no_update(policy, step):
   trajectory = small_batch.make_batch(rows=4).trajectory
-  learnt = np.zeros((4, 2), bool)
-  state, metrics = step(rl_update.init_state(policy, SGD), trajectory, learnt)
+  loss_mask = np.zeros((4, 2), bool)
+  state, metrics = step(
+    rl_update.init_state(policy, SGD), trajectory, loss_mask
+  )
   assert int(metrics['loss'][1]) == 0
   small_batch.assert_close(state.params, policy, atol=0)
 
@@ -73,10 +79,12 @@ def test_nothing_learnt_is_no_update(policy, step):
 def test_micro_batches_are_the_whole(policy, step, parts):
   # Learnt tokens differ from part to part: a mean of means would not do.
   trajectory = small_batch.make_batch(rows=4).trajectory
-  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
+  loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
   in_parts = sft_update.make_supervised_step(CONFIG, SGD, micro_batches=parts)
-  one, whole = step(rl_update.init_state(policy, SGD), trajectory, learnt)
-  two, added = in_parts(rl_update.init_state(policy, SGD), trajectory, learnt)
+  one, whole = step(rl_update.init_state(policy, SGD), trajectory, loss_mask)
+  two, added = in_parts(
+    rl_update.init_state(policy, SGD), trajectory, loss_mask
+  )
   small_batch.assert_close(one.params, two.params, atol=1e-6)
   # 3 + 3, 4, 0 and 2 tokens.
   assert int(whole['loss'][1]) == int(added['loss'][1]) == 12
@@ -88,10 +96,14 @@ def test_micro_batches_are_the_whole(policy, step, parts):
 def test_logits_of_attempts_alone_are_enough(policy, step):
   # Rows have at most 8 attempt tokens of 12.
   trajectory = small_batch.make_batch(rows=8).trajectory
-  learnt = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
+  loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
   fewer = sft_update.make_supervised_step(CONFIG, SGD, attempt_tokens=8)
-  one, everything = step(rl_update.init_state(policy, SGD), trajectory, learnt)
-  two, attempts = fewer(rl_update.init_state(policy, SGD), trajectory, learnt)
+  one, everything = step(
+    rl_update.init_state(policy, SGD), trajectory, loss_mask
+  )
+  two, attempts = fewer(
+    rl_update.init_state(policy, SGD), trajectory, loss_mask
+  )
   small_batch.assert_close(one.params, two.params, atol=1e-6)
   assert int(everything['loss'][1]) == int(attempts['loss'][1])
   assert float(attempts['loss'][0]) == pytest.approx(
@@ -103,9 +115,9 @@ def test_padding_is_not_read(policy, step):
   trajectory = small_batch.make_batch(rows=4).trajectory
   inside = np.arange(12) < np.asarray(trajectory.length)[:, None]
   other = trajectory.replace(tokens=jnp.where(inside, trajectory.tokens, 0))
-  learnt = np.ones((4, 2), bool)
-  one, _ = step(rl_update.init_state(policy, SGD), trajectory, learnt)
-  two, _ = step(rl_update.init_state(policy, SGD), other, learnt)
+  loss_mask = np.ones((4, 2), bool)
+  one, _ = step(rl_update.init_state(policy, SGD), trajectory, loss_mask)
+  two, _ = step(rl_update.init_state(policy, SGD), other, loss_mask)
   small_batch.assert_close(one.params, two.params, atol=0)
 
 

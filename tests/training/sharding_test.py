@@ -1,4 +1,4 @@
-"""Placement rules by hand, and the update over every kind of mesh."""
+"""ProgramShardings rules by hand, and the update over every kind of mesh."""
 
 import dataclasses
 import functools
@@ -113,7 +113,7 @@ def test_rollout_splits_heads_or_rows(kv_heads, rows, q):
   )
   placement = sharding.rollout_shardings(config, _mesh((2, 1, 4)))
   view = jax.eval_shape(
-    lambda: engine.rollout_view(
+    lambda: engine.inference_params(
       transformer.init_params(config, jax.random.key(0))
     )
   )
@@ -124,7 +124,7 @@ def test_rollout_splits_heads_or_rows(kv_heads, rows, q):
     assert weights['attention']['q'].spec == q, layer
     # 24 wide, 40 hidden: split unless rows are.
     assert weights['mlp']['down'].spec == P(q[1], None), layer
-  assert placement.rows.spec == P(rows)
+  assert placement.batch.spec == P(rows)
 
 
 @pytest.mark.parametrize('shape', [(3, 1, 1), (8, 2, 1), (0, 8, 1)])
@@ -149,9 +149,11 @@ def test_view_on_another_layout_of_the_same_devices():
   mesh = _mesh((1, 8, 1))
   placed = jax.device_put(params, sharding.param_shardings(config, mesh))
   placement = sharding.rollout_shardings(config, sharding.rollout_mesh(mesh, 2))
-  view = jax.jit(engine.rollout_view, out_shardings=placement.params)(placed)
+  view = jax.jit(engine.inference_params, out_shardings=placement.params)(
+    placed
+  )
   assert view['layers']['0']['mlp']['up'].sharding.spec == P(None, 'tensor')
-  small_batch.assert_close(view, engine.rollout_view(params), atol=0)
+  small_batch.assert_close(view, engine.inference_params(params), atol=0)
 
 
 def test_view_with_adapters_apart():
@@ -171,7 +173,7 @@ def test_view_with_adapters_apart():
     P(None, None, 'fsdp'),
   )
   placed = sharding.rollout_shardings(config, mesh, adapters)
-  make = functools.partial(engine.rollout_view, dtype=jnp.bfloat16)
+  make = functools.partial(engine.inference_params, dtype=jnp.bfloat16)
   view = jax.jit(make, out_shardings=placed.params)(
     lora.attach(params, jax.device_put(adapters, trained))
   )

@@ -32,31 +32,33 @@ def model(work: workload.Workload) -> model_config.ModelConfig:
   )
 
 
-def rollout(work: workload.Workload, halvings: int = 0):
+def rollout(work: workload.Workload, compactions: int = 0):
   """Two attempts of every row, prompts prefilled once a problem."""
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
-    lambda key: engine.rollout_view(transformer.init_params(config, key), dtype)
+    lambda key: engine.inference_params(
+      transformer.init_params(config, key), dtype
+    )
   )
   view = make(jax.random.key(0))
   prompts = work.prompts()[:: work.samples]
   count = jnp.full(1, work.instruction, jnp.int32)
   between = (jnp.asarray(work.between())[None], count)
-  boundaries = turn_separator.Boundaries(
+  separators = turn_separator.TurnSeparators(
     *between, *between, stop_ids=jnp.array([workload.STOP], jnp.int32)
   )
   arguments = {
     'prompts': arrays.Prompts(
       jnp.asarray(prompts), jnp.full(len(prompts), work.prompt, jnp.int32)
     ),
-    'row_keys': jax.random.split(jax.random.key(1), work.rows),
-    'boundaries': boundaries,
+    'sequence_keys': jax.random.split(jax.random.key(1), work.rows),
+    'separators': separators,
     'config': config,
-    'limits': (work.limit, work.limit),
+    'max_new_tokens': (work.limit, work.limit),
     'samples_per_problem': work.samples,
     'forced_lengths': jnp.asarray(work.attempt_lengths()),
     'dtype': jnp.float32,
-    'halvings': halvings,
+    'compactions': compactions,
   }
 
   def run():
@@ -116,8 +118,8 @@ def update(work: workload.Workload, length_buckets: int = 1):
     attempt_tokens=2 * work.limit,
   )
   batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
-  batch, in_loss = place((batch, jnp.ones((work.rows, 2), bool)))
-  rest = (reference, batch, in_loss, stages.stage_two())
+  batch, loss_mask = place((batch, jnp.ones((work.rows, 2), bool)))
+  rest = (reference, batch, loss_mask, stages.stage_two())
   held = [state]
 
   def run():
@@ -137,12 +139,12 @@ def update_without_reference(work: workload.Workload):
     micro_batches=_micro_batches(work),
   )
   held = [state]
-  trajectory, learnt = place(
+  trajectory, loss_mask = place(
     (_trajectory(work), jnp.ones((work.rows, 2), bool))
   )
 
   def run():
-    held[0], _ = train_step(held[0], trajectory, learnt)
+    held[0], _ = train_step(held[0], trajectory, loss_mask)
     jax.block_until_ready(held[0])
 
   return run
@@ -150,7 +152,7 @@ def update_without_reference(work: workload.Workload):
 
 _KINDS = {
   'rollout': rollout,
-  'shrinking': functools.partial(rollout, halvings=3),
+  'shrinking': functools.partial(rollout, compactions=3),
   'update': update,
   'length_buckets': functools.partial(update, length_buckets=4),
   'supervised': update_without_reference,

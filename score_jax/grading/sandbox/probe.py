@@ -59,7 +59,7 @@ def choose(kind: str = 'auto') -> launch.Sandbox:
       never chosen by itself.
 
   Raises:
-    SandboxRefusedError: none holds; the message says what leaked, and mends.
+    SandboxRefusedError: none holds; the message says what leaked, and fixes.
     ValueError: no such kind.
   """
   if kind == 'none':

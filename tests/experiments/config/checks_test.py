@@ -51,17 +51,17 @@ from experiments.config import checks, schema
 )
 def test_mistakes(changes, says):
   settings = dataclasses.replace(schema.Settings(), **changes)
-  assert says in '\n'.join(checks.find_mistakes(settings))
+  assert says in '\n'.join(checks.find_errors(settings))
 
 
 def test_possible_settings_have_no_mistakes(tmp_path):
-  assert checks.find_mistakes(schema.Settings()) == []
+  assert checks.find_errors(schema.Settings()) == []
   settings = schema.Settings(
     task='gsm8k', data_dir=str(tmp_path), micro_batch=64, alpha=0.0, turns=3
   )
-  assert checks.find_mistakes(settings) == []
+  assert checks.find_errors(settings) == []
   settings = schema.Settings(method='star', steps_stage1=1, steps_stage2=2)
-  assert checks.find_mistakes(settings) == []
+  assert checks.find_errors(settings) == []
 
 
 def test_every_number_has_a_range():

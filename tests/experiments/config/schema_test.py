@@ -55,5 +55,5 @@ def test_every_field_has_a_help_text():
 
 def test_rows_and_default_directory():
   settings = schema.Settings(problems_per_step=3, samples_per_problem=5)
-  assert settings.rows == 15
+  assert settings.batch_size == 15
   assert settings.directory == pathlib.Path('runs/tiny')

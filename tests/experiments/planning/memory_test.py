@@ -23,7 +23,7 @@ def _work(adapters=None, rollout=(8, 1, 1), frozen=jnp.float32):
       transposed=False,
     ),
     sizes=programs.Sizes(
-      problems=8, samples=2, prompt=16, limits=(20, 20), block=4
+      problems=8, samples=2, prompt=16, max_new_tokens=(20, 20), block=4
     ),
     mesh=sharding.make_mesh(jax.devices(), 1, 8, 1),
     rollout_mesh=sharding.make_mesh(jax.devices(), *rollout),

@@ -29,7 +29,7 @@ def test_the_parts_are_what_the_settings_say(tmp_path):
   assert parts.config.mlp_width == 32
   tokenizer = parts.sampler.chat_format.tokenizer
   assert parts.config.vocab_size == tokenizer.vocab_size
-  assert parts.sampler.limits == (4, 4, 4)
+  assert parts.sampler.max_new_tokens == (4, 4, 4)
   # BOS, '1+2' and a line break.
   assert parts.sampler.buckets == (8,)
 
@@ -99,4 +99,4 @@ def test_reopening_changes_nothing(finished):
   settings, parts = building.reopen(run_directory.RunDirectory(finished))
   assert sorted(p for p in finished.rglob('*')) == before
   assert settings.arithmetic.digits == 1
-  np.testing.assert_array_equal(parts.sampler.limits, [4, 4])
+  np.testing.assert_array_equal(parts.sampler.max_new_tokens, [4, 4])

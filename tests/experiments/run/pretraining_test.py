@@ -19,11 +19,11 @@ def parts_of(path, *more):
 
 def test_rows_are_examples_as_the_engine_would_write_them(tmp_path):
   settings, parts = parts_of(tmp_path, '--turns=3')
-  rows, learnt = pretraining._examples(settings, parts, 5)
+  rows, loss_mask = pretraining._examples(settings, parts, 5)
   assert rows.tokens.shape[0] == 16
-  assert learnt.shape == (16, 3)
-  assert learnt[:, 1:].all()
-  assert not learnt[:, 0].all()
+  assert loss_mask.shape == (16, 3)
+  assert loss_mask[:, 1:].all()
+  assert not loss_mask[:, 0].all()
   assert rows.finished.all()
   examples = arithmetic.pretraining_examples(
     np.random.default_rng((settings.seed, 3, 5)),
@@ -36,7 +36,7 @@ def test_rows_are_examples_as_the_engine_would_write_them(tmp_path):
   )
   attempts = parts.sampler.attempts(rows)
   for row, (question, first, second, is_learnt), mask in zip(
-    attempts, examples, learnt
+    attempts, examples, loss_mask
   ):
     # Every later attempt is the second.
     assert [a.text for a in row] == [first, second, second], question

@@ -122,7 +122,7 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
 def test_rows_are_the_pairs_and_nothing_else(star):
   settings, parts, run = reopened(star)
   phase = methods.phases(settings)['round1']
-  rows, learnt = sft_stage.make_rows(
+  rows, loss_mask = sft_stage.make_rows(
     settings, parts, run.stage('round1'), phase, _Silent()
   )
   attempts = parts.sampler.attempts(rows)
@@ -130,7 +130,7 @@ def test_rows_are_the_pairs_and_nothing_else(star):
   for i, (_, second) in enumerate(attempts):
     reference = train[rows.problem_index[i]].reference
     assert second.text == reference
-    assert learnt[i].tolist() == [False, True]
+    assert loss_mask[i].tolist() == [False, True]
   _, score, _ = collection.read(run.stage('round1'), phase)
   # D+: every episode whose second attempt is right.
   assert len(attempts) == int(score[:, 1].sum())
@@ -145,7 +145,7 @@ def test_a_round_starts_from_the_base_again(star):
   # Two updates from the base: the same from the stored episodes.
   settings, parts, run = reopened(star)
   phase = methods.phases(settings)['round2']
-  rows, learnt = sft_stage.make_rows(
+  rows, loss_mask = sft_stage.make_rows(
     settings, parts, run.stage('round2'), phase, _Silent()
   )
   optimizer, update = compiled_updates.make_supervised_update(
@@ -154,8 +154,10 @@ def test_a_round_starts_from_the_base_again(star):
   base = policies.stage_policy(settings, parts, run, 'base')
   state = rl_update.init_state(base, optimizer)
   for step in range(2):
-    index = batches.batch_indices(len(learnt), 16, seed=0, step=step)
-    state, _ = update(state, repair_sequences.take(rows, index), learnt[index])
+    index = batches.batch_indices(len(loss_mask), 16, seed=0, step=step)
+    state, _ = update(
+      state, repair_sequences.take(rows, index), loss_mask[index]
+    )
   stored = policies.stage_policy(settings, parts, run, 'round2')
   for one, other in zip(
     jax.tree.leaves(state.params), jax.tree.leaves(stored), strict=True

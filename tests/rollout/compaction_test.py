@@ -25,8 +25,8 @@ _LENGTHS = [
 
 def _both(**options):
   return [
-    small_models.run('gemma2', 2, halvings=halvings, **options)
-    for halvings in (0, 2)
+    small_models.run('gemma2', 2, compactions=compactions, **options)
+    for compactions in (0, 2)
   ]
 
 
@@ -41,13 +41,13 @@ def test_the_same_episodes(forced):
 
 
 def test_the_batch_does_shrink():
-  def logits(halvings):
+  def logits(compactions):
     text = str(
       jax.make_jaxpr(
         lambda keys: small_models.run(
-          'gemma2', 2, halvings=halvings, row_keys=keys
+          'gemma2', 2, compactions=compactions, sequence_keys=keys
         )
-      )(small_models.row_keys())
+      )(small_models.sequence_keys())
     )
     return [f'f32[{rows},{small_models.VOCAB}]' in text for rows in (4, 2, 1)]
 
