@@ -21,18 +21,18 @@ from score_jax.algorithm import (
   ablations,
   advantages,
   repair_pairs,
-  stages,
+  stage_coefficients,
 )
 
 BASE = 'base'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Reinforced:
+class RLStage:
   """A policy made by reinforcement learning.
 
   Attributes:
-    stage: coefficients of its objective, and K.
+    coefficients: of its objective, for K turns.
     steps: updates, each on N * G new episodes.
     start: the policy that it starts from: the base's or an earlier phase's.
     reference: the policy that the KL holds it to.
@@ -42,7 +42,7 @@ class Reinforced:
     is_adaptive: beta2 is added to the stage at every step, as measured.
   """
 
-  stage: stages.Stage
+  coefficients: stage_coefficients.Stage
   steps: int
   start: str = BASE
   reference: str = BASE
@@ -52,7 +52,7 @@ class Reinforced:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Supervised:
+class SFTStage:
   """A policy made by imitation of repairs that another one happened to make.
 
   Attributes:
@@ -73,15 +73,15 @@ class Supervised:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Prompted:
+class PromptStage:
   """A policy that is only told something else between its attempts."""
 
   start: str = BASE
   steps: int = 0
 
 
-Phase = Reinforced | Supervised | Prompted
-Phases = dict[str, Phase]
+Stage = RLStage | SFTStage | PromptStage
+Stages = dict[str, Stage]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,18 +92,18 @@ class Method:
     title: what tables call it.
     kind: which methods it stands with.
     description: one line.
-    phases: what it trains with given settings, by name, in order.
+    stages: what it trains with given settings, by name, in order.
   """
 
   title: str
   kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
   description: str
-  phases: Callable[[schema.Settings], Phases]
+  stages: Callable[[schema.Settings], Stages]
 
 
-def phases(settings: schema.Settings) -> Phases:
+def stages(settings: schema.Settings) -> Stages:
   """What these settings train, by name, in order; the base policy not."""
-  return METHODS[settings.method].phases(settings)
+  return METHODS[settings.method].stages(settings)
 
 
 def budget(settings: schema.Settings) -> int:
@@ -112,7 +112,7 @@ def budget(settings: schema.Settings) -> int:
   return stages_one * settings.steps_stage1 + settings.steps_stage2
 
 
-def needed_later(table: Phases, name: str) -> set[str]:
+def needed_later(table: Stages, name: str) -> set[str]:
   """Policies that the phases after this one read."""
   names = list(table)
   later = [table[n] for n in names[names.index(name) + 1 :]]
@@ -124,9 +124,9 @@ def needed_later(table: Phases, name: str) -> set[str]:
   }
 
 
-def _score(settings: schema.Settings) -> Phases:
+def _score(settings: schema.Settings) -> Stages:
   """Stage I (of every turn but the first), then Stage II."""
-  table = stages.score_stages(
+  table = stage_coefficients.score_stages(
     settings.turns,
     alpha=settings.alpha,
     beta1=settings.beta1,
@@ -134,12 +134,12 @@ def _score(settings: schema.Settings) -> Phases:
     beta2=0.0 if settings.adaptive_beta2 else settings.beta2,
     normalize_bonus=settings.normalize_bonus,
   )
-  made: Phases = {}
+  made: Stages = {}
   before = BASE
   for name, stage in table.items():
     stage = dataclasses.replace(stage, discount=np.float32(settings.discount))
     if name == 'stage2':
-      made[name] = Reinforced(
+      made[name] = RLStage(
         stage,
         settings.steps_stage2,
         start=before,
@@ -147,7 +147,7 @@ def _score(settings: schema.Settings) -> Phases:
       )
     else:
       # Every Stage I is held to the policy that it starts from.
-      made[name] = Reinforced(
+      made[name] = RLStage(
         stage,
         settings.steps_stage1,
         start=before,
@@ -158,12 +158,12 @@ def _score(settings: schema.Settings) -> Phases:
   return made
 
 
-def _score_with(**changes) -> Callable[[schema.Settings], Phases]:
+def _score_with(**changes) -> Callable[[schema.Settings], Stages]:
   """SCoRe with other settings."""
   return lambda settings: _score(dataclasses.replace(settings, **changes))
 
 
-def _without_stage1(settings: schema.Settings) -> Phases:
+def _without_stage1(settings: schema.Settings) -> Stages:
   """Stage II with the whole budget, from the base policy."""
   stage = _score(settings)['stage2']
   return {
@@ -171,7 +171,7 @@ def _without_stage1(settings: schema.Settings) -> Phases:
   }
 
 
-def _interleaved(settings: schema.Settings) -> Phases:
+def _interleaved(settings: schema.Settings) -> Stages:
   """Both stages twice, each with half of its steps."""
   halves = (
     dataclasses.replace(
@@ -185,7 +185,7 @@ def _interleaved(settings: schema.Settings) -> Phases:
       steps_stage2=settings.steps_stage2 - settings.steps_stage2 // 2,
     ),
   )
-  made: Phases = {}
+  made: Stages = {}
   before = BASE
   for number, half in enumerate(halves, start=1):
     for name, phase in _score(half).items():
@@ -198,26 +198,26 @@ def _interleaved(settings: schema.Settings) -> Phases:
 
 
 def _reinforced(
-  make_stage: Callable[[schema.Settings], stages.Stage], **fields
-) -> Callable[[schema.Settings], Phases]:
+  make_stage: Callable[[schema.Settings], stage_coefficients.Stage], **fields
+) -> Callable[[schema.Settings], Stages]:
   """One phase of RL from the base policy, named after the method."""
 
   def make(settings):
-    phase = Reinforced(make_stage(settings), budget(settings), **fields)
+    phase = RLStage(make_stage(settings), budget(settings), **fields)
     return {settings.method: phase}
 
   return make
 
 
-def _multi_turn(settings: schema.Settings) -> stages.Stage:
+def _multi_turn(settings: schema.Settings) -> stage_coefficients.Stage:
   return ablations.multi_turn(settings.beta1, settings.turns)
 
 
-def _last_turn(settings: schema.Settings) -> stages.Stage:
+def _last_turn(settings: schema.Settings) -> stage_coefficients.Stage:
   return ablations.multi_turn(settings.beta1, settings.turns, only_last=True)
 
 
-def _single_turn(settings: schema.Settings) -> stages.Stage:
+def _single_turn(settings: schema.Settings) -> stage_coefficients.Stage:
   return ablations.single_turn(settings.beta1)
 
 
@@ -227,14 +227,14 @@ def _rounds(
   *,
   start: str = BASE,
   both_right: bool = False,
-) -> Phases:
+) -> Stages:
   """STaR: rounds of sampling with the newest policy and fine-tuning."""
   count = settings.sft.rounds
-  made: Phases = {}
+  made: Stages = {}
   source, first = start, 0
   for number in range(1, count + 1):
     share = steps * number // count - first
-    made[f'round{number}'] = Supervised(
+    made[f'round{number}'] = SFTStage(
       repair_pairs.star,
       both_right,
       share,
@@ -246,21 +246,21 @@ def _rounds(
   return made
 
 
-def _star(both_right: bool) -> Callable[[schema.Settings], Phases]:
+def _star(both_right: bool) -> Callable[[schema.Settings], Stages]:
   return lambda settings: _rounds(
     settings, budget(settings), both_right=both_right
   )
 
 
-def _star_stage2(settings: schema.Settings) -> Phases:
+def _star_stage2(settings: schema.Settings) -> Stages:
   first = _score(settings)
   del first['stage2']
   return first | _rounds(settings, settings.steps_stage2, start=list(first)[-1])
 
 
-def _pair_sft(both_right: bool) -> Callable[[schema.Settings], Phases]:
+def _pair_sft(both_right: bool) -> Callable[[schema.Settings], Stages]:
   def make(settings):
-    phase = Supervised(repair_pairs.pair_sft, both_right, budget(settings))
+    phase = SFTStage(repair_pairs.pair_sft, both_right, budget(settings))
     return {settings.method: phase}
 
   return make
@@ -274,7 +274,7 @@ METHODS: dict[str, Method] = {
     'Self-Refine',
     'prompting',
     'the base policy, asked for feedback and a better attempt',
-    lambda settings: {'self_refine': Prompted()},
+    lambda settings: {'self_refine': PromptStage()},
   ),
   'star': Method(
     'STaR, D',

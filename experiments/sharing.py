@@ -70,7 +70,7 @@ def recipes(settings: schema.Settings) -> dict[str, str]:
     if name not in _AFTER_BASE and not name.startswith(('sft.', 'lora.'))
   }
   made = {methods.BASE: _digest(base)}
-  for name, phase in methods.phases(settings).items():
+  for name, phase in methods.stages(settings).items():
     made[name] = _digest(
       {'name': name, 'common': common, **_phase(settings, phase, made)}
     )
@@ -87,8 +87,8 @@ def collections(settings: schema.Settings) -> dict[str, str]:
   made = recipes(settings)
   return {
     name: _digest({'common': common, 'source': made[phase.source]})
-    for name, phase in methods.phases(settings).items()
-    if isinstance(phase, methods.Supervised)
+    for name, phase in methods.stages(settings).items()
+    if isinstance(phase, methods.SFTStage)
   }
 
 
@@ -132,7 +132,7 @@ def _common(settings) -> dict[str, Any]:
   }
 
 
-def _phase(settings, phase: methods.Phase, made: Mapping[str, str]) -> dict:
+def _phase(settings, phase: methods.Stage, made: Mapping[str, str]) -> dict:
   """What a phase's policy is made of, as JSON can say it."""
   record = {
     field.name: _plain(getattr(phase, field.name))
@@ -141,9 +141,9 @@ def _phase(settings, phase: methods.Phase, made: Mapping[str, str]) -> dict:
   for field in ('start', 'reference', 'source'):
     if field in record:
       record[field] = made[record[field]]
-  if isinstance(phase, methods.Prompted):
+  if isinstance(phase, methods.PromptStage):
     record['instruction'] = settings.self_refine_instruction
-  if isinstance(phase, methods.Reinforced) and phase.is_adaptive:
+  if isinstance(phase, methods.RLStage) and phase.is_adaptive:
     record['beta2'] = settings.beta2
   return {'kind': type(phase).__name__, **record}
 
@@ -195,7 +195,7 @@ def _adopt_batches(settings, run, there, other) -> None:
     target = run.stage(name)
     if target.has_begun():
       continue
-    phase = methods.phases(settings)[name]
+    phase = methods.stages(settings)[name]
     for number in range(phase.first_batch, phase.first_batch + phase.steps):
       for their_name in (n for n, r in theirs.items() if r == recipe):
         batch = f'{number:06d}.npz'

@@ -28,7 +28,7 @@ from experiments.run import (
 )
 from score_jax import arrays, types
 from score_jax.algorithm import rewards as rewards_lib
-from score_jax.algorithm import stages
+from score_jax.algorithm import stage_coefficients
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from score_jax.models import lora
@@ -89,7 +89,7 @@ def make_policies(
   settings: schema.Settings,
   parts: building.Parts,
   run: run_directory.RunDirectory,
-  plan: methods.Phases,
+  plan: methods.Stages,
   grader: types.Grader,
   console: rich_console.Console,
   stop: stop_signals.StopRequest,
@@ -123,7 +123,7 @@ def make_policy(
   settings: schema.Settings,
   parts: building.Parts,
   directory: run_directory.StageDirectory,
-  phase: methods.Phase,
+  phase: methods.Stage,
   made: Mapping[str, Any],
   grader: types.Grader,
   console: rich_console.Console,
@@ -132,18 +132,18 @@ def make_policy(
   """What a phase makes of the policies before it."""
   start = made[phase.start]
   match phase:
-    case methods.Reinforced():
+    case methods.RLStage():
       return train_stage(
         settings, parts, directory, phase, start, made[phase.reference],
         grader, console, stop,
       )  # fmt: skip
-    case methods.Supervised():
+    case methods.SFTStage():
       return sft_stage.train_round(
         settings, parts, directory, phase, reference_policy.on_device(start),
         reference_policy.on_device(made[phase.source]),
         grader, console, stop,
       )  # fmt: skip
-    case methods.Prompted():
+    case methods.PromptStage():
       directory.mark_finished(phase.steps)
       return reference_policy.on_device(start)
 
@@ -152,7 +152,7 @@ def train_stage(
   settings: schema.Settings,
   parts: building.Parts,
   directory: run_directory.StageDirectory,
-  phase: methods.Reinforced,
+  phase: methods.RLStage,
   policy: Any,
   reference: Any,
   grader: types.Grader,
@@ -160,7 +160,7 @@ def train_stage(
   stop: stop_signals.StopRequest,
 ) -> Any:
   """Trains one stage, or goes on with it, and returns the chosen policy."""
-  stage, steps = phase.stage, phase.steps
+  stage, steps = phase.coefficients, phase.steps
   samples = settings.samples_per_problem
   update = compiled_updates.make_update(settings, parts.layout)
   state = policies.begin_state(settings, parts, policy, update.optimizer)
@@ -232,12 +232,12 @@ def train_stage(
 def shape(
   settings: schema.Settings,
   update: compiled_updates.Update,
-  stage: stages.Stage,
+  stage: stage_coefficients.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,
   score: np.ndarray,
   graded: np.ndarray,
-) -> tuple[jax.Array, jax.Array, stages.Stage]:
+) -> tuple[jax.Array, jax.Array, stage_coefficients.Stage]:
   """Rewards f32 [B, K], where they are known, and the stage for the loss.
 
   The latter's KL is what the loss still has to add.

@@ -22,8 +22,14 @@ import numpy as np
 from experiments.benchmarks import process_memory
 from experiments.config import command_line
 from score_jax import arrays
-from score_jax.algorithm import stages
-from score_jax.models import gemma, kv_cache, model_config, transformer
+from score_jax.algorithm import stage_coefficients
+from score_jax.models import (
+  gemma,
+  inference,
+  kv_cache,
+  model_config,
+  transformer,
+)
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import optimizers, rl_update
 
@@ -95,7 +101,7 @@ def rollout(options: Options) -> None:
   samples = min(4, rows)
   max_new_tokens = (options.attempt,) * 2
   view = _random(
-    lambda key: engine.inference_params(transformer.init_params(config, key))
+    lambda key: inference.inference_params(transformer.init_params(config, key))
   )
   between = (jnp.full((1, _BLOCK), 7, jnp.int32), jnp.full(1, _BLOCK))
   inputs = (
@@ -144,7 +150,12 @@ def update(options: Options) -> None:
   batch = arrays.TrainBatch(
     _trajectory(options), jnp.ones((rows, 2), jnp.float32)
   )
-  rest = (reference, batch, jnp.ones((rows, 2), bool), stages.stage_two())
+  rest = (
+    reference,
+    batch,
+    jnp.ones((rows, 2), bool),
+    stage_coefficients.stage_two(),
+  )
   compiled = (
     rl_update.make_train_step(
       config,

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from score_jax import arrays
-from score_jax.algorithm import stages
-from score_jax.models import lora, model_config, transformer
+from score_jax.algorithm import stage_coefficients
+from score_jax.models import inference, lora, model_config, transformer
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import optimizers, rl_update, sharding
 
@@ -98,7 +98,9 @@ class Model:
     """Shapes of what decode reads."""
 
     def view(trained, frozen):
-      return engine.inference_params(lora.complete(trained, frozen), self.dtype)
+      return inference.inference_params(
+        lora.complete(trained, frozen), self.dtype
+      )
 
     frozen = self.weights(self.frozen_dtype)
     return jax.eval_shape(view, self.trained(), frozen)
@@ -218,7 +220,7 @@ def lower_update(
   )
   stage = jax.tree.map(
     lambda x: _shape(jnp.shape(x), jnp.result_type(x), places.replicated),
-    stages.stage_two(turns=turns),
+    stage_coefficients.stage_two(turns=turns),
   )
   return train_step.lower(
     state,

@@ -34,7 +34,7 @@ class Run:
   settings: schema.Settings
   versions: Mapping[str, str]
   results: Mapping[str, Mapping[str, Any]]
-  kept_evaluations: Sequence[Mapping[str, Any]]
+  evaluations: Sequence[Mapping[str, Any]]
 
   @functools.cached_property
   def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -83,7 +83,7 @@ class Group:
     name = self.runs[0].name(policy)
     if not self.label:
       return name
-    made = [methods.BASE, *methods.phases(self.runs[0].settings)]
+    made = [methods.BASE, *methods.stages(self.runs[0].settings)]
     return self.label if policy == made[-1] else f'{self.label}: {name}'
 
 

@@ -24,7 +24,7 @@ def collect(
   settings: schema.Settings,
   parts: building.Parts,
   directory: run_directory.StageDirectory,
-  phase: methods.Supervised,
+  phase: methods.SFTStage,
   policy: Any,
   grader: types.Grader,
   console: rich_console.Console,
@@ -81,7 +81,7 @@ def _sample(settings, parts, phase, view, number, path, grader, done):
 
 
 def read(
-  directory: run_directory.StageDirectory, phase: methods.Supervised
+  directory: run_directory.StageDirectory, phase: methods.SFTStage
 ) -> tuple[arrays.Trajectory, np.ndarray, np.ndarray]:
   """All episodes of a phase on the host, with score and graded, [B, 2].
 

@@ -50,7 +50,7 @@ class Cell:
   @property
   def last_policy(self) -> str:
     """The policy that the method ends with."""
-    return [methods.BASE, *methods.phases(self.settings)][-1]
+    return [methods.BASE, *methods.stages(self.settings)][-1]
 
   def result(self) -> dict[str, Any] | None:
     """Summary of the last policy, once the run is finished."""
@@ -192,7 +192,7 @@ def _work(cells: Iterable[Cell], before: Iterable[Cell]) -> float:
   total = 0.0
   for cell in cells:
     settings, run = cell.settings, cell.run
-    phases = methods.phases(settings)
+    phases = methods.stages(settings)
     for name, recipe in sharing.recipes(settings).items():
       phase = phases.get(name)
       steps = phase.steps if phase else settings.pretrain.steps
@@ -202,9 +202,11 @@ def _work(cells: Iterable[Cell], before: Iterable[Cell]) -> float:
   return total
 
 
-def _cost(phase: methods.Phase | None) -> float:
+def _cost(phase: methods.Stage | None) -> float:
   if phase is None:
     return _PRETRAINING_STEP
-  if isinstance(phase, methods.Supervised):
+  if isinstance(phase, methods.SFTStage):
     return _SUPERVISED_STEP
-  return phase.stage.turns / 2 if isinstance(phase, methods.Reinforced) else 0.0
+  return (
+    phase.coefficients.turns / 2 if isinstance(phase, methods.RLStage) else 0.0
+  )

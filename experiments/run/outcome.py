@@ -81,7 +81,7 @@ def evaluate_once(
   write_transcripts(run, name, evaluation)
   results = read_results(run)
   results[name] = evaluation.summary()
-  order = [methods.BASE, *methods.phases(settings)]
+  order = [methods.BASE, *methods.stages(settings)]
   json_files.write_json(
     run.results, {key: results[key] for key in order if key in results}
   )
@@ -110,7 +110,7 @@ def is_complete(
   settings: schema.Settings,
   parts: building.Parts,
   run: run_directory.RunDirectory,
-  plan: methods.Phases,
+  plan: methods.Stages,
 ) -> bool:
   """Whether all phases of the plan were made and evaluated."""
   return all(
@@ -169,7 +169,7 @@ def report(
 
 
 def _report(settings, run, results, console) -> None:
-  names = [name for name in methods.phases(settings) if name in results]
+  names = [name for name in methods.stages(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(
       console, _telling_episodes(run.stage(name)), label(settings, name)
@@ -183,7 +183,7 @@ def _report(settings, run, results, console) -> None:
 def label(settings: schema.Settings, name: str) -> str:
   """What tables call a policy: the method's last one has its title."""
   shown = _NAMES.get(name, name)
-  if name not in list(methods.phases(settings))[-1:]:
+  if name not in list(methods.stages(settings))[-1:]:
     return shown
   title = methods.METHODS[settings.method].title
   return title if name == settings.method else f'{shown} ({title})'

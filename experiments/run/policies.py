@@ -14,7 +14,7 @@ from experiments import methods
 from experiments.config import schema
 from experiments.run import base_model, building, pretraining, run_directory
 from score_jax import arrays, distributed, types
-from score_jax.algorithm import adaptive, stages
+from score_jax.algorithm import adaptive, stage_coefficients
 from score_jax.io import stop_signals
 from score_jax.models import lora
 from score_jax.rollout import randomness, turn_separator
@@ -35,13 +35,13 @@ def make_plan(
   settings: schema.Settings,
   run: run_directory.RunDirectory,
   console: rich_console.Console,
-) -> methods.Phases:
+) -> methods.Stages:
   """The phases to run now, those before a missing policy included.
 
   Raises:
     RunError: a policy is missing that this preset does not make by itself.
   """
-  table = methods.phases(settings)
+  table = methods.stages(settings)
   if not table:
     return table
   wanted = [
@@ -212,8 +212,8 @@ def stage_policy(
   name: str,
 ) -> Any:
   """The policy that `base` or a phase ended with."""
-  phase = methods.phases(settings).get(name)
-  if isinstance(phase, methods.Prompted):
+  phase = methods.stages(settings).get(name)
+  if isinstance(phase, methods.PromptStage):
     return stage_policy(settings, parts, run, phase.start)
   if name == methods.BASE and settings.init_from is not None:
     # Not wider than it is used: what trains makes a float32 copy of its own.
@@ -250,7 +250,7 @@ def finished_policies(
   has_base = is_there(settings, run.stage(methods.BASE))
   return [methods.BASE] * has_base + [
     name
-    for name, phase in methods.phases(settings).items()
+    for name, phase in methods.stages(settings).items()
     if run.stage(name).is_finished(phase.steps)
   ]
 
@@ -277,8 +277,8 @@ def parts_for(
   settings: schema.Settings, parts: building.Parts, name: str
 ) -> building.Parts:
   """The parts that a policy's episodes are made with: its own instruction."""
-  phase = methods.phases(settings).get(name)
-  if not isinstance(phase, methods.Prompted):
+  phase = methods.stages(settings).get(name)
+  if not isinstance(phase, methods.PromptStage):
     return parts
   text = settings.self_refine_instruction or self_refine.instruction(
     settings.task,
@@ -295,14 +295,14 @@ def given_first_attempts(
   parts: building.Parts,
   reference: Any,
   problems: Sequence[types.Problem],
-  phase: methods.Reinforced,
+  phase: methods.RLStage,
 ) -> turn_separator.GivenAttempts | None:
   """First attempts of the reference policy for a share of a phase's rows.
 
   They come from a fixed pool: the same problem always has the same ones. The
   first round(share * G) samples of each problem take them.
   """
-  samples, turns = settings.samples_per_problem, phase.stage.turns
+  samples, turns = settings.samples_per_problem, phase.coefficients.turns
   count = round(phase.given_share * samples)
   if not count:
     return None
@@ -332,17 +332,17 @@ def given_first_attempts(
 
 
 def stage_now(
-  phase: methods.Reinforced, state: arrays.TrainState
-) -> stages.Stage:
+  phase: methods.RLStage, state: arrays.TrainState
+) -> stage_coefficients.Stage:
   """The phase's stage with the coefficients of this step."""
   if not phase.is_adaptive:
-    return phase.stage
+    return phase.coefficients
   # From the host: jit would compile once more for a stage on a device.
-  return adaptive.with_beta2(phase.stage, np.asarray(state.beta2))
+  return adaptive.with_beta2(phase.coefficients, np.asarray(state.beta2))
 
 
 def adapt(
-  phase: methods.Reinforced,
+  phase: methods.RLStage,
   state: arrays.TrainState,
   metrics: Mapping[str, Any],
 ) -> arrays.TrainState:

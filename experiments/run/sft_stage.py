@@ -37,7 +37,7 @@ def train_round(
   settings: schema.Settings,
   parts: building.Parts,
   directory: run_directory.StageDirectory,
-  phase: methods.Supervised,
+  phase: methods.SFTStage,
   policy: Any,
   source: Any,
   grader: types.Grader,
@@ -96,7 +96,7 @@ def make_rows(
   settings: schema.Settings,
   parts: building.Parts,
   directory: run_directory.StageDirectory,
-  phase: methods.Supervised,
+  phase: methods.SFTStage,
   console: rich_console.Console,
 ) -> tuple[arrays.Trajectory, np.ndarray]:
   """Sequences [P, T] of a phase's pairs, and their loss mask, bool [P, 2].
@@ -163,7 +163,7 @@ def _row_length(parts: building.Parts) -> int:
 
 
 def _updates(
-  settings: schema.Settings, phase: methods.Supervised, pairs: int
+  settings: schema.Settings, phase: methods.SFTStage, pairs: int
 ) -> int:
   """Updates of a phase: the budget's, or fewer for so many epochs."""
   if not pairs:

@@ -12,7 +12,7 @@ from rich import console as rich_console
 from experiments.config import schema
 from experiments.run import progress, run_directory, transcripts
 from score_jax import arrays, distributed, types
-from score_jax.algorithm import masked, stages
+from score_jax.algorithm import masked, stage_coefficients
 from score_jax.evaluation import metrics as metrics_lib
 from score_jax.io import json_files, metric_log
 from score_jax.training import checkpointing
@@ -97,7 +97,7 @@ class StageRecorder:
     problems: Sequence[types.Problem],
     attempts: Sequence[Sequence[types.Attempt]],
     verdicts: Sequence[Sequence[types.Verdict]],
-    stage: stages.Stage,
+    stage: stage_coefficients.Stage,
   ) -> None:
     """Logs a step and saves when it is time.
 
@@ -235,7 +235,7 @@ def attempt_metrics(
   attempts: Sequence[Sequence[types.Attempt]],
   verdicts: Sequence[Sequence[types.Verdict]],
   samples_per_problem: int,
-  stage: stages.Stage,
+  stage: stage_coefficients.Stage,
 ) -> dict[str, float]:
   """Numbers of one batch of judged episodes, by their metric names."""
   flat = [verdict for row in verdicts for verdict in row]

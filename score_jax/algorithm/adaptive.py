@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from score_jax.algorithm import stages
+from score_jax.algorithm import stage_coefficients
 
 
-def with_beta2(stage: stages.Stage, beta2: jax.Array | float) -> stages.Stage:
+def with_beta2(
+  stage: stage_coefficients.Stage, beta2: jax.Array | float
+) -> stage_coefficients.Stage:
   """Adds beta2, possibly traced, to the KL of every turn but the last.
 
   `with_beta2(stage_one(beta2=0), b)` is `stage_one(beta2=b)`: how an adaptive

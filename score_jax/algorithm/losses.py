@@ -8,7 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from score_jax.algorithm import masked, stages
+from score_jax.algorithm import masked, stage_coefficients
 
 
 def exact_kl(
@@ -92,7 +92,7 @@ def score_loss(
   advantages: jax.Array,
   turn: jax.Array,
   sampled: jax.Array,
-  stage: stages.Stage,
+  stage: stage_coefficients.Stage,
   *,
   num_rows: int | None = None,
   per_token: bool = False,

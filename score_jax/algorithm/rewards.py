@@ -6,11 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from score_jax.algorithm import masked, stages
+from score_jax.algorithm import masked, stage_coefficients
 
 
 def _progress(
-  score: jax.Array, graded: jax.Array, stage: stages.Stage
+  score: jax.Array, graded: jax.Array, stage: stage_coefficients.Stage
 ) -> tuple[jax.Array, jax.Array]:
   """Bonus alpha_k * (score_k - score_{k-1}) and where it is known, [B, K]."""
   gain = jnp.diff(score, axis=1, prepend=score[:, :1])
@@ -20,14 +20,14 @@ def _progress(
   return bonus, known | ~has_bonus
 
 
-def _bonus_turns(stage: stages.Stage) -> jax.Array:
+def _bonus_turns(stage: stage_coefficients.Stage) -> jax.Array:
   """Turns with a bonus, bool [K]; never the first."""
   later = jnp.arange(stage.turns) > 0
   return (jnp.asarray(stage.progress_bonus) != 0) & later
 
 
 def shape_rewards(
-  score: jax.Array, graded: jax.Array, stage: stages.Stage
+  score: jax.Array, graded: jax.Array, stage: stage_coefficients.Stage
 ) -> tuple[jax.Array, jax.Array]:
   """Rewards of every attempt under a stage's coefficients.
 
@@ -66,7 +66,7 @@ def kl_in_reward(
   logprobs: jax.Array,
   reference_logprobs: jax.Array,
   turn: jax.Array,
-  stage: stages.Stage,
+  stage: stage_coefficients.Stage,
 ) -> jax.Array:
   """Subtracts each attempt's KL cost from its reward, before the baseline.
 
@@ -93,14 +93,14 @@ def kl_in_reward(
   return jax.lax.stop_gradient(rewards - stage.kl_coefficient[None, :] * ratio)
 
 
-def without_kl(stage: stages.Stage) -> stages.Stage:
+def without_kl(stage: stage_coefficients.Stage) -> stage_coefficients.Stage:
   """The stage for the loss where the KL is in the reward already."""
   zero = jnp.zeros_like(stage.kl_coefficient)
   return dataclasses.replace(stage, kl_coefficient=zero)
 
 
 def reward_metrics(
-  score: jax.Array, graded: jax.Array, stage: stages.Stage
+  score: jax.Array, graded: jax.Array, stage: stage_coefficients.Stage
 ) -> dict[str, masked.SumCount]:
   """(sum, count) of `reward/turn{k}` and, over turns with one, `reward/bonus`.
 

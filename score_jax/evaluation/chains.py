@@ -28,7 +28,7 @@ def sample_chain(
 
   Args:
     sampler: makes the episodes; all its `max_new_tokens` are alike.
-    params: the policy, from `engine.inference_params`.
+    params: the policy, from `inference.inference_params`.
     problems: N of them.
     key: from `randomness.stream`; the first two attempts are those that an
       episode of two has with it.

@@ -92,7 +92,7 @@ def evaluate(
 
   Args:
     sampler: makes the episodes.
-    params: the policy, from `engine.inference_params`.
+    params: the policy, from `inference.inference_params`.
     problems: M of them, in the order of the result.
     grader: judges; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.

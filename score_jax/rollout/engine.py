@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax import arrays
-from score_jax.models import kv_cache, lora, model_config, transformer
+from score_jax.models import kv_cache, model_config, transformer
 from score_jax.rollout import randomness, sampling, turn_separator
 
 
@@ -69,20 +69,6 @@ def sequence_length(
 ) -> int:
   """T: tokens of a row that holds the longest possible episode."""
   return prompt + sum(max_new_tokens) + (len(max_new_tokens) - 1) * separator
-
-
-def inference_params(params, dtype=jnp.float32):
-  """The parameters as decode reads them, made once per step.
-
-  Each layer's stand apart, since what is cut out of a stack would be copied
-  for every token. Matrices are cast to decode's dtype; norm scales stay in
-  float32. Adapters are merged into float32 weights, which saves a CPU a tenth
-  of decode. In a narrower dtype they stay apart: an update of less than half a
-  unit in the last place of a weight would be rounded away.
-  """
-  if jnp.dtype(dtype) == jnp.float32:
-    params = lora.merge(params)
-  return transformer.cast(transformer.unstack(params), dtype)
 
 
 @functools.partial(

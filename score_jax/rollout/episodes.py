@@ -55,7 +55,7 @@ class EpisodeSampler:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
     Args:
-      params: the policy, from `engine.inference_params`.
+      params: the policy, from `inference.inference_params`.
       problems: N of them.
       key: from `randomness.stream`.
       samples_per_problem: G.

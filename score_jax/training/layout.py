@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from experiments.config import schema
 from experiments.run import run_directory
 from score_jax import distributed
-from score_jax.models import lora, model_config, transformer
-from score_jax.rollout import engine
+from score_jax.models import inference, lora, model_config, transformer
 from score_jax.training import sharding
 
 
@@ -83,7 +82,7 @@ class Layout:
     )
 
   def view(self, params: Any) -> Any:
-    """`engine.inference_params`, compiled; moves what lies elsewhere."""
+    """`inference.inference_params`, compiled; moves what lies elsewhere."""
     # The base policy has none, and in float32 the view merges them.
     is_adapted = self.dtype != jnp.float32 and lora.adapters_of(params)
     return (self._view_of_adapted if is_adapted else self._view_of_weights)(
@@ -103,7 +102,7 @@ class Layout:
 
   def _make_view(self, shardings: Any) -> Callable[[Any], Any]:
     return jax.jit(
-      functools.partial(engine.inference_params, dtype=self.dtype),
+      functools.partial(inference.inference_params, dtype=self.dtype),
       out_shardings=shardings,
     )
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import losses, stages
+from score_jax.algorithm import losses, stage_coefficients
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config, token_logprobs, transformer
 from score_jax.training import length_buckets, optimizers, sharding
@@ -127,7 +127,8 @@ def make_train_step(
     step(state, reference params, batch, loss_mask bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `loss_mask` is true for the
     attempts that carry loss. The state's buffers are donated. Where its
-    params are adapters, the policy is the reference's weights with them: there is no second copy.
+    params are adapters, the policy is the reference with them: there is no
+    second copy.
   """
   options = UpdateOptions(**options)
   layout, jit_options = sharding.update_layout(shardings)
@@ -138,7 +139,7 @@ def make_train_step(
     reference: Any,
     batch: arrays.TrainBatch,
     loss_mask: jax.Array,
-    stage: stages.Stage,
+    stage: stage_coefficients.Stage,
   ):
     def gradient_fn(micro):
       part, part_loss_mask = micro

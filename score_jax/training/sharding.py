@@ -217,7 +217,7 @@ def rollout_shardings(
   mesh: jax_sharding.Mesh,
   adapters: Any = None,
 ) -> ProgramShardings:
-  """Where decode has its weights (`engine.inference_params`) and its rows.
+  """Where decode has its weights (`inference.inference_params`) and its rows.
 
   Weights are split over `tensor` alone. Where it does not divide the key-value
   heads, they are not split, and rows go over it too: a cache that every device

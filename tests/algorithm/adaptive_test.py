@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import adaptive, stages
+from score_jax.algorithm import adaptive, stage_coefficients
 
 
 @pytest.mark.parametrize('turns', [2, 3])
 def test_with_beta2_is_stage_one(turns):
-  expected = stages.stage_one(beta1=0.02, beta2=0.3, turns=turns)
-  stage = adaptive.with_beta2(stages.stage_one(0.02, 0.0, turns), 0.3)
+  expected = stage_coefficients.stage_one(beta1=0.02, beta2=0.3, turns=turns)
+  stage = adaptive.with_beta2(
+    stage_coefficients.stage_one(0.02, 0.0, turns), 0.3
+  )
   np.testing.assert_allclose(stage.kl_coefficient, expected.kl_coefficient)
 
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import losses, rewards, stages
+from score_jax.algorithm import losses, rewards, stage_coefficients
 
 POLICY = jnp.array([0.4, -0.7, 1.1])  # first; second after 0; second after 1
 REFERENCE = jnp.array([-0.3, 0.5, 0.2])
 SEQUENCES = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 TURN = jnp.array([[0, 1, 1]] * 4)  # one prompt token, one attempt of two
 # One attempt, no reward, KL coefficient 1: the loss is the penalty alone.
-KL_ONLY = stages.make_stage([0.0], [0.0], [1.0])
+KL_ONLY = stage_coefficients.make_stage([0.0], [0.0], [1.0])
 SAMPLED = jnp.ones((4, 1), bool)
 
 

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import ablations, losses, masked, rewards, stages
+from score_jax.algorithm import (
+  ablations,
+  losses,
+  masked,
+  rewards,
+  stage_coefficients,
+)
 
 # prompt | attempt 1 | instruction | attempt 2 | padding
 TURN = jnp.array([[0, 1, 1, 0, 2, 2, 0], [0, 0, 1, 0, 0, 2, 0]])
@@ -44,7 +50,7 @@ class TestByHand:
     # Row 1: -1 * (-3) + 0.01 * 1 = 3.01; -11 * (-7) + 0.01 * 3 = 77.03.
     # Row 2: -0.5 * (-0.5) + 0.0025 = 0.2525; 10 * (-0.25) + 0.04 = -2.46.
     loss, metrics = losses.score_loss(
-      LOGPROBS, KL, ADVANTAGES, TURN, SAMPLED, stages.stage_two()
+      LOGPROBS, KL, ADVANTAGES, TURN, SAMPLED, stage_coefficients.stage_two()
     )
     assert float(loss) == pytest.approx((3.01 + 77.03 + 0.2525 - 2.46) / 2)
     assert masked.means(metrics) == pytest.approx(
@@ -65,13 +71,13 @@ class TestByHand:
     # 0.11 * 1 + 0.11 * 0.25 + (77 + 0.03) + (-2.5 + 0.04).
     advantages = ADVANTAGES.at[:, 0].set(0)
     loss, _ = losses.score_loss(
-      LOGPROBS, KL, advantages, TURN, SAMPLED, stages.stage_one()
+      LOGPROBS, KL, advantages, TURN, SAMPLED, stage_coefficients.stage_one()
     )
     assert float(loss) == pytest.approx((0.11 + 0.0275 + 77.03 - 2.46) / 2)
 
   def test_normalised_bonus(self):
     # Turn 2's advantages are divided by 11, its KL is not.
-    stage = stages.stage_two(normalize_bonus=True)
+    stage = stage_coefficients.stage_two(normalize_bonus=True)
     loss, _ = losses.score_loss(LOGPROBS, KL, ADVANTAGES, TURN, SAMPLED, stage)
     turn_two = 7 + 0.03 - 2.5 / 11 + 0.04
     assert float(loss) == pytest.approx((3.01 + 0.2525 + turn_two) / 2)
@@ -84,7 +90,7 @@ class TestByHand:
       ADVANTAGES,
       TURN,
       SAMPLED,
-      stages.stage_two(),
+      stage_coefficients.stage_two(),
       per_token=True,
     )
     total = 3.01 / 2 + 77.03 / 2 + 0.2525 - 2.46
@@ -101,7 +107,7 @@ class TestByHand:
       ADVANTAGES,
       TURN,
       sampled,
-      stages.stage_two(),
+      stage_coefficients.stage_two(),
       entropy=entropy,
     )
     assert float(loss) == pytest.approx((77.03 + 0.2525) / 2)
@@ -114,7 +120,7 @@ class TestByHand:
   def test_a_turn_that_nobody_sampled_has_no_mean(self):
     sampled = jnp.array([[False, True]] * 2)
     _, metrics = losses.score_loss(
-      LOGPROBS, KL, ADVANTAGES, TURN, sampled, stages.stage_two()
+      LOGPROBS, KL, ADVANTAGES, TURN, sampled, stage_coefficients.stage_two()
     )
     assert 'kl/turn1' not in masked.means(metrics)
 
@@ -125,7 +131,7 @@ class TestGradients:
     # dL/dlogprob = -A_k * s_k / B and dL/dKL = c_k / B on the attempt's
     # tokens, over its length if normalised; exactly 0 elsewhere.
     batch = random_batch(6)
-    stage = stages.stage_two(normalize_bonus=True)
+    stage = stage_coefficients.stage_two(normalize_bonus=True)
     gradient = jax.grad(
       lambda logprobs, kl: loss_of(
         batch | {'logprobs': logprobs, 'kl': kl}, stage, per_token=per_token
@@ -150,7 +156,7 @@ class TestGradients:
     def loss(logits):
       kl = losses.exact_kl(logits, reference)
       return losses.score_loss(
-        LOGPROBS, kl, ADVANTAGES, TURN, SAMPLED, stages.stage_two()
+        LOGPROBS, kl, ADVANTAGES, TURN, SAMPLED, stage_coefficients.stage_two()
       )[0]
 
     moved = np.abs(jax.grad(loss)(jnp.asarray(policy))).sum(-1)
@@ -158,7 +164,7 @@ class TestGradients:
 
   def test_stage_one_does_not_reward_attempt_one(self):
     # From scores to gradient, with scores that would reward attempt 1.
-    stage = stages.stage_one()
+    stage = stage_coefficients.stage_one()
     score = jnp.array([[1.0, 0], [0, 1]])
     shaped, valid = rewards.shape_rewards(score, SAMPLED, stage)
     gradient = jax.grad(
@@ -175,7 +181,7 @@ class TestGradients:
     # must not be differentiated through.
     gradient = jax.grad(
       lambda advantages: losses.score_loss(
-        LOGPROBS, KL, advantages, TURN, SAMPLED, stages.stage_two()
+        LOGPROBS, KL, advantages, TURN, SAMPLED, stage_coefficients.stage_two()
       )[0]
     )(ADVANTAGES)
     np.testing.assert_array_equal(gradient, 0)
@@ -184,7 +190,7 @@ class TestGradients:
     poisoned = jnp.where(TURN == 0, jnp.nan, LOGPROBS)
     loss, gradient = jax.value_and_grad(
       lambda logprobs: losses.score_loss(
-        logprobs, KL, ADVANTAGES, TURN, SAMPLED, stages.stage_two()
+        logprobs, KL, ADVANTAGES, TURN, SAMPLED, stage_coefficients.stage_two()
       )[0]
     )(poisoned)
     assert np.isfinite(loss)
@@ -192,7 +198,7 @@ class TestGradients:
 
 
 class TestInvariances:
-  stage = stages.stage_two(turns=2)
+  stage = stage_coefficients.stage_two(turns=2)
 
   @pytest.mark.parametrize('rows_per_part', [1, 2, 3])
   def test_micro_batches_add_up(self, rows_per_part):
@@ -276,9 +282,19 @@ def test_discount_credits_the_first_attempt():
 def test_shapes_that_do_not_fit_are_refused():
   with pytest.raises(AssertionError):
     losses.score_loss(
-      LOGPROBS, KL, ADVANTAGES[:, :1], TURN, SAMPLED, stages.stage_two()
+      LOGPROBS,
+      KL,
+      ADVANTAGES[:, :1],
+      TURN,
+      SAMPLED,
+      stage_coefficients.stage_two(),
     )
   with pytest.raises(AssertionError):
     losses.score_loss(
-      LOGPROBS[:, 1:], KL, ADVANTAGES, TURN, SAMPLED, stages.stage_two()
+      LOGPROBS[:, 1:],
+      KL,
+      ADVANTAGES,
+      TURN,
+      SAMPLED,
+      stage_coefficients.stage_two(),
     )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import ablations, masked, rewards, stages
+from score_jax.algorithm import ablations, masked, rewards, stage_coefficients
 
 PAIRS = jnp.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 GRADED = jnp.ones((4, 2), bool)
@@ -16,9 +16,9 @@ GRADED = jnp.ones((4, 2), bool)
   ('stage', 'expected'),
   [
     # Turn 1: r1. Turn 2: r2 + 10 * (r2 - r1).
-    (stages.stage_two(), [[0, 0], [0, 11], [1, -10], [1, 1]]),
+    (stage_coefficients.stage_two(), [[0, 0], [0, 11], [1, -10], [1, 1]]),
     # Only the second attempt is rewarded.
-    (stages.stage_one(), [[0, 0], [0, 1], [0, 0], [0, 1]]),
+    (stage_coefficients.stage_one(), [[0, 0], [0, 1], [0, 0], [0, 1]]),
     (ablations.no_bonus(), [[0, 0], [0, 1], [1, 0], [1, 1]]),
     (ablations.single_turn(turns=2), [[0, 0], [0, 0], [1, 0], [1, 0]]),
     # alpha = 1, gamma = 0.8: turn 2 is 0, 2, -1, 1; turn 1 adds 0.8 of it:
@@ -36,14 +36,16 @@ def test_by_hand(stage, expected):
 def test_three_turns_by_hand():
   # Stage II, scores 1, 0, 1: 1; 0 + 10 * (0 - 1); 1 + 10 * (1 - 0).
   score, graded = jnp.array([[1.0, 0, 1]]), jnp.ones((1, 3), bool)
-  reward, _ = rewards.shape_rewards(score, graded, stages.stage_two(turns=3))
+  reward, _ = rewards.shape_rewards(
+    score, graded, stage_coefficients.stage_two(turns=3)
+  )
   np.testing.assert_array_equal(reward, [[1, -10, 11]])
 
 
 def test_scores_need_not_be_zero_or_one():
   # 0.75 + 10 * (0.75 - 0.25) = 5.75.
   reward, _ = rewards.shape_rewards(
-    jnp.array([[0.25, 0.75]]), GRADED[:1], stages.stage_two()
+    jnp.array([[0.25, 0.75]]), GRADED[:1], stage_coefficients.stage_two()
   )
   np.testing.assert_allclose(reward, [[0.25, 5.75]])
 
@@ -53,14 +55,22 @@ def test_scores_need_not_be_zero_or_one():
   [
     # The bonus needs the grade before it; without a bonus, or for the turn
     # before, it is not needed.
-    (stages.stage_two(), [False, True], [False, False]),
-    (stages.stage_two(), [True, False], [True, False]),
-    (stages.stage_one(), [False, True], [False, True]),
+    (stage_coefficients.stage_two(), [False, True], [False, False]),
+    (stage_coefficients.stage_two(), [True, False], [True, False]),
+    (stage_coefficients.stage_one(), [False, True], [False, True]),
     (ablations.no_bonus(), [False, True], [False, True]),
     # A return needs the grades of all that is in it.
     (ablations.discounted(), [True, False], [False, False]),
-    (stages.stage_two(turns=3), [True, False, True], [True, False, False]),
-    (stages.stage_two(turns=3), [False, True, True], [False, False, True]),
+    (
+      stage_coefficients.stage_two(turns=3),
+      [True, False, True],
+      [True, False, False],
+    ),
+    (
+      stage_coefficients.stage_two(turns=3),
+      [False, True, True],
+      [False, False, True],
+    ),
     (ablations.multi_turn(turns=3), [True, False, True], [True, False, True]),
   ],
 )
@@ -101,7 +111,9 @@ def test_against_double_loop(gamma, turns):
   graded = rng.random((32, turns)) < 0.7
   weight = rng.random(turns)
   bonus = np.where(rng.random(turns) < 0.6, 5.0, 0.0)
-  stage = stages.make_stage(weight, bonus, [0.0] * turns, discount=gamma)
+  stage = stage_coefficients.make_stage(
+    weight, bonus, [0.0] * turns, discount=gamma
+  )
   reward, valid = rewards.shape_rewards(score, graded, stage)
   slow_reward, slow_valid = slow_rewards(score, graded, weight, bonus, gamma)
   np.testing.assert_array_equal(valid, slow_valid)
@@ -115,13 +127,17 @@ def test_kl_in_reward_by_hand():
   logprobs = jnp.array([[0.0, -1, -1, 0, -3]])
   reference = jnp.array([[-7.0, -2, -1.5, -7, -1]])
   reward = rewards.kl_in_reward(
-    jnp.array([[0.0, 1.0]]), logprobs, reference, turn, stages.stage_one()
+    jnp.array([[0.0, 1.0]]),
+    logprobs,
+    reference,
+    turn,
+    stage_coefficients.stage_one(),
   )
   np.testing.assert_allclose(reward, [[-0.165, 1.02]], rtol=1e-6)
 
 
 def test_without_kl_changes_nothing_else():
-  stage = stages.stage_two(normalize_bonus=True)
+  stage = stage_coefficients.stage_two(normalize_bonus=True)
   bare = rewards.without_kl(stage)
   np.testing.assert_array_equal(bare.kl_coefficient, [0, 0])
   np.testing.assert_array_equal(bare.advantage_scale, stage.advantage_scale)
@@ -133,13 +149,13 @@ def test_metrics_by_hand():
   # and one without its first grade. Bonus: 0, 10, -10.
   graded = GRADED.at[3, 0].set(False)
   metrics = masked.means(
-    rewards.reward_metrics(PAIRS, graded, stages.stage_two())
+    rewards.reward_metrics(PAIRS, graded, stage_coefficients.stage_two())
   )
   assert metrics == pytest.approx(
     {'reward/turn1': 1 / 3, 'reward/turn2': 1 / 3, 'reward/bonus': 0.0}
   )
   # A stage without bonus has no mean of it.
   metrics = masked.means(
-    rewards.reward_metrics(PAIRS, GRADED, stages.stage_one())
+    rewards.reward_metrics(PAIRS, GRADED, stage_coefficients.stage_one())
   )
   assert metrics == {'reward/turn1': 0.0, 'reward/turn2': 0.5}

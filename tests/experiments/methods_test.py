@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def phases(method, *more):
-  return methods.phases(
+  return methods.stages(
     command_line.parse_settings([*FLAGS, f'--method={method}', *more])
   )
 
@@ -120,10 +120,10 @@ def test_three_turns():
     ('stage1b', 5, 'stage1a', 'stage1a'),
     ('stage2', 6, 'stage1b', 'base'),
   ]
-  assert [phase.stage.turns for phase in table.values()] == [2, 3, 3]
+  assert [phase.coefficients.turns for phase in table.values()] == [2, 3, 3]
   # One more Stage I, for every method.
   assert phases('multi_turn', '--turns=3')['multi_turn'].steps == 16
-  assert phases('grpo', '--turns=3')['grpo'].stage.turns == 3
+  assert phases('grpo', '--turns=3')['grpo'].coefficients.turns == 3
   assert summary(phases('interleaved', '--turns=3')) == [
     ('stage1a_1', 2, 'base', 'base'),
     ('stage1b_1', 2, 'stage1a_1', 'stage1a_1'),
@@ -158,7 +158,7 @@ def test_given_attempts_and_adaptation():
   table = phases('adaptive_beta2')
   assert [phase.is_adaptive for phase in table.values()] == [True, False]
   # What an adaptive beta2 is added to.
-  np.testing.assert_allclose(table['stage1'].stage.kl_coefficient, 0.01)
+  np.testing.assert_allclose(table['stage1'].coefficients.kl_coefficient, 0.01)
   table = phases('score', '--given-attempts-share=0.5', '--adaptive-beta2')
   assert [phase.given_share for phase in table.values()] == [0, 0.5]
   assert [phase.is_adaptive for phase in table.values()] == [True, False]
@@ -288,8 +288,8 @@ def slow_loss(batch, weight, bonus, kl_coefficient, scale, gamma, normalised):
 def test_each_objective_is_that_of_slow_loops(key, seed):
   method, name, more = key
   phase = phases(method, *more)[name]
-  batch = make_batch(phase.stage.turns, seed)
-  stage = phase.stage
+  batch = make_batch(phase.coefficients.turns, seed)
+  stage = phase.coefficients
   if phase.is_adaptive:
     stage = adaptive.with_beta2(stage, 0.1)
   reward, valid = rewards.shape_rewards(
@@ -313,7 +313,7 @@ def test_every_objective_is_tested():
     (method, name)
     for method in methods.METHODS
     for name, phase in phases(method).items()
-    if isinstance(phase, methods.Reinforced)
+    if isinstance(phase, methods.RLStage)
   }
   assert reinforced == {key[:2] for key in OBJECTIVES if key[2] == ()}
 

@@ -217,7 +217,7 @@ def test_a_sandbox_that_disappears_leaves_attempts_ungraded(monkeypatch):
   grader = code_grading.CodeGrader(workers=1, extract=False)
   grader.pool.close()
   broken = {'kind': grader.sandbox.kind, 'python': '/usr/bin/no-such-python'}
-  grader.pool = code_grading.grading.Pool('code', broken, workers=1)
+  grader.pool = code_grading.worker_pool.Pool('code', broken, workers=1)
   try:
     program = types.Attempt('def f(): return 1')
     [verdict] = grader.grade([problem('assert f() == 1')], [program])

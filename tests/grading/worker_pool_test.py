@@ -154,8 +154,8 @@ def test_a_closed_pool_says_so():
 def test_workers_end_with_their_parent():
   program = (
     'import sys, time\n'
-    'from score_jax.tasks import grading\n'
-    "pool = grading.Pool('math', {}, workers=1)\n"
+    'from score_jax.grading import worker_pool\n'
+    "pool = worker_pool.Pool('math', {}, workers=1)\n"
     "pool.run([{'gold': '1', 'pred': '1.0'}])\n"
     'print(pool.pids[0], flush=True)\n'
     'time.sleep(60)\n'
@@ -186,10 +186,12 @@ def is_running(pid: int) -> bool:
 def test_graders_never_import_jax():
   program = (
     'import importlib, pkgutil, sys\n'
-    'from score_jax import tasks\n'
-    'for module in pkgutil.walk_packages(tasks.__path__, "score_jax.tasks."):\n'
-    '  if not module.ispkg and "probe_program" not in module.name:\n'
-    '    importlib.import_module(module.name)\n'
+    'from score_jax import grading, tasks\n'
+    'for package in (grading, tasks):\n'
+    '  name = package.__name__ + "."\n'
+    '  for module in pkgutil.walk_packages(package.__path__, name):\n'
+    '    if not module.ispkg and "probe_program" not in module.name:\n'
+    '      importlib.import_module(module.name)\n'
     'assert not {"jax", "flax"} & set(sys.modules), "jax was imported"\n'
   )
   root = pathlib.Path(worker_pool.__file__).parents[2]

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from score_jax.rollout import engine, randomness
+from score_jax.models import inference
+from score_jax.rollout import randomness
 from score_jax.training import sharding
 from tests.support import promise, small_models
 
@@ -134,7 +135,9 @@ def test_eight_devices(drawn, uniforms, shape):
     small_models.params(_NAME), sharding.param_shardings(config, mesh)
   )
   placed = sharding.rollout_shardings(config, mesh)
-  view = jax.jit(engine.inference_params, out_shardings=placed.params)(params)
+  view = jax.jit(inference.inference_params, out_shardings=placed.params)(
+    params
+  )
   assert not view['layers']['0']['mlp']['up'].is_fully_replicated
   rows, everywhere = placed.batch, placed.replicated
   trajectory = _run(

@@ -6,8 +6,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from score_jax.models import lora
-from score_jax.rollout import engine
+from score_jax.models import inference, lora
 from score_jax.training import sharding
 from tests.support import small_models
 
@@ -23,7 +22,7 @@ def _gap(name, tree, dtype):
     name,
     2,
     temperature=0.7,
-    params=engine.inference_params(tree, dtype),
+    params=inference.inference_params(tree, dtype),
     dtype=dtype,
     cache_dtype=dtype,
   )
@@ -48,7 +47,7 @@ def test_decode_agrees_in_bfloat16():
 
 def test_float32_views_are_merged():
   tree = _tree('gemma2')
-  view = engine.inference_params(tree)
+  view = inference.inference_params(tree)
   assert lora.adapters_of(view) == {}
   q = tree['pattern']['1']['attention']['q']
   np.testing.assert_allclose(
@@ -77,7 +76,7 @@ def test_small_updates_survive_in_bfloat16():
   assert (product != 0).all()
   assert moved < 0.05
   # The view keeps it, to the rounding of A and B themselves.
-  view = engine.inference_params(tree, jnp.bfloat16)
+  view = inference.inference_params(tree, jnp.bfloat16)
   kept = view['layers']['0']['attention']['q'].adapter
   assert kept.a.dtype == kept.b.dtype == jnp.bfloat16
   found = kept.scale * kept.a.astype(jnp.float32) @ kept.b.astype(jnp.float32)
@@ -107,9 +106,9 @@ def test_views_over_eight_devices(dtype):
     assert q.adapter.a.spec == P(None, None)
     assert q.adapter.b.spec == P(None, 'tensor')
   view = jax.jit(
-    lambda tree: engine.inference_params(tree, dtype), out_shardings=where
+    lambda tree: inference.inference_params(tree, dtype), out_shardings=where
   )(placed)
-  expected = engine.inference_params(tree, dtype)
+  expected = inference.inference_params(tree, dtype)
   assert jax.tree.structure(view) == jax.tree.structure(expected)
   for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
     np.testing.assert_allclose(

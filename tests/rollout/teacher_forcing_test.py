@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.rollout import engine, turn_separator
+from score_jax.models import inference
+from score_jax.rollout import turn_separator
 from tests.support import small_models
 
 
@@ -125,7 +126,7 @@ def test_with_forced_lengths():
 
 def test_the_view_keeps_norm_scales_in_float32():
   # In the stacked tree a norm scale is a matrix [repeats, width].
-  view = engine.inference_params(small_models.params('gemma3'), jnp.bfloat16)
+  view = inference.inference_params(small_models.params('gemma3'), jnp.bfloat16)
   for path, leaf in jax.tree_util.tree_leaves_with_path(view):
     wide = path[-1].key == 'scale'
     assert leaf.dtype == (jnp.float32 if wide else jnp.bfloat16), path

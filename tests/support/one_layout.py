@@ -16,7 +16,7 @@ import optax
 from experiments.config import schema
 from experiments.run import processes
 from score_jax import arrays, distributed
-from score_jax.algorithm import stages
+from score_jax.algorithm import stage_coefficients
 from score_jax.rollout import engine, randomness
 from score_jax.training import layout, optimizers, rl_update, sharding
 from tests.support import small_models
@@ -25,7 +25,10 @@ NAME = 'gemma1'
 SEED = 3
 TEMPERATURE = 0.7
 UPDATES = 3
-STAGES = {'stage1': stages.stage_one(), 'stage2': stages.stage_two()}
+STAGES = {
+  'stage1': stage_coefficients.stage_one(),
+  'stage2': stage_coefficients.stage_two(),
+}
 
 
 def make_layout(devices: Sequence[Any]) -> layout.Layout:

@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays
-from score_jax.models import lora, model_config, token_logprobs, transformer
+from score_jax.models import (
+  inference,
+  lora,
+  model_config,
+  token_logprobs,
+  transformer,
+)
 from score_jax.rollout import engine, randomness, turn_separator
 
 VOCAB = 61
@@ -181,7 +187,7 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
   """
   batch = len(PROMPT_LENGTHS) * SAMPLES
   arguments = {
-    'params': engine.inference_params(
+    'params': inference.inference_params(
       params(name), options.get('dtype', jnp.float32)
     ),
     'prompts': prompts(PROMPT_LENGTHS, max(PROMPT_LENGTHS)),

@@ -363,11 +363,11 @@ def test_background_saves_survive_donation(tmp_path):
 WRITER = """
 import resource, signal, sys, os
 import numpy as np
-from score_jax.training import checkpoints
+from score_jax.training import checkpointing
 
 fault, directory = sys.argv[1:]
 state = {'x': np.random.default_rng(0).normal(size=(2_000_000,)).astype('f')}
-store = checkpoints.Checkpoints(directory, is_async=fault != 'full, waiting')
+store = checkpointing.Checkpoints(directory, is_async=fault != 'full, waiting')
 store.save(1, state)
 store.wait()
 if fault == 'killed':
@@ -434,8 +434,8 @@ def test_logging_is_loud_by_default(directory):
   (directory / '3' / 'manifest' / 'metadata').write_bytes(b'{}')
   program = (
     'import jax, sys\n'
-    'from score_jax.training import checkpoints\n'
-    'store = checkpoints.Checkpoints(sys.argv[1])\n'
+    'from score_jax.training import checkpointing\n'
+    'store = checkpointing.Checkpoints(sys.argv[1])\n'
     "store.restore({'step': jax.numpy.int32(0)}, partial=True)\n"
   )
   child = subprocess.run(

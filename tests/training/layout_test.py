@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.config import command_line
-from score_jax.models import lora, transformer
-from score_jax.rollout import engine
+from score_jax.models import inference, lora, transformer
 from score_jax.training import layout
 from tests.support import small_models, small_run
 
@@ -33,7 +32,7 @@ def test_views_of_a_run_with_adapters(dtype, has_adapters):
     )
     params = lora.attach(params, jax.tree.map(lambda a: a + 0.25, adapters))
   view = places.view(params)
-  expected = engine.inference_params(params, jnp.dtype(dtype))
+  expected = inference.inference_params(params, jnp.dtype(dtype))
   assert jax.tree.structure(view) == jax.tree.structure(expected)
   for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
     np.testing.assert_allclose(

@@ -5,12 +5,12 @@ import numpy as np
 import optax
 import pytest
 
-from score_jax.algorithm import stages
+from score_jax.algorithm import stage_coefficients
 from score_jax.training import length_buckets, rl_update
 from tests.support import small_batch
 
 SGD = optax.sgd(1.0)
-STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
+STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
 
 
 @pytest.mark.parametrize(

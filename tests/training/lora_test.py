@@ -9,9 +9,8 @@ import optax
 import pytest
 
 from score_jax import arrays
-from score_jax.algorithm import stages
-from score_jax.models import lora, transformer
-from score_jax.rollout import engine
+from score_jax.algorithm import stage_coefficients
+from score_jax.models import inference, lora, transformer
 from score_jax.training import (
   checkpointing,
   optimizers,
@@ -23,7 +22,7 @@ from tests.support import small_batch, small_models
 
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
-STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
+STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
 SGD = optax.sgd(1.0)
 
 
@@ -107,7 +106,11 @@ def test_updates_leave_the_base_alone(base, adapters, adam):
   reference = lora.attach(base, adapters)
   state = rl_update.init_state(adapters, optimizer)
   losses = []
-  for stage in (stages.stage_one(), stages.stage_one(), stages.stage_two()):
+  for stage in (
+    stage_coefficients.stage_one(),
+    stage_coefficients.stage_one(),
+    stage_coefficients.stage_two(),
+  ):
     state, metrics = step(
       state, reference, small_batch.make_batch(), ALL, stage
     )
@@ -239,7 +242,7 @@ def test_eight_devices_make_the_same_update(
 
 
 def test_sampler_and_trainer_agree(base, adapters, sgd_step):
-  view = engine.inference_params(lora.attach(base, adapters))
+  view = inference.inference_params(lora.attach(base, adapters))
   trajectory = small_batch.make_trajectory(view, 1.0)
   batch = arrays.TrainBatch(trajectory, jnp.zeros((8, 2)))
   _, metrics = gradient(sgd_step, adapters, base, batch)

@@ -10,14 +10,20 @@ import optax
 import pytest
 
 from score_jax import arrays
-from score_jax.algorithm import adaptive, advantages, losses, rewards, stages
+from score_jax.algorithm import (
+  adaptive,
+  advantages,
+  losses,
+  rewards,
+  stage_coefficients,
+)
 from score_jax.models import transformer
 from score_jax.training import optimizers, rl_update
 from tests.support import small_batch
 
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
-STAGE = stages.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
+STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
 SGD = optax.sgd(1.0)
 
 
@@ -75,7 +81,7 @@ def slow_loss(params, reference, batch, stage, temperature=1.0):
 def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
   # Two problems of two samples; temperature and advantage scale are not 1.
   batch = small_batch.make_batch(rows=4)
-  stage = stages.make_stage(
+  stage = stage_coefficients.make_stage(
     [1.0, 1.0], [0.0, 10.0], [0.3, 0.7], normalize_bonus=True
   )
   step = rl_update.make_train_step(CONFIG, SGD, temperature=0.7)
@@ -136,7 +142,7 @@ def test_given_tokens_have_no_gradient(perturbed):
 
 def test_stage_one_does_not_reward_attempt_one(perturbed):
   # Without KL, whatever the scores, the whole gradient is attempt 2's.
-  stage = stages.stage_one(beta1=0.0, beta2=0.0)
+  stage = stage_coefficients.stage_one(beta1=0.0, beta2=0.0)
   score = np.random.default_rng(3).integers(0, 2, (8, 2)).astype(np.float32)
   shaped, valid = rewards.shape_rewards(score, np.ones((8, 2), bool), stage)
   batch = small_batch.make_batch()
@@ -278,15 +284,15 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
   optimizer = optimizers.make_optimizer(1e-3)
   step = rl_update.make_train_step(CONFIG, optimizer)
   state = rl_update.init_state(policy, optimizer)
-  first = stages.stage_one()
+  first = stage_coefficients.stage_one()
   with jax.log_compiles():
     for stage in (
       first,
       first,
       # On the host, as the run does it.
       adaptive.with_beta2(first, np.asarray(state.beta2)),
-      stages.stage_two(normalize_bonus=True),
-      rewards.without_kl(stages.stage_two(discount=0.8)),
+      stage_coefficients.stage_two(normalize_bonus=True),
+      rewards.without_kl(stage_coefficients.stage_two(discount=0.8)),
     ):
       state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
     # A new stage: a fresh state from the policy that the last one ended with.

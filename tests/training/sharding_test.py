@@ -10,13 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from score_jax.algorithm import stages
-from score_jax.models import gemma, lora, model_config, transformer
-from score_jax.rollout import engine
+from score_jax.algorithm import stage_coefficients
+from score_jax.models import gemma, inference, lora, model_config, transformer
 from score_jax.training import optimizers, rl_update, sharding
 from tests.support import small_batch, small_models
 
-_STAGE = stages.stage_two()
+_STAGE = stage_coefficients.stage_two()
 _IN_LOSS = np.ones((8, 2), bool)
 _WIDE = dataclasses.replace(
   small_batch.CONFIG, num_layers=2, num_heads=8, num_kv_heads=8
@@ -113,7 +112,7 @@ def test_rollout_splits_heads_or_rows(kv_heads, rows, q):
   )
   placement = sharding.rollout_shardings(config, _mesh((2, 1, 4)))
   view = jax.eval_shape(
-    lambda: engine.inference_params(
+    lambda: inference.inference_params(
       transformer.init_params(config, jax.random.key(0))
     )
   )
@@ -149,11 +148,11 @@ def test_view_on_another_layout_of_the_same_devices():
   mesh = _mesh((1, 8, 1))
   placed = jax.device_put(params, sharding.param_shardings(config, mesh))
   placement = sharding.rollout_shardings(config, sharding.rollout_mesh(mesh, 2))
-  view = jax.jit(engine.inference_params, out_shardings=placement.params)(
+  view = jax.jit(inference.inference_params, out_shardings=placement.params)(
     placed
   )
   assert view['layers']['0']['mlp']['up'].sharding.spec == P(None, 'tensor')
-  small_batch.assert_close(view, engine.inference_params(params), atol=0)
+  small_batch.assert_close(view, inference.inference_params(params), atol=0)
 
 
 def test_view_with_adapters_apart():
@@ -173,7 +172,7 @@ def test_view_with_adapters_apart():
     P(None, None, 'fsdp'),
   )
   placed = sharding.rollout_shardings(config, mesh, adapters)
-  make = functools.partial(engine.inference_params, dtype=jnp.bfloat16)
+  make = functools.partial(inference.inference_params, dtype=jnp.bfloat16)
   view = jax.jit(make, out_shardings=placed.params)(
     lora.attach(params, jax.device_put(adapters, trained))
   )

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from experiments.benchmarks import serving, workload
 from score_jax import arrays
-from score_jax.algorithm import stages
-from score_jax.models import model_config, transformer
+from score_jax.algorithm import stage_coefficients
+from score_jax.models import inference, model_config, transformer
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import optimizers, rl_update, sft_update, sharding
 
@@ -36,7 +36,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
   """Two attempts of every row, prompts prefilled once a problem."""
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
-    lambda key: engine.inference_params(
+    lambda key: inference.inference_params(
       transformer.init_params(config, key), dtype
     )
   )
@@ -119,7 +119,7 @@ def update(work: workload.Workload, length_buckets: int = 1):
   )
   batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
   batch, loss_mask = place((batch, jnp.ones((work.rows, 2), bool)))
-  rest = (reference, batch, loss_mask, stages.stage_two())
+  rest = (reference, batch, loss_mask, stage_coefficients.stage_two())
   held = [state]
 
   def run():

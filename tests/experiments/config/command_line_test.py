@@ -77,9 +77,9 @@ def test_all_mistakes_are_named_at_once(capsys):
 def test_answers_without_jax_in_two_seconds(argument):
   program = (
     'import sys\n'
-    'from experiments import flags, paper\n'
+    'from experiments.config import command_line, paper_settings\n'
     'try:\n'
-    f'  flags.parse_settings([{argument!r}])\n'
+    f'  command_line.parse_settings([{argument!r}])\n'
     'finally:\n'
     '  assert "jax" not in sys.modules\n'
   )

@@ -22,14 +22,14 @@ def test_every_method_runs(finished, tmp_path, method):
   assert small_run.main(path, *more) == 0
   run = run_directory.RunDirectory(path)
   settings = run.read_settings()
-  table = methods.phases(settings)
+  table = methods.stages(settings)
   results = small_run.results(path)
   assert list(results) == ['base', *table]
   assert results['base'] == small_run.results(finished)['base']
   assert policies.finished_policies(settings, run) == ['base', *table]
   for name, phase in table.items():
     records = small_run.metrics(path, name)
-    if isinstance(phase, methods.Reinforced):
+    if isinstance(phase, methods.RLStage):
       assert len(records) == phase.steps
       assert all(r['engine/logprob_gap_max'] < 1e-4 for r in records)
   check = CHECKS.get(method)

@@ -82,7 +82,7 @@ def test_results_are_those_of_the_transcripts(finished):
 
 def test_another_number_of_problems_is_evaluated_again(copied):
   settings, parts = building.reopen(copied)
-  plan = methods.phases(settings)
+  plan = methods.stages(settings)
   assert outcome.is_complete(settings, parts, copied, plan)
   results = small_run.results(copied.path)
   results['stage1']['problems'] = 5
@@ -96,7 +96,7 @@ def test_a_stage_that_goes_on_loses_its_result(copied):
   assert list(small_run.results(copied.path)) == ['base', 'stage1']
   outcome.forget(copied, 'stage2')
   assert not outcome.is_complete(
-    settings, parts, copied, methods.phases(settings)
+    settings, parts, copied, methods.stages(settings)
   )
 
 

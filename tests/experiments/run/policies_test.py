@@ -54,8 +54,8 @@ def test_other_presets_do_not_make_what_is_missing(
   there.mkdir()
   (there / 'other.py').write_text(
     '"""Another preset."""\n'
-    'from experiments import settings\n'
-    'SETTINGS = settings.Settings()\n'
+    'from experiments.config import schema\n'
+    'SETTINGS = schema.Settings()\n'
   )
   monkeypatch.setattr(presets, '__path__', [*presets.__path__, str(there)])
   path = tmp_path / 'run'
@@ -99,7 +99,7 @@ def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
 
   def given(step, stage='stage2', share=0.5):
     changed = settings_of(f'--given-attempts-share={share}')
-    phase = methods.phases(changed)[stage]
+    phase = methods.stages(changed)[stage]
     indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
     problems = [parts.task.train[i] for i in indices]
     attempts = policies.given_first_attempts(
@@ -146,7 +146,7 @@ def test_beta2_moves_by_its_measurements():
   }
   # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
   # 5 %: 0.1 * exp(0.05).
-  phase = methods.phases(settings_of('--adaptive-beta2'))['stage1']
+  phase = methods.stages(settings_of('--adaptive-beta2'))['stage1']
   moved = policies.adapt(phase, state, metrics)
   assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
 

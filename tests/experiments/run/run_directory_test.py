@@ -174,7 +174,7 @@ def test_rewind_drops_later_steps(run):
 
 TRAINER = """
 import sys, time
-from experiments import run_directory
+from experiments.run import run_directory
 with run_directory.RunDirectory(sys.argv[1]).lock():
   print('locked', flush=True)
   time.sleep(60)

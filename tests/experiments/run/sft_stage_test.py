@@ -84,7 +84,7 @@ def test_it_learns_what_it_imitates(star):
 
 def test_episodes_are_sampled_and_judged_as_stored(star):
   settings, parts, run = reopened(star)
-  phases = methods.phases(settings)
+  phases = methods.stages(settings)
   base = policies.stage_policy(settings, parts, run, 'base')
   episodes, score, graded = collection.read(
     run.stage('round1'), phases['round1']
@@ -121,7 +121,7 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
 
 def test_rows_are_the_pairs_and_nothing_else(star):
   settings, parts, run = reopened(star)
-  phase = methods.phases(settings)['round1']
+  phase = methods.stages(settings)['round1']
   rows, loss_mask = sft_stage.make_rows(
     settings, parts, run.stage('round1'), phase, _Silent()
   )
@@ -144,7 +144,7 @@ class _Silent:
 def test_a_round_starts_from_the_base_again(star):
   # Two updates from the base: the same from the stored episodes.
   settings, parts, run = reopened(star)
-  phase = methods.phases(settings)['round2']
+  phase = methods.stages(settings)['round2']
   rows, loss_mask = sft_stage.make_rows(
     settings, parts, run.stage('round2'), phase, _Silent()
   )
@@ -240,7 +240,7 @@ def test_no_repairs_leave_the_policy_as_it_is(finished, tmp_path, capsys):
 
 def test_epochs_bound_the_updates(star):
   settings, _, _ = reopened(star)
-  phase = methods.phases(settings)['round1']
+  phase = methods.stages(settings)['round1']
 
   def updates(pairs, epochs):
     changed = settings.__class__(

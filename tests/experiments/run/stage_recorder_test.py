@@ -12,7 +12,7 @@ from rich import console as rich_console
 from experiments.config import command_line
 from experiments.run import run_directory, stage_recorder
 from score_jax import arrays, types
-from score_jax.algorithm import stages
+from score_jax.algorithm import stage_coefficients
 from tests.support import small_run
 
 
@@ -44,7 +44,7 @@ def test_attempt_metrics_by_hand():
     ]
   )
   values = stage_recorder.attempt_metrics(
-    attempts, verdicts, 2, stages.stage_two()
+    attempts, verdicts, 2, stage_coefficients.stage_two()
   )
   assert values['reward/timeouts'] == 1
   assert values['reward/ungraded'] == 1
@@ -62,7 +62,7 @@ def test_attempt_metrics_by_hand():
   assert values['score/frac_identical'] == 0.5
   # Stage I rewards turn 2 alone: the second problem teaches nothing.
   values = stage_recorder.attempt_metrics(
-    attempts, verdicts, 2, stages.stage_one()
+    attempts, verdicts, 2, stage_coefficients.stage_one()
   )
   assert values['score/frac_zero_spread'] == 0.5
   assert values['reward/selection'] == pytest.approx(1 / 4)
@@ -73,7 +73,7 @@ def test_one_turn_has_no_text_metrics():
     attempts_of([[('5', True)], [('6', True)]]),
     [[verdict(1.0)], [verdict(0.0)]],
     2,
-    stages.make_stage([1.0], [0.0], [0.1]),
+    stage_coefficients.make_stage([1.0], [0.0], [0.1]),
   )
   assert values['score/acc_t1'] == 0.5
   assert 'score/frac_identical' not in values
@@ -138,7 +138,7 @@ class Recorded:
       [problem] * 4,
       attempts_of([[('03', True), ('03', True)]] * 4),
       [[verdict(score), verdict(score)]] * 4,
-      stages.stage_two(),
+      stage_coefficients.stage_two(),
     )
     return state
 

@@ -6,15 +6,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import ablations, adaptive, losses, rewards, stages
+from score_jax.algorithm import (
+  ablations,
+  adaptive,
+  losses,
+  rewards,
+  stage_coefficients,
+)
 
 # name: (stage, reward weight, progress bonus, KL coefficient, scale, gamma)
 TABLE = {
   # Eq. 3 with Table 8's MATH column: beta1 everywhere, beta2 on attempt 1.
-  'stage1': (stages.stage_one(), [0, 1], [0, 0], [0.11, 0.01], [1, 1], 0),
+  'stage1': (
+    stage_coefficients.stage_one(),
+    [0, 1],
+    [0, 0],
+    [0.11, 0.01],
+    [1, 1],
+    0,
+  ),
   # Table 8's MBPP column.
   'stage1 MBPP': (
-    stages.stage_one(beta2=0.25),
+    stage_coefficients.stage_one(beta2=0.25),
     [0, 1],
     [0, 0],
     [0.26, 0.01],
@@ -22,9 +35,16 @@ TABLE = {
     0,
   ),
   # Eq. 4 and the bonus.
-  'stage2': (stages.stage_two(), [1, 1], [0, 10], [0.01, 0.01], [1, 1], 0),
+  'stage2': (
+    stage_coefficients.stage_two(),
+    [1, 1],
+    [0, 10],
+    [0.01, 0.01],
+    [1, 1],
+    0,
+  ),
   'stage2 normalised': (
-    stages.stage_two(normalize_bonus=True),
+    stage_coefficients.stage_two(normalize_bonus=True),
     [1, 1],
     [0, 10],
     [0.01, 0.01],
@@ -33,7 +53,7 @@ TABLE = {
   ),
   # Stage 1(b): reward turn 3, hold turns 1 and 2.
   'stage1b': (
-    stages.score_stages(3)['stage1b'],
+    stage_coefficients.score_stages(3)['stage1b'],
     [0, 0, 1],
     [0, 0, 0],
     [0.11, 0.11, 0.01],
@@ -42,7 +62,7 @@ TABLE = {
   ),
   # 'a bonus on the difference to the immediately previous attempt'
   'stage2 of three': (
-    stages.score_stages(3)['stage2'],
+    stage_coefficients.score_stages(3)['stage2'],
     [1, 1, 1],
     [0, 10, 10],
     [0.01, 0.01, 0.01],
@@ -103,25 +123,31 @@ def test_table_is_the_papers(name):
 
 
 def test_score_stages_names_and_order():
-  assert list(stages.score_stages(2)) == ['stage1', 'stage2']
-  three = stages.score_stages(3)
+  assert list(stage_coefficients.score_stages(2)) == ['stage1', 'stage2']
+  three = stage_coefficients.score_stages(3)
   assert list(three) == ['stage1a', 'stage1b', 'stage2']
   assert [stage.turns for stage in three.values()] == [2, 3, 3]
   # Stage 1(a) is Stage I of two turns: maximise r(y2), y1 close to the base.
   np.testing.assert_array_equal(three['stage1a'].reward_weight, [0, 1])
-  four = stages.score_stages(4)
+  four = stage_coefficients.score_stages(4)
   assert list(four) == ['stage1a', 'stage1b', 'stage1c', 'stage2']
 
 
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: stages.stage_one(beta1=-0.1), 'kl_coefficient'),
-    (lambda: stages.stage_two(alpha=float('nan')), 'progress_bonus'),
-    (lambda: stages.stage_two(discount=1.5), 'discount is 1.5'),
-    (lambda: stages.stage_one(turns=1), 'at least 2'),
+    (lambda: stage_coefficients.stage_one(beta1=-0.1), 'kl_coefficient'),
+    (
+      lambda: stage_coefficients.stage_two(alpha=float('nan')),
+      'progress_bonus',
+    ),
+    (lambda: stage_coefficients.stage_two(discount=1.5), 'discount is 1.5'),
+    (lambda: stage_coefficients.stage_one(turns=1), 'at least 2'),
     (lambda: ablations.single_turn(turns=0), 'at least 1'),
-    (lambda: stages.make_stage([1.0], [0.0], [0.1, 0.1]), 'kl_coefficient'),
+    (
+      lambda: stage_coefficients.make_stage([1.0], [0.0], [0.1, 0.1]),
+      'kl_coefficient',
+    ),
   ],
 )
 def test_impossible_stages_are_refused(make, message):
@@ -146,13 +172,15 @@ def test_another_stage_does_not_recompile():
   values = [
     float(update(logprobs, stage))
     for stage in (
-      stages.stage_one(),
-      stages.stage_two(),
-      stages.stage_two(normalize_bonus=True),
+      stage_coefficients.stage_one(),
+      stage_coefficients.stage_two(),
+      stage_coefficients.stage_two(normalize_bonus=True),
       ablations.discounted(),
-      adaptive.with_beta2(stages.stage_one(beta2=0.0), 0.2),
-      adaptive.with_beta2(stages.stage_one(beta2=0.0), jnp.float32(0.3)),
-      rewards.without_kl(stages.stage_two()),
+      adaptive.with_beta2(stage_coefficients.stage_one(beta2=0.0), 0.2),
+      adaptive.with_beta2(
+        stage_coefficients.stage_one(beta2=0.0), jnp.float32(0.3)
+      ),
+      rewards.without_kl(stage_coefficients.stage_two()),
     )
   ]
   assert len(set(values)) == len(values)
