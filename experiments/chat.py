@@ -5,7 +5,6 @@ of the input, ends it.
 """
 
 from collections.abc import Iterator, Sequence
-import contextlib
 import dataclasses
 import logging
 import sys
@@ -15,7 +14,13 @@ from rich import console as rich_console
 from rich import text as rich_text
 
 from experiments.config import command_line, schema
-from experiments.run import building, policies, run_directory, transcripts
+from experiments.run import (
+  building,
+  context,
+  policies,
+  run_directory,
+  transcripts,
+)
 from score_jax import types
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
@@ -38,7 +43,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Talks until the input ends; the exit code."""
+  """Talks until the input ends; returns the exit code."""
   options = command_line.parse(
     Options, arguments, program='experiments.chat', document=__doc__
   )
@@ -47,57 +52,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
       f'--temperature={options.temperature}: must be at least 0'
     )
   logging.basicConfig(format='%(levelname)s: %(message)s')
-  console = rich_console.Console()
-  run = run_directory.RunDirectory(options.run_dir)
+  directory = run_directory.RunDirectory(options.run_dir)
   try:
-    settings, parts = building.reopen(run)
-    name = (
-      options.policy
-      or (policies.finished_policies(settings, run) or ['base'])[-1]
-    )
-    policies.choose_finished(settings, run, name)
-    policy = policies.stage_policy(settings, parts, run, name)
-    parts = policies.parts_for(settings, parts, name)
+    run = building.reopen(directory, rich_console.Console())
+    name = policies.choose_finished(directory, options.policy)
+    policy = policies.stage_policy(run, name)
+    run.console.print(f'{name} of {directory}; quit ends it.', highlight=False)
+    with building.with_grader(policies.run_of(run, name)) as run:
+      talk(options, run, policy)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  console.print(f'{name} of {run.path}; quit ends it.', highlight=False)
-  with contextlib.closing(building.make_grader(parts.task)) as grader:
-    talk(options, settings, parts, policy, grader, console)
   return 0
 
 
-def talk(
-  options: Options,
-  settings: schema.Settings,
-  parts: building.Parts,
-  policy: Any,
-  grader: types.Grader,
-  console: rich_console.Console,
-) -> None:
+def talk(options: Options, run: context.Run, policy: Any) -> None:
   """Shows both attempts at every problem that is typed."""
-  view = parts.layout.view(policy)
-  for number, text in enumerate(_typed(console)):
+  params = run.layout.inference_params(policy)
+  for number, text in enumerate(_typed(run.console)):
     try:
-      problem = read_problem(settings, text)
-      _check_fits(parts, problem)
+      problem = read_problem(run.settings, text)
+      _check_fits(run, problem)
     except ValueError as error:
-      console.print(str(error), style='yellow', markup=False, highlight=False)
+      run.console.print(
+        str(error), style='yellow', markup=False, highlight=False
+      )
       continue
-    trajectory = parts.sampler.sample(
-      view,
+    trajectory = run.sampler.sample(
+      params,
       [problem],
-      randomness.stream(settings.seed, 'evaluate', 'chat', number),
+      randomness.stream(run.settings.seed, 'evaluate', 'chat', number),
       greedy=options.temperature == 0,
       temperature=options.temperature or 1.0,
     )
-    attempts = parts.sampler.attempts(trajectory)
+    attempts = run.sampler.attempts(trajectory)
     if problem.reference:
-      [verdicts] = evaluate.grade_attempts(grader, [problem], attempts)
-      episode = transcripts.Episode(problem, attempts[0], verdicts)
-      console.print(transcripts.render(episode))
+      verdicts = evaluate.grade_attempts(run.grader, [problem], attempts)
+      [episode] = transcripts.episodes([problem], attempts, verdicts)
+      run.console.print(transcripts.render(episode))
     else:
-      console.print(_unjudged(attempts[0]))
+      run.console.print(_ungraded(attempts[0]))
 
 
 def read_problem(settings: schema.Settings, text: str) -> types.Problem:
@@ -132,17 +126,17 @@ def _typed(console: rich_console.Console) -> Iterator[str]:
       yield line
 
 
-def _check_fits(parts: building.Parts, problem: types.Problem) -> None:
-  sampler = parts.sampler
-  size = len(sampler.chat_format.prompt(parts.task.prompt(problem)))
-  if size > sampler.buckets[-1]:
+def _check_fits(run: context.Run, problem: types.Problem) -> None:
+  longest = run.sampler.buckets[-1]
+  size = len(run.chat_format.prompt(run.task.prompt(problem)))
+  if size > longest:
     raise ValueError(
       f'the problem has {size} tokens with its prompt, and this run has none '
-      f'of more than {sampler.buckets[-1]}: shorten it'
+      f'of more than {longest}: shorten it'
     )
 
 
-def _unjudged(attempts: Sequence[types.Attempt]) -> rich_text.Text:
+def _ungraded(attempts: Sequence[types.Attempt]) -> rich_text.Text:
   text = rich_text.Text()
   for attempt in attempts:
     text.append(f'attempt {attempt.turn}  ', 'bold')

@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Makes what is missing, writes and prints the table; the exit code."""
   options, settings = parse(arguments)
   root = directory(options)
-  cells = make_cells(options, settings, root)
+  planned = plan_runs(options, settings, root)
 
   def show(console):
     console.print(
-      comparison_table.make_table(comparison_table.summarise(cells), titles())
+      comparison_table.make_table(comparison_table.summarise(planned), titles())
     )
     console.print(
       f'written to {root}/compare.json, .csv and .md; a page of it: '
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
   return many_runs.run_program(
-    cells, root, lambda: write(root, cells, settings), show
+    planned, root, lambda: write(root, planned, settings), show
   )
 
 
@@ -143,12 +143,12 @@ def directory(options: Options) -> pathlib.Path:
   )
 
 
-def make_cells(
+def plan_runs(
   options: Options, settings: schema.Settings, root: pathlib.Path
-) -> list[many_runs.Cell]:
+) -> list[many_runs.PlannedRun]:
   """The runs, seed by seed: after the first seed there is a whole table."""
   return [
-    many_runs.Cell(
+    many_runs.PlannedRun(
       dataclasses.replace(
         settings,
         method=name,
@@ -163,13 +163,13 @@ def make_cells(
 
 def write(
   root: pathlib.Path,
-  cells: Sequence[many_runs.Cell],
+  planned: Sequence[many_runs.PlannedRun],
   settings: schema.Settings,
 ) -> None:
   """Writes compare.json and compare.csv of what is there so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'preset': settings.preset, 'budget': methods.budget(settings)}
-  rows = comparison_table.summarise(cells)
+  rows = comparison_table.summarise(planned)
   comparison_table.write(root / 'compare.json', rows, titles(), about)
 
 

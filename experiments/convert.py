@@ -20,7 +20,13 @@ from rich import console as rich_console
 import tyro
 
 from experiments.config import command_line, schema
-from experiments.run import base_model, building, policies, run_directory
+from experiments.run import (
+  base_model,
+  building,
+  context,
+  policies,
+  run_directory,
+)
 from score_jax.interop import (
   checkpoint_formats,
   export_check,
@@ -34,7 +40,6 @@ from score_jax.models import (
   param_builder,
   tokenization,
 )
-from score_jax.training import layout
 
 _KINDS = {
   'hugging_face': 'Hugging Face checkpoint',
@@ -217,15 +222,11 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
 
 def read_run(path: pathlib.Path, options: Options) -> Source:
   """A policy of one of our runs; its data and graders are not needed."""
-  run = run_directory.RunDirectory(path)
-  settings = run.read_settings()
-  if not run.tokenizer.exists():
+  directory = run_directory.RunDirectory(path)
+  settings = directory.read_settings()
+  if not directory.tokenizer.exists():
     raise run_directory.RunError(f'{path} has no tokenizer and no policy yet')
-  name = options.policy
-  if name is None:
-    finished = policies.finished_policies(settings, run)
-    name = finished[-1] if finished else 'base'
-  name = policies.choose_finished(settings, run, name)
+  name = policies.choose_finished(directory, options.policy)
   settings = dataclasses.replace(
     settings,
     # Here it is one process and, whatever trained it, one device.
@@ -234,23 +235,26 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
     reference_dtype=options.dtype,
   )
   if options.init_from is not None:
-    base_model.note_source(settings, run.stage('base'))
-  config, chat_format = base_model.load(settings, None, run)
-  parts = building.Parts(
-    task=None,
-    sampler=None,
-    config=config,
-    layout=layout.make(settings, config),
+    base_model.note_source(settings, directory)
+  config, chat_format = base_model.load(settings, None, directory)
+  run = context.StoredRun(
+    settings,
+    directory,
+    config,
+    chat_format,
+    building.make_layout(settings, config),
   )
   if options.chat_style != 'auto':
     chat_format = dataclasses.replace(chat_format, style=options.chat_style)
-  has_config = (run.pretrained / 'config.json').is_file()
+  has_config = (directory.pretrained / 'config.json').is_file()
   return Source(
     f'policy {name} of run {path}',
     config,
-    _merge(policies.stage_policy(settings, parts, run, name), options.dtype),
+    _merge(policies.stage_policy(run, name), options.dtype),
     chat_format,
-    hugging_face_config.embedding_rows(run.pretrained) if has_config else None,
+    hugging_face_config.embedding_rows(directory.pretrained)
+    if has_config
+    else None,
   )
 
 

@@ -14,8 +14,7 @@ experiments.report:
   --init-from=PATH --task=math             a checkpoint's policy, as it is
 """
 
-from collections.abc import Sequence
-import contextlib
+from collections.abc import Mapping, Sequence
 import logging
 import pathlib
 import sys
@@ -23,7 +22,8 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments.config import command_line, schema
+from experiments import methods
+from experiments.config import schema
 from experiments.evaluations import (
   checkpoint_run,
   evaluation_options,
@@ -33,13 +33,13 @@ from experiments.evaluations import (
 from experiments.reporting import measure_tables, tables
 from experiments.run import (
   building,
+  context,
   outcome,
   policies,
   processes,
   run_directory,
 )
-from score_jax.evaluation import evaluate as evaluate_lib
-from score_jax.evaluation import measures
+from score_jax.evaluation import evaluate, measures
 from score_jax.io import json_files
 from score_jax.tasks import answer_keys
 
@@ -48,93 +48,73 @@ _MOST_TURNS_IN_TABLE = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Evaluates and prints the table; the exit code."""
+  """Evaluates and prints the table; returns the exit code."""
   logging.basicConfig(format='%(levelname)s: %(message)s')
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-  if checkpoint_run.is_asked_for(arguments):
-    try:
-      arguments = checkpoint_run.begin(arguments)
-    except run_directory.RunError as error:
-      print(f'error: {error}', file=sys.stderr)
-      return 2
-  options = command_line.parse(
-    evaluation_options.Options,
-    arguments,
-    program='experiments.evaluate',
-    document=__doc__,
-  )
-  options = evaluation_options.complete(options)
-  mistakes = evaluation_options.find_errors(options)
-  if mistakes:
-    command_line.refuse('\n       '.join(mistakes))
-  run = run_directory.RunDirectory(options.run_dir)
   try:
+    if checkpoint_run.is_asked_for(arguments):
+      arguments = checkpoint_run.begin(arguments)
+    options = evaluation_options.parse(arguments, __doc__)
+    directory = run_directory.RunDirectory(options.run_dir)
     processes.join(options.processes)
     console = processes.make_console()
-    measured = evaluate(options, run)
+    measured = measure_policies(options, directory, console)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _print(run.read_settings(), measured, console)
-  name = evaluation_options.name_of(options)
-  if name:
-    path = kept_evaluations.write(run, name, options, measured)
-    console.print(f'kept as {path}', markup=False, soft_wrap=True)
-  elif not run.results.exists():
-    json_files.write_json(run.results, measured['policies'])
-  elif options.temperature == 0 and options.samples == 1:
-    _check_same(measured['policies'], outcome.read_results(run), console)
-  if options.output:
-    json_files.write_json(pathlib.Path(options.output), measured['policies'])
-    console.print(f'written to {options.output}', markup=False)
+  _print(directory.read_settings(), measured, console)
+  _keep(options, directory, measured, console)
   return 0
 
 
-def evaluate(
-  options: evaluation_options.Options, run: run_directory.RunDirectory
+def measure_policies(
+  options: evaluation_options.Options,
+  directory: run_directory.RunDirectory,
+  console: rich_console.Console | None = None,
 ) -> dict[str, Any]:
   """What was measured: `policies` by name, and perhaps their `comparison`.
 
   Raises:
-    RunError: a run, a policy or data are not there.
+    RunError: a run, a policy or data do not exist.
   """
   if options.compare:
-    evaluation_problems.split_policy(options.compare, run, '--compare')
-  settings, parts = evaluation_problems.reopen(options, run)
-  names = policies.finished_policies(settings, run)
+    # A name that is wrong is an error before anything is sampled.
+    other, name = evaluation_problems.find_policy(
+      options.compare, directory, '--compare'
+    )
+    policies.choose_finished(other, name)
+  run = evaluation_problems.reopen(options, directory, console)
+  names = policies.finished_policies(directory)
   if options.policy != evaluation_options.ALL or not names:
-    names = [policies.choose_finished(settings, run, options.policy)]
-  key = answer_keys.of_task(settings.task, settings.data.grader)
-  with contextlib.closing(building.make_grader(parts.task)) as grader:
-    judged = {
-      name: _judge(options, settings, parts, run, name, grader)
-      for name in names
-    }
+    names = [policies.choose_finished(directory, options.policy)]
+  key = answer_keys.of_task(run.settings.task, run.settings.data.grader)
+  wanted = evaluation_options.wanted(options)
+  with building.with_grader(run) as run:
+    graded = {name: _evaluate(options, run, name) for name in names}
     try:
       measured = {
         'policies': {
-          name: measures.measure(options, evaluation, key, grader)
-          for name, evaluation in judged.items()
+          name: measures.measure(wanted, evaluation, key, run.grader)
+          for name, evaluation in graded.items()
         }
       }
       if options.compare:
-        measured['comparison'] = _compare(options, run, judged, grader)
+        measured['comparison'] = _compare(options, run, graded)
     except ValueError as error:
       raise run_directory.RunError(str(error)) from error
   return measured
 
 
-def _judge(
-  options, settings, parts, run, name, grader
-) -> evaluate_lib.Evaluation:
-  own = policies.parts_for(settings, parts, name)
-  policy = policies.stage_policy(settings, parts, run, name)
-  return evaluate_lib.evaluate(
-    own.sampler,
-    own.layout.view(policy),
-    own.task.test,
-    grader,
-    outcome.evaluation_key(settings),
+def _evaluate(
+  options: evaluation_options.Options, run: context.Run, name: str
+) -> evaluate.Evaluation:
+  run = policies.run_of(run, name)
+  return evaluate.evaluate(
+    run.sampler,
+    run.layout.inference_params(policies.stage_policy(run, name)),
+    run.task.test,
+    run.grader,
+    outcome.evaluation_key(run.settings),
     samples_per_problem=options.samples,
     greedy=options.temperature == 0,
     temperature=options.temperature or 1.0,
@@ -142,22 +122,27 @@ def _judge(
   )
 
 
-def _compare(options, run, judged, grader) -> dict[str, Any]:
-  """Paired tests of the judged policies against the one that is asked for."""
-  other, name = evaluation_problems.split_policy(
-    options.compare, run, '--compare'
+def _compare(
+  options: evaluation_options.Options,
+  run: context.Run,
+  graded: Mapping[str, evaluate.Evaluation],
+) -> dict[str, Any]:
+  """Paired tests of the policies against the one that is asked for."""
+  other, name = evaluation_problems.find_policy(
+    options.compare, run.directory, '--compare'
   )
-  is_own = other.path.resolve() == run.path.resolve()
-  if is_own and name in judged:
-    against = judged[name]
+  is_own = other.path.resolve() == run.directory.path.resolve()
+  if is_own and name in graded:
+    against = graded[name]
   else:
-    settings, parts = evaluation_problems.reopen(options, other)
-    against = _judge(options, settings, parts, other, name, grader)
+    other_run = evaluation_problems.reopen(options, other)
+    with building.with_grader(other_run) as other_run:
+      against = _evaluate(options, other_run, name)
   return {
     'against': options.compare,
     'tests': {
       each: measures.compare(against, evaluation)
-      for each, evaluation in judged.items()
+      for each, evaluation in graded.items()
       if not (is_own and each == name)
     },
   }
@@ -165,7 +150,7 @@ def _compare(options, run, judged, grader) -> dict[str, Any]:
 
 def _print(
   settings: schema.Settings,
-  measured: dict[str, Any],
+  measured: Mapping[str, Any],
   console: rich_console.Console,
 ) -> None:
   """Prints the paper's table and whatever else was measured."""
@@ -174,25 +159,53 @@ def _print(
   if turns > _MOST_TURNS_IN_TABLE:
     console.print(measure_tables.attempts(results))
   else:
-    console.print(outcome.make_table(settings, results))
+    console.print(
+      tables.console_table(
+        {
+          methods.policy_label(settings, name): summary
+          for name, summary in results.items()
+        }
+      )
+    )
   for table in measure_tables.others(results):
     console.print(table)
   if 'comparison' in measured:
     console.print(measure_tables.comparison(**measured['comparison']))
 
 
+def _keep(
+  options: evaluation_options.Options,
+  directory: run_directory.RunDirectory,
+  measured: Mapping[str, Any],
+  console: rich_console.Console,
+) -> None:
+  """Writes what was measured where the options want it."""
+  results = measured['policies']
+  name = evaluation_options.name_of(options)
+  if name:
+    path = kept_evaluations.write(directory, name, options, measured)
+    console.print(f'kept as {path}', markup=False, soft_wrap=True)
+  elif not directory.results.exists():
+    json_files.write_json(directory.results, results)
+  elif options.temperature == 0 and options.samples == 1:
+    _check_same(results, directory.read_results(), console)
+  if options.output:
+    json_files.write_json(pathlib.Path(options.output), results)
+    console.print(f'written to {options.output}', markup=False)
+
+
 def _check_same(
-  results: dict[str, Any],
-  there: dict[str, Any],
+  results: Mapping[str, Any],
+  before: Mapping[str, Any],
   console: rich_console.Console,
 ) -> None:
   """Says whether the run's own evaluation found the same."""
   for name, measured in results.items():
-    before = there.get(name)
-    if before is None or before['problems'] != measured['problems']:
+    own = before.get(name)
+    if own is None or own['problems'] != measured['problems']:
       continue
-    summary = {key: measured.get(key) for key in before}
-    same = 'the same numbers as' if before == summary else 'OTHER numbers than'
+    summary = {key: measured.get(key) for key in own}
+    same = 'the same numbers as' if own == summary else 'OTHER numbers than'
     console.print(f'{name}: {same} in results.json', highlight=False)
 
 

@@ -25,6 +25,7 @@ from score_jax.algorithm import (
 )
 
 BASE = 'base'
+_STAGE_TITLES = {BASE: 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,6 +107,15 @@ def stages(settings: schema.Settings) -> Stages:
   return METHODS[settings.method].stages(settings)
 
 
+def policy_label(settings: schema.Settings, name: str) -> str:
+  """What tables call a policy: the method's last one has its title."""
+  shown = _STAGE_TITLES.get(name, name)
+  if name not in list(stages(settings))[-1:]:
+    return shown
+  title = METHODS[settings.method].title
+  return title if name == settings.method else f'{shown} ({title})'
+
+
 def budget(settings: schema.Settings) -> int:
   """Updates of a whole method: those of SCoRe's stages together."""
   stages_one = max(1, settings.turns - 1)
@@ -114,7 +124,7 @@ def budget(settings: schema.Settings) -> int:
 
 def needed_later(table: Stages, name: str) -> set[str]:
   """Policies that the phases after this one read."""
-  names = list(table)
+  names = [BASE, *table]
   later = [table[n] for n in names[names.index(name) + 1 :]]
   return {
     policy

@@ -8,7 +8,6 @@ Flags that it does not know are those of experiments.train.
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -82,10 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   root = pathlib.Path(
     options.run_dir or f'runs/study-{options.sweep}-{options.preset}'
   )
-  cells = make_cells(options, settings, root)
+  planned = plan_runs(options, settings, root)
 
   def show(console):
-    rows = make_rows(cells)
+    rows = make_rows(planned)
     draw(options.sweep, root, rows)
     console.print(make_table(rows))
     console.print(
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
   return many_runs.run_program(
-    cells, root, lambda: write(options.sweep, root, make_rows(cells)), show
+    planned, root, lambda: write(options.sweep, root, make_rows(planned)), show
   )
 
 
@@ -161,11 +160,11 @@ def vary(
   )
 
 
-def make_cells(
+def plan_runs(
   options: Options, settings: schema.Settings, root: pathlib.Path
-) -> list[many_runs.Cell]:
+) -> list[many_runs.PlannedRun]:
   """The runs, seed by seed: after the first seed there are whole curves."""
-  cells = []
+  planned = []
   for seed in range(options.seeds):
     for value in values(options):
       varied = vary(options.sweep, settings, value)
@@ -174,22 +173,22 @@ def make_cells(
         own = dataclasses.replace(
           varied, method=name, seed=seed, run_dir=str(path)
         )
-        cells.append(many_runs.Cell(own, value))
-  return cells
+        planned.append(many_runs.PlannedRun(own, value))
+  return planned
 
 
-def make_rows(cells: Sequence[many_runs.Cell]) -> dict[str, Any]:
+def make_rows(planned: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
   """Rows of the runs that are finished, see `comparison_table.summarise`.
 
   Beside the methods they have, as `ability`, what the base policy corrects by
   itself when it is sampled: the share of wrong, then right episodes.
   """
   ordered = sorted(
-    cells, key=lambda c: list(methods.METHODS).index(c.settings.method)
+    planned, key=lambda c: list(methods.METHODS).index(c.settings.method)
   )
   rows = comparison_table.summarise(ordered)
   for group, row in rows.items():
-    same = [c for c in cells if c.group == group and c.result() is not None]
+    same = [c for c in planned if c.group == group and c.result() is not None]
     row['ability'] = [sampled(cell, methods.BASE)['i_to_c'] for cell in same]
   return rows
 
@@ -201,18 +200,15 @@ def write(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   comparison_table.write(root / 'study.json', rows, titles(rows), about)
 
 
-def sampled(cell: many_runs.Cell, name: str) -> Mapping[str, Any]:
+def sampled(planned: many_runs.PlannedRun, name: str) -> Mapping[str, Any]:
   """Summary of a policy's episodes at training temperature, made once."""
-  path = cell.run.stage(name).path / _SAMPLED
+  path = planned.directory.stage(name).path / _SAMPLED
   if not path.exists():
-    settings, parts = building.reopen(cell.run)
-    with contextlib.closing(building.make_grader(parts.task)) as grader:
+    with building.with_grader(building.reopen(planned.directory)) as run:
       evaluation = outcome.evaluate_policy(
-        settings,
-        parts,
-        policies.stage_policy(settings, parts, cell.run, name),
-        grader,
-        temperature=settings.temperature,
+        run,
+        policies.stage_policy(run, name),
+        temperature=run.settings.temperature,
       )
     json_files.write_json(path, evaluation.summary())
   return json.loads(path.read_text())

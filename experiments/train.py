@@ -1,44 +1,41 @@
 """SCoRe, end to end: `python -m experiments.train --preset=tiny`.
 
-`train_stage` is the method, top to bottom: act, judge, learn. Both stages are
-the same loop with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
+`train_rl_stage` is the method, top to bottom: act, grade, learn. Both stages
+are the same with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
-import functools
 import sys
 from typing import Any
 
-import jax
-import numpy as np
 from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import command_line, paper_settings, schema
+from experiments.config import command_line, paper_settings
 from experiments.run import (
-  base_model,
   building,
+  context,
+  final_report,
   outcome,
   policies,
   processes,
   run_directory,
+  transcripts,
+)
+from experiments.stages import (
+  pretraining,
+  rl_stage,
   sft_stage,
+  stage_loop,
   stage_recorder,
 )
-from score_jax import arrays, types
-from score_jax.algorithm import rewards as rewards_lib
-from score_jax.algorithm import stage_coefficients
+from score_jax import arrays
+from score_jax.algorithm import rewards
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
-from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import (
-  checkpoint_manifest,
-  compiled_updates,
-  reference_policy,
-)
+from score_jax.training import checkpoint_manifest, reference_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,17 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
   if settings.dry_run:
     paper_settings.print_settings(settings, rich_console.Console())
     return 0
-  run = run_directory.RunDirectory(settings.directory)
+  directory = run_directory.RunDirectory(settings.directory)
   try:
     processes.join(settings.processes)
     processes.check_started_alike(settings)
     console = processes.make_console()
-    with run.lock(), stop_signals.StopRequest() as stop:
-      train(settings, run, console, stop)
+    with directory.lock(), stop_signals.StopRequest() as stop:
+      run = building.start(settings, directory, console, stop)
+      train(run)
       if stop.is_requested:
-        console.print(f'Stopped; the same command goes on with {run.path}.')
+        console.print(f'Stopped; the same command goes on with {directory}.')
       else:
-        outcome.report(settings, run, console)
+        final_report.report(run)
       return stop.exit_code
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -67,195 +65,130 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def train(
-  settings: schema.Settings,
-  run: run_directory.RunDirectory,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
-) -> None:
-  """Base policy, then the method's phases, each from the ones before."""
-  task = building.load_task(base_model.resolve(settings, run))
-  run.begin(settings, building.digests(task))
-  parts = building.assemble(settings, task, run)
-  plan = policies.make_plan(settings, run, console)
-  if outcome.is_complete(settings, parts, run, plan):
-    console.print(f'{run.path} is finished: there is nothing left to do.')
-  else:
-    with contextlib.closing(building.make_grader(task)) as grader:
-      make_policies(settings, parts, run, plan, grader, console, stop)
-
-
-def make_policies(
-  settings: schema.Settings,
-  parts: building.Parts,
-  run: run_directory.RunDirectory,
-  plan: methods.Stages,
-  grader: types.Grader,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
-) -> None:
-  """Makes and evaluates each policy of the plan, the base first."""
-  policy = policies.base_policy(settings, parts, run, console, stop)
-  if stop.is_requested:
-    return
-  outcome.evaluate_once(
-    settings, parts, run, methods.BASE, policy, grader, console
-  )
-  if stop.is_requested:
-    return
-  policy = policies.keep(settings, policy)
-  made = {methods.BASE: policy}
-  for name, phase in plan.items():
-    if not run.stage(name).is_finished(phase.steps):
-      outcome.forget(run, name)
-    policy = make_policy(
-      settings, parts, run.stage(name), phase, made, grader, console, stop
+def train(run: context.Run) -> None:
+  """The base policy, then the method's stages, each from the ones before."""
+  plan = policies.make_plan(run)
+  if outcome.is_complete(run, plan):
+    run.console.print(
+      f'{run.directory} is finished: there is nothing left to do.'
     )
-    if stop.is_requested:
+    return
+  with building.with_grader(run) as graded_run:
+    make_policies(graded_run, plan)
+
+
+def make_policies(run: context.Run, plan: methods.Stages) -> None:
+  """Makes and evaluates each policy of the plan, the base first."""
+  made: dict[str, Any] = {}
+  for name in (methods.BASE, *plan):
+    policy = make_policy(run, name, plan, made)
+    if run.stop.is_requested:
       return
-    outcome.evaluate_once(settings, parts, run, name, policy, grader, console)
-    policy = policies.keep(settings, policy)
+    outcome.evaluate_once(run, name, policy)
+    if run.stop.is_requested:
+      return
+    # The only name of it: where it waits on the host, the device is free.
+    made[name] = policy = policies.keep(run, policy)
     needed = methods.needed_later(plan, name)
-    made = {n: p for n, p in (made | {name: policy}).items() if n in needed}
+    made = {n: p for n, p in made.items() if n in needed}
 
 
 def make_policy(
-  settings: schema.Settings,
-  parts: building.Parts,
-  directory: run_directory.StageDirectory,
-  phase: methods.Stage,
-  made: Mapping[str, Any],
-  grader: types.Grader,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
+  run: context.Run, name: str, plan: methods.Stages, made: Mapping[str, Any]
 ) -> Any:
-  """What a phase makes of the policies before it."""
-  start = made[phase.start]
-  match phase:
+  """What the base or a stage makes of the policies before it."""
+  if name == methods.BASE:
+    return pretraining.base_policy(run)
+  stage = plan[name]
+  if not run.directory.stage(name).is_finished(stage.steps):
+    outcome.forget(run, name)
+  match stage:
     case methods.RLStage():
-      return train_stage(
-        settings, parts, directory, phase, start, made[phase.reference],
-        grader, console, stop,
-      )  # fmt: skip
+      return train_rl_stage(
+        run, name, stage, made[stage.start], made[stage.reference]
+      )
     case methods.SFTStage():
       return sft_stage.train_round(
-        settings, parts, directory, phase, reference_policy.on_device(start),
-        reference_policy.on_device(made[phase.source]),
-        grader, console, stop,
-      )  # fmt: skip
+        run, name, stage, made[stage.start], made[stage.source]
+      )
     case methods.PromptStage():
-      directory.mark_finished(phase.steps)
-      return reference_policy.on_device(start)
+      run.directory.stage(name).mark_finished(stage.steps)
+      return reference_policy.on_device(made[stage.start])
 
 
-def train_stage(
-  settings: schema.Settings,
-  parts: building.Parts,
-  directory: run_directory.StageDirectory,
-  phase: methods.RLStage,
-  policy: Any,
+def train_rl_stage(
+  run: context.Run,
+  name: str,
+  stage: methods.RLStage,
+  start: Any,
   reference: Any,
-  grader: types.Grader,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
 ) -> Any:
-  """Trains one stage, or goes on with it, and returns the chosen policy."""
-  stage, steps = phase.coefficients, phase.steps
-  samples = settings.samples_per_problem
-  update = compiled_updates.make_update(settings, parts.layout)
-  state = policies.begin_state(settings, parts, policy, update.optimizer)
-  reference = policies.make_reference(settings, parts, reference)
-  # The whole policy, where only adapters of the reference are trained.
-  whole = functools.partial(lora.complete, frozen=reference)
+  """One stage of reinforcement learning; returns the policy it chose.
 
-  def evaluate_held_out(params):
-    return outcome.held_out_metrics(settings, parts, grader, whole(params))
-
-  with stage_recorder.StageRecorder(
-    settings, directory, state, steps, console, evaluate_held_out
-  ) as recorder:
-    state = recorder.state
-    for step in range(int(state.step), steps):
-      recorder.begin_step()
-      problems = batches.batch(
-        parts.task.train, settings.problems_per_step, settings.seed, step
-      )
-
-      # Act: K attempts of each of G samples.
-      trajectory = parts.sampler.sample(
-        parts.layout.view(whole(state.params)),
-        problems,
-        randomness.stream(settings.seed, 'train', directory.name, step),
-        samples_per_problem=samples,
-        turns=stage.turns,
-        temperature=settings.temperature,
-        given=policies.given_first_attempts(
-          settings, parts, reference, problems, phase
-        ),
-      )
-      attempts = parts.sampler.attempts(trajectory)
-      recorder.mark('rollout')
-
-      # Judge: what the grader says of every attempt.
-      rows = [problem for problem in problems for _ in range(samples)]
-      verdicts = evaluate.grade_attempts(grader, rows, attempts)
-      score, graded = evaluate.score_arrays(verdicts)
-      recorder.mark('grade')
-
-      # Learn: each attempt is credited with its own shaped reward.
-      current = policies.stage_now(phase, state)
-      rewards, valid, objective = shape(
-        settings, update, current, reference, trajectory, score, graded
-      )
-      advantages = phase.advantages(
-        rewards, valid & trajectory.sampled, samples
-      )
-      batch = arrays.TrainBatch(trajectory, parts.layout.put_batch(advantages))
-      state, metrics = update.train_step(
-        state,
-        reference_policy.on_device(reference),
-        batch,
-        trajectory.sampled & graded,
-        objective,
-      )
-      metrics |= rewards_lib.reward_metrics(score, graded, current)
-      state = policies.adapt(phase, state, metrics)
-      recorder.end_step(
-        state, metrics, trajectory, rows, attempts, verdicts, stage
-      )
-      if stop.is_requested:
-        recorder.save(state)
-        return whole(state.params)
-    return whole(recorder.chosen_policy())
-
-
-def shape(
-  settings: schema.Settings,
-  update: compiled_updates.Update,
-  stage: stage_coefficients.Stage,
-  reference: Any,
-  trajectory: arrays.Trajectory,
-  score: np.ndarray,
-  graded: np.ndarray,
-) -> tuple[jax.Array, jax.Array, stage_coefficients.Stage]:
-  """Rewards f32 [B, K], where they are known, and the stage for the loss.
-
-  The latter's KL is what the loss still has to add.
+  Args:
+    run: of the stage.
+    name: of the stage.
+    stage: its coefficients, steps, and how advantages are made.
+    start: parameters of the policy that it starts from.
+    reference: parameters of the policy that it is KL-anchored to.
   """
-  rewards, valid = rewards_lib.shape_rewards(score, graded, stage)
-  objective = stage
-  if settings.kl == 'reward':
-    rewards = rewards_lib.kl_in_reward(
-      rewards,
-      trajectory.logprobs,
-      update.reference_logprobs(
-        reference_policy.on_device(reference), trajectory
-      ),
-      trajectory.turn,
-      stage,
+  samples = run.settings.samples_per_problem
+  update = rl_stage.make_update(run)
+  state = policies.begin_state(run, start, update.optimizer)
+  reference = policies.make_reference(run, reference)
+
+  def step(
+    state: arrays.TrainState,
+    policy: Any,
+    number: int,
+    recorder: stage_recorder.StageRecorder,
+  ) -> tuple[arrays.TrainState, stage_recorder.StepReport]:
+    problems = batches.batch(
+      run.task.train, run.settings.problems_per_step, run.settings.seed, number
     )
-    objective = rewards_lib.without_kl(stage)
-  return rewards, valid, objective
+
+    # Act: K attempts of each of G samples.
+    trajectory = run.sampler.sample(
+      run.layout.inference_params(policy),
+      problems,
+      randomness.stream(run.settings.seed, 'train', name, number),
+      samples_per_problem=samples,
+      turns=stage.coefficients.turns,
+      temperature=run.settings.temperature,
+      given=rl_stage.given_first_attempts(run, stage, reference, problems),
+    )
+    attempts = run.sampler.attempts(trajectory)
+    recorder.mark('rollout')
+
+    # Grade: what the task's grader says of every attempt.
+    asked = [problem for problem in problems for _ in range(samples)]
+    verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
+    score, graded = evaluate.score_arrays(verdicts)
+    recorder.mark('grade')
+
+    # Learn: each attempt is credited with its own shaped reward.
+    coefficients = rl_stage.coefficients_now(stage, state)
+    reward, valid, loss_coefficients = rl_stage.shape_rewards(
+      run, update, coefficients, reference, trajectory, score, graded
+    )
+    advantages = stage.advantages(reward, valid & trajectory.sampled, samples)
+    state, metrics = update.step(
+      state,
+      reference_policy.on_device(reference),
+      arrays.TrainBatch(trajectory, run.layout.put_batch(advantages)),
+      trajectory.sampled & graded,
+      loss_coefficients,
+    )
+    metrics |= rewards.reward_metrics(score, graded, coefficients)
+    state = rl_stage.adapt_beta2(stage, state, metrics)
+
+    episodes = transcripts.episodes(asked, attempts, verdicts)
+    values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)
+    return state, stage_recorder.StepReport(
+      trajectory, metrics, values | {'beta2': float(state.beta2)}, episodes
+    )
+
+  return stage_loop.train(run, name, stage.steps, state, step, frozen=reference)
 
 
 if __name__ == '__main__':

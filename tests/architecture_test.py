@@ -28,6 +28,7 @@ HEIGHTS = {
   'score_jax.models': 3,
   'score_jax.io': 2,
   'score_jax.arrays': 1,
+  'score_jax.cluster': 2,
   'score_jax.distributed': 1,
   'score_jax.types': 0,
 }
@@ -50,8 +51,11 @@ FORBIDDEN = {
   'score_jax.types': ('jax', 'numpy'),
 }
 
+# Names of the library for those who import it; imports nothing by itself.
+FRONT_DOOR = 'score_jax/__init__.py'
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 80
+MAX_FOLDER_FILES = 15
 # What may be longer, with a reason that a reader would accept: 'file.py' or
 # 'file.py:function' -> reason.
 LONGER = {}
@@ -169,13 +173,69 @@ def test_the_rule_itself(module, source, is_allowed):
   assert (violations(module, source) == []) == is_allowed
 
 
+def arrows():
+  """Pairs (module, module of this repository that it imports)."""
+  modules = {module for module, _ in _sources()}
+  found = set()
+  for module, path in _sources():
+    is_package = path.name == '__init__.py'
+    for name in imports(module, path.read_text(), is_package=is_package):
+      # `from package import module` or `from module import thing`.
+      target = name if name in modules else name.rpartition('.')[0]
+      if target in modules and target != module:
+        found.add((module, target))
+  return found
+
+
+def in_circles(pairs):
+  """The modules that import themselves by way of others, sorted."""
+  pairs = set(pairs)
+  while True:
+    # A module that imports nothing, or that nothing imports, is in no circle.
+    left = {a for a, _ in pairs} & {b for _, b in pairs}
+    fewer = {(a, b) for a, b in pairs if a in left and b in left}
+    if fewer == pairs:
+      return sorted(left)
+    pairs = fewer
+
+
+def test_no_circles():
+  assert not in_circles(arrows()), 'files import each other in a circle'
+
+
+def test_the_search_for_circles_itself():
+  tree = [('a', 'b'), ('a', 'c'), ('b', 'c'), ('c', 'd')]
+  assert in_circles(tree) == []
+  assert in_circles([*tree, ('d', 'b')]) == ['b', 'c', 'd']
+
+
+def test_no_folder_is_a_corridor():
+  counts = {}
+  for _, path in _sources():
+    if path.name != '__init__.py':
+      folder = str(path.parent.relative_to(ROOT))
+      counts[folder] = counts.get(folder, 0) + 1
+  crowded = {f: n for f, n in counts.items() if n > MAX_FOLDER_FILES}
+  assert not crowded, f'more than {MAX_FOLDER_FILES} files: {crowded}'
+
+
+def test_the_readme_has_every_folder():
+  readme = (ROOT / 'README.md').read_text()
+  code_map = readme[readme.index('## Map of the code') :]
+  folders = {path.parent.name for _, path in _sources()}
+  missing = [name for name in sorted(folders) if f'{name}/' not in code_map]
+  assert not missing, f"README's map of the code lacks {missing}"
+
+
 def test_package_files_are_empty():
   # Importing one module of a package must not import the others: graders
   # import score_jax.tasks without jax.
   full = [
     str(path.relative_to(ROOT))
     for _, path in _sources()
-    if path.name == '__init__.py' and path.read_text()
+    if path.name == '__init__.py'
+    and path.read_text()
+    and str(path.relative_to(ROOT)) != FRONT_DOOR
   ]
   assert not full, f'package files with contents: {full}'
 

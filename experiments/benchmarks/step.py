@@ -21,9 +21,9 @@ import time
 
 from experiments import train
 from experiments.config import command_line
-from experiments.run import stage_recorder
+from experiments.stages import stage_recorder
 
-_PHASES = ('rollout', 'grade', 'update')
+_PARTS = ('rollout', 'grade', 'update')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   rows = []
   for i in range(2, steps - 1):
     record = json.loads(lines[i])
-    row = {name: record[f'perf/{name}_seconds'] for name in _PHASES}
+    row = {name: record[f'perf/{name}_seconds'] for name in _PARTS}
     rows.append(row | {'step': begins[i + 1] - begins[i]})
   _print(rows)
   return 0
@@ -96,7 +96,7 @@ def _train(folder, steps, arguments):
 
 def _print(rows):
   total = sum(row['step'] for row in rows)
-  shares = {p: sum(row[p] for row in rows) / total for p in _PHASES}
+  shares = {p: sum(row[p] for row in rows) / total for p in _PARTS}
   shares['the rest'] = 1 - sum(shares.values())
   typical = statistics.median(row['step'] for row in rows)
   print(f'{len(rows)} steps, median {typical:.2f} s of wall time')

@@ -49,11 +49,9 @@ def begin(arguments: Sequence[str]) -> list[str]:
       settings, run_dir=f'runs/{name}_{settings.task}'
     )
   processes.join(settings.processes)
-  run = run_directory.RunDirectory(settings.directory)
-  with run.lock():
-    task = building.load_task(base_model.resolve(settings, run))
-    run.begin(settings, building.digests(task))
-    # Copies the tokenizer and refuses a checkpoint that does not fit.
-    building.assemble(settings, task, run)
-    base_model.note_source(settings, run.stage(_METHOD))
-  return [f'--run-dir={run.path}', *for_evaluation]
+  directory = run_directory.RunDirectory(settings.directory)
+  with directory.lock():
+    # Copies the tokenizer, and rejects a checkpoint that does not fit.
+    building.start(settings, directory)
+    base_model.note_source(settings, directory)
+  return [f'--run-dir={directory}', *for_evaluation]

@@ -1,11 +1,12 @@
 """What an evaluation may be asked for: the flags of experiments.evaluate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import pathlib
 from typing import Any, Literal
 
-from experiments.config import schema
+from experiments.config import command_line, schema
+from score_jax.evaluation import measures
 from score_jax.evaluation import scaling as scaling_lib
 
 ALL = 'all'
@@ -100,10 +101,23 @@ class Options:
   processes: schema.Processes = schema.Processes()
 
 
-def complete(options: Options) -> Options:
-  """The options with what `--scaling` leaves to us."""
-  if not options.scaling:
-    return options
+def parse(arguments: Sequence[str], document: str) -> Options:
+  """The options of a command line; exits with code 2 where it is wrong.
+
+  `--scaling` completes what is left open of --samples and --temperature.
+  """
+  options = command_line.parse(
+    Options, arguments, program='experiments.evaluate', document=document
+  )
+  if options.scaling:
+    options = _completed(options)
+  errors = find_errors(options)
+  if errors:
+    command_line.refuse('\n       '.join(errors))
+  return options
+
+
+def _completed(options: Options) -> Options:
   return dataclasses.replace(
     options,
     samples=_SCALING_SAMPLES if options.samples == 1 else options.samples,
@@ -157,9 +171,17 @@ def _name_errors(options: Options) -> Iterator[str]:
     yield f'--name={name}: must be a file name without directories'
 
 
-def counts(text: str) -> tuple[int, ...]:
-  """`1,8,32` -> (1, 8, 32)."""
-  return tuple(map(int, _parts(text)))
+def wanted(options: Options) -> measures.Wanted:
+  """What to measure besides the summary."""
+  return measures.Wanted(
+    # The plain repetition of a run's evaluation is what results.json holds.
+    changes=bool(name_of(options)),
+    pass_at=tuple(map(int, _parts(options.pass_at))),
+    majority_at=tuple(map(int, _parts(options.majority_at))),
+    inference_scaling=options.scaling,
+    vote=options.vote,
+    by=options.by,
+  )
 
 
 def _parts(text: str) -> list[str]:

@@ -6,11 +6,14 @@ import logging
 import pathlib
 from typing import Any
 
+from rich import console as rich_console
+
 from experiments.config import schema
 from experiments.evaluations import evaluation_options
 from experiments.run import (
   base_model,
   building,
+  context,
   outcome,
   policies,
   run_directory,
@@ -24,67 +27,83 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def reopen(
-  options: evaluation_options.Options, run: run_directory.RunDirectory
-) -> tuple[schema.Settings, building.Parts]:
-  """A run's settings and parts whose test problems are those to ask.
+  options: evaluation_options.Options,
+  directory: run_directory.RunDirectory,
+  console: rich_console.Console | None = None,
+) -> context.Run:
+  """A run whose test problems, and attempts at them, are those asked for.
 
   Raises:
-    RunError: the run, the data or the given attempts are not there.
+    RunError: the run, the data or the given attempts do not exist.
   """
-  settings, parts = building.reopen(run)
+  run = building.reopen(directory, console)
   if options.task:
-    settings, parts = _other_task(options, settings, run)
+    run = _with_other_task(options, run)
   elif options.data.file:
-    problems = _own_problems(options, parts.task)
-    task = dataclasses.replace(parts.task, train=problems, test=problems)
-    parts = building.assemble(settings, task, run)
-  count = options.eval_problems or settings.eval_problems
-  problems = list(getattr(parts.task, options.split))[:count]
+    problems = _own_problems(options, run.task)
+    task = dataclasses.replace(run.task, train=problems, test=problems)
+    run = building.build(run.settings, task, directory, console)
+  count = options.eval_problems or run.settings.eval_problems
+  problems = list(getattr(run.task, options.split))[:count]
   if options.by:
     try:
       difficulty.measure(problems[0], options.by)
     except ValueError as error:
       raise run_directory.RunError(f'--by={options.by}: {error}') from error
   if options.given_attempts:
-    given = _given_attempts(options, problems, run)
+    given = _given_attempts(options, problems, directory)
     problems = attach(problems, given, options.given_attempts)
-  turns = options.attempts or settings.turns
-  sampler = dataclasses.replace(
-    parts.sampler, max_new_tokens=(settings.max_attempt_tokens,) * turns
+  return _with_problems(run, problems, options.attempts)
+
+
+def _with_problems(
+  run: context.Run, problems: list[types.Problem], turns: int | None
+) -> context.Run:
+  """The run with these test problems, and so many attempts at each."""
+  settings = dataclasses.replace(run.settings, eval_problems=len(problems))
+  limit = (settings.max_attempt_tokens,)
+  return dataclasses.replace(
+    run,
+    settings=settings,
+    task=dataclasses.replace(run.task, test=problems),
+    sampler=dataclasses.replace(
+      run.sampler, max_new_tokens=limit * (turns or settings.turns)
+    ),
   )
-  task = dataclasses.replace(parts.task, test=problems)
-  parts = dataclasses.replace(parts, sampler=sampler, task=task)
-  return dataclasses.replace(settings, eval_problems=len(problems)), parts
 
 
-def _other_task(options, settings, run):
+def _with_other_task(
+  options: evaluation_options.Options, run: context.Run
+) -> context.Run:
   """The run with another task's problems, prompts and grader."""
-  data = schema.Data(
-    file=options.data.file,
-    test_file=options.data.file,
-    question=options.data.question,
-    reference=options.data.reference,
-    id=options.data.id,
-    grader=options.data.grader,
-  )
+  asked = options.data
   settings = dataclasses.replace(
-    settings,
+    run.settings,
     task=options.task,
-    data=data,
-    data_dir=options.data_dir or settings.data_dir,
+    data=schema.Data(
+      file=asked.file,
+      test_file=asked.file,
+      question=asked.question,
+      reference=asked.reference,
+      id=asked.id,
+      grader=asked.grader,
+    ),
+    data_dir=options.data_dir or run.settings.data_dir,
     first_prompt=options.first_prompt,
     instruction=options.instruction,
     reward=(),
   )
-  task = building.load_task(base_model.resolve(settings, run))
+  task = building.load_task(base_model.resolve(settings, run.directory))
   if not (task.train and task.test):
-    # Evaluation needs no training problems, and assembly asks for some.
+    # Evaluation needs no training problems, and building asks for some.
     everything = (*task.train, *task.test)
     task = dataclasses.replace(task, train=everything, test=everything)
-  return settings, building.assemble(settings, task, run)
+  return building.build(settings, task, run.directory, run.console)
 
 
-def _own_problems(options, task: types.Task) -> list[types.Problem]:
+def _own_problems(
+  options: evaluation_options.Options, task: types.Task
+) -> list[types.Problem]:
   data = options.data
   columns = {'question': data.question, 'reference': data.reference}
   try:
@@ -95,56 +114,61 @@ def _own_problems(options, task: types.Task) -> list[types.Problem]:
     raise run_directory.RunError(str(error)) from error
 
 
-def split_policy(
-  name: str, run: run_directory.RunDirectory, flag: str
+def find_policy(
+  name: str, directory: run_directory.RunDirectory, flag: str
 ) -> tuple[run_directory.RunDirectory, str]:
-  """The run and the policy that a flag's `stage1` or `RUN/stage1` names.
+  """Run and policy that a flag's value names: `stage1` or `RUN/stage1`.
 
   Raises:
-    RunError: there is no such policy.
+    RunError: there is no such run.
   """
   path = pathlib.Path(name)
   if len(path.parts) > 1:
-    run = run_directory.RunDirectory(path.parent)
-    if not run.config.exists():
+    directory = run_directory.RunDirectory(path.parent)
+    if not directory.config.exists():
       raise run_directory.RunError(
         f'{flag}={name}: {path.parent} is no run that could have a policy '
         f'{path.name}, and there is no such file'
       )
-  return run, policies.choose_finished(run.read_settings(), run, path.name)
+  return directory, path.name
 
 
 def _given_attempts(
   options: evaluation_options.Options,
   problems: Sequence[types.Problem],
-  run: run_directory.RunDirectory,
+  directory: run_directory.RunDirectory,
 ) -> dict[str, str]:
-  """First attempts by the ids of their problems: of a file, or of a policy."""
+  """First attempts by their problems' ids: of a file, or of a policy."""
   path = pathlib.Path(options.given_attempts)
   if path.is_file():
     return _read_given(path)
-  other, name = split_policy(options.given_attempts, run, '--given-attempts')
-  plain = dataclasses.replace(options, given_attempts=None, attempts=1)
-  settings, parts = reopen(plain, other)
+  other, name = find_policy(
+    options.given_attempts, directory, '--given-attempts'
+  )
+  policies.choose_finished(other, name)
+  run = reopen(
+    dataclasses.replace(options, given_attempts=None, attempts=1), other
+  )
+  policy = policies.stage_policy(run, name)
   attempts = evaluate.sample_attempts(
-    parts.sampler,
-    parts.layout.view(policies.stage_policy(settings, parts, other, name)),
+    run.sampler,
+    run.layout.inference_params(policy),
     problems,
-    outcome.evaluation_key(settings),
+    outcome.evaluation_key(run.settings),
   )
   return {p.id: row[0].text for p, row in zip(problems, attempts)}
 
 
 def _read_given(path: pathlib.Path) -> dict[str, str]:
   found: dict[str, str] = {}
-  several = 0
+  further = 0
   for number, row in enumerate(json_files.read_lines(path), start=1):
-    several += str(row.get('id')) in found
+    further += str(row.get('id')) in found
     found.setdefault(*_given_row(path, number, row))
-  if several:
+  if further:
     _LOGGER.warning(
       '%s: %d rows are further attempts at a problem and are left out',
-      path, several
+      path, further
     )  # fmt: skip
   return found
 
@@ -175,7 +199,7 @@ def attach(
       problem, columns={**problem.columns, 'given_attempt': given[problem.id]}
     )
     for problem in problems
-    # What is empty would be sampled.
+    # An empty one would be sampled.
     if given.get(problem.id)
   ]
   if not kept:

@@ -17,34 +17,34 @@ from experiments.run import run_directory
 from score_jax.io import json_files
 
 
-def folder(run: run_directory.RunDirectory) -> pathlib.Path:
-  """Where a run's evaluations are."""
-  return run.path / 'evaluations'
+def folder(directory: run_directory.RunDirectory) -> pathlib.Path:
+  """Of a run's evaluations."""
+  return directory.path / 'evaluations'
 
 
 def write(
-  run: run_directory.RunDirectory,
+  directory: run_directory.RunDirectory,
   name: str,
   options: evaluation_options.Options,
   measured: Mapping[str, Any],
 ) -> pathlib.Path:
   """Keeps an evaluation; one of the same name is replaced."""
-  folder(run).mkdir(exist_ok=True)
-  path = folder(run) / f'{name}.json'
+  folder(directory).mkdir(exist_ok=True)
+  path = folder(directory) / f'{name}.json'
   asked = dataclasses.asdict(options)
   del asked['processes']
   json_files.write_json(path, {'name': name, 'options': asked, **measured})
   return path
 
 
-def read_all(run: run_directory.RunDirectory) -> list[dict[str, Any]]:
+def read_all(directory: run_directory.RunDirectory) -> list[dict[str, Any]]:
   """Every evaluation that the run keeps, by name.
 
   Raises:
     RunError: a file cannot be read.
   """
   found = []
-  for path in sorted(folder(run).glob('*.json')):
+  for path in sorted(folder(directory).glob('*.json')):
     try:
       found.append(json.loads(path.read_text()))
     except json.JSONDecodeError as error:

@@ -12,7 +12,7 @@ from experiments.planning import programs
 from experiments.run import run_directory
 from score_jax.interop import hugging_face_config
 from score_jax.models import attention, gemma, model_config
-from score_jax.training import compiled_updates, sharding
+from score_jax.training import compiled_updates, length_buckets, sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
 INSTRUCTION_TOKENS = 80
@@ -90,7 +90,8 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       'kl': settings.kl,
       'temperature': settings.temperature,
       'attempt_tokens': settings.attempt_tokens,
-      'length_buckets': compiled_updates.length_buckets(settings),
+      'length_buckets': settings.length_buckets
+      or length_buckets.default_count(settings.attempt_tokens),
       'unroll': model.config.num_layers <= compiled_updates.UNROLLED_LAYERS,
       'remat': settings.remat,
     },

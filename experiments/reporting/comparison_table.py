@@ -25,7 +25,7 @@ _SHOWN = {
 }
 
 
-def summarise(cells: Sequence[many_runs.Cell]) -> dict[str, Any]:
+def summarise(cells: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
   """Rows by group: each seed's numbers, their mean and standard deviation.
 
   `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
@@ -59,7 +59,7 @@ def summarise(cells: Sequence[many_runs.Cell]) -> dict[str, Any]:
 
 
 def _score_beside(
-  cell: many_runs.Cell, cells: Sequence[many_runs.Cell]
+  cell: many_runs.PlannedRun, cells: Sequence[many_runs.PlannedRun]
 ) -> dict[str, Any] | None:
   """SCoRe's result of the same seed and value, if it is there."""
   key = (cell.settings.seed, cell.value)

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.run import run_directory
+from experiments.run import outcome, run_directory
 from score_jax.io import json_files
-
-HELD_OUT = 'eval/'
 
 
 def read(
@@ -54,11 +52,11 @@ def read(
     points.insert(0, start)
   points += [
     {
-      name.removeprefix(HELD_OUT): value
+      name.removeprefix(outcome.HELD_OUT): value
       for name, value in record.items()
-      if name in ('stage', 'step') or name.startswith(HELD_OUT)
+      if name in ('stage', 'step') or name.startswith(outcome.HELD_OUT)
     }
     for record in records
-    if f'{HELD_OUT}acc_t1' in record
+    if f'{outcome.HELD_OUT}acc_t1' in record
   ]
   return records, points

@@ -11,7 +11,7 @@ from experiments import methods
 from experiments.config import schema
 from experiments.evaluations import kept_evaluations
 from experiments.reporting import curves
-from experiments.run import outcome, run_directory, transcripts
+from experiments.run import run_directory, transcripts
 
 _IGNORED = schema.FREE | {'seed'}
 # More differences make no label.
@@ -44,7 +44,7 @@ class Run:
 
   def name(self, policy: str) -> str:
     """What to call a policy."""
-    return outcome.label(self.settings, policy)
+    return methods.policy_label(self.settings, policy)
 
   def episodes(self, policy: str) -> list[transcripts.Episode]:
     """The judged attempts of a policy's evaluation in the run."""
@@ -142,7 +142,7 @@ def read(path: str) -> Run:
   """
   directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
-  results = outcome.read_results(directory)
+  results = directory.read_results()
   if not results:
     raise run_directory.RunError(
       f'{path} has no results yet; go on with it: python -m '

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from experiments import methods
 from experiments.config import schema
 from experiments.run import run_directory
 from score_jax import distributed, types
@@ -27,7 +28,7 @@ _TOKENIZER_PIECES = 300
 
 
 def resolve(
-  settings: schema.Settings, run: run_directory.RunDirectory
+  settings: schema.Settings, directory: run_directory.RunDirectory
 ) -> schema.Settings:
   """The settings with what the checkpoint decides: how messages are set apart.
 
@@ -41,22 +42,22 @@ def resolve(
     )
   style = settings.chat_style
   if style == 'auto':
-    style = distributed.by_first(lambda: _chat_style(settings, run))
+    style = distributed.by_first(lambda: _chat_style(settings, directory))
   return dataclasses.replace(settings, chat_style=style)
 
 
-def _chat_style(settings, run) -> str:
+def _chat_style(settings, directory) -> str:
   if settings.init_from is None:
     return 'plain'
-  there = run.pretrained
-  directory = there if there.exists() else _source(settings)
-  return 'gemma' if has_template(directory) else 'plain'
+  copied = directory.pretrained
+  source = copied if copied.exists() else _source(settings)
+  return 'gemma' if has_template(source) else 'plain'
 
 
 def load(
   settings: schema.Settings,
   task: types.Task,
-  run: run_directory.RunDirectory,
+  directory: run_directory.RunDirectory,
 ) -> tuple[model_config.ModelConfig, chat.ChatFormat]:
   """Model and chat format of a run; makes what the run does not have yet.
 
@@ -64,13 +65,13 @@ def load(
     RunError: the checkpoint, its configuration or its tokenizer is missing or
       does not fit.
   """
-  settings = resolve(settings, run)
+  settings = resolve(settings, directory)
   if settings.init_from is None:
-    return _from_scratch(settings, task, run)
+    return _from_scratch(settings, task, directory)
   try:
-    distributed.by_first(lambda: _copy_small_files(settings, run))
-    tokenizer = tokenization.Tokenizer(run.tokenizer)
-    config = _config(settings, run, tokenizer)
+    distributed.by_first(lambda: _copy_small_files(settings, directory))
+    tokenizer = tokenization.Tokenizer(directory.tokenizer)
+    config = _config(settings, directory, tokenizer)
     return config, chat.ChatFormat(tokenizer, settings.chat_style)
   except (OSError, ValueError) as error:
     raise run_directory.RunError(str(error)) from error
@@ -110,7 +111,7 @@ def fingerprint(settings: schema.Settings) -> str:
 
 
 def note_source(
-  settings: schema.Settings, directory: run_directory.StageDirectory
+  settings: schema.Settings, directory: run_directory.RunDirectory
 ) -> None:
   """Notes which checkpoint the base policy is, or checks that it still is.
 
@@ -121,18 +122,18 @@ def note_source(
 
 
 def _note_source(settings, directory) -> None:
-  found = fingerprint(settings)
-  if not directory.source.exists():
-    directory.path.mkdir(parents=True, exist_ok=True)
+  found, base = fingerprint(settings), directory.stage(methods.BASE)
+  if not base.source.exists():
+    base.path.mkdir(parents=True, exist_ok=True)
     record = {'init_from': settings.init_from, 'fingerprint': found}
-    json_files.write_json(directory.source, record)
+    json_files.write_json(base.source, record)
     return
-  there = json.loads(directory.source.read_text())
-  if there['fingerprint'] != found:
+  noted = json.loads(base.source.read_text())
+  if noted['fingerprint'] != found:
     raise run_directory.RunError(
       f'--init-from={settings.init_from} is another checkpoint than the one '
-      f'that {directory.path.parent} began with ({there["init_from"]}); '
-      'pass that one, or start another run with --run-dir=DIR'
+      f'that {directory.path} began with ({noted["init_from"]}); pass that '
+      'one, or start another run with --run-dir=DIR'
     )
 
 
@@ -154,29 +155,29 @@ def has_template(directory: pathlib.Path) -> bool:
   return path.is_file() and '"chat_template"' in path.read_text()
 
 
-def _copy_small_files(settings, run) -> None:
-  if run.tokenizer.exists():
+def _copy_small_files(settings, directory) -> None:
+  if directory.tokenizer.exists():
     return
   source = _source(settings)
-  run.pretrained.mkdir(exist_ok=True)
+  directory.pretrained.mkdir(exist_ok=True)
   for pattern in _SMALL:
     for path in source.glob(pattern):
       if not path.name.endswith('.index.json'):
-        shutil.copy(path, run.pretrained)
+        shutil.copy(path, directory.pretrained)
   # Last: a run that has its tokenizer has everything.
-  temporary = run.tokenizer.with_suffix('.tmp')
+  temporary = directory.tokenizer.with_suffix('.tmp')
   tokenizer = settings.tokenizer or checkpoint_formats.find_tokenizer(source)
   shutil.copy(tokenizer, temporary)
-  temporary.replace(run.tokenizer)
+  temporary.replace(directory.tokenizer)
 
 
-def _config(settings, run, tokenizer) -> model_config.ModelConfig:
+def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
   """The checkpoint's model, by its copied config.json or by its name."""
   name = settings.model.name
-  if (run.pretrained / 'config.json').is_file():
+  if (directory.pretrained / 'config.json').is_file():
     there = pathlib.Path(settings.init_from)
     # Of what is refused, the user's own file is named where it still exists.
-    path = there if there.is_dir() else run.pretrained
+    path = there if there.is_dir() else directory.pretrained
     try:
       return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)
     except ValueError as error:
@@ -194,10 +195,10 @@ def _config(settings, run, tokenizer) -> model_config.ModelConfig:
   return config
 
 
-def _from_scratch(settings, task, run):
-  distributed.by_first(lambda: _make_tokenizer(task, run.tokenizer))
+def _from_scratch(settings, task, directory):
+  distributed.by_first(lambda: _make_tokenizer(task, directory.tokenizer))
   chat_format = chat.ChatFormat(
-    tokenization.Tokenizer(run.tokenizer), settings.chat_style
+    tokenization.Tokenizer(directory.tokenizer), settings.chat_style
   )
   model = settings.model
   config = model_config.ModelConfig(

@@ -1,48 +1,135 @@
-"""From settings to the parts of a run: task, tokenizer, model, sampler."""
+"""From settings to a run: task, tokenizer, model, layout, sampler, graders."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
 import hashlib
 import logging
 from typing import Any
 
+import jax
 import numpy as np
+from rich import console as rich_console
 
 from experiments.config import schema
-from experiments.run import base_model, processes, run_directory
+from experiments.run import base_model, context, processes, run_directory
 from score_jax import distributed, types
 from score_jax.grading.sandbox import probe
-from score_jax.models import model_config
+from score_jax.io import stop_signals
+from score_jax.models import chat, model_config
 from score_jax.rollout import episodes, prompt_buckets
 from score_jax.tasks import arithmetic, registry
-from score_jax.training import layout
+from score_jax.training import layout as layout_lib
 
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-  """What a run is made of.
+def start(
+  settings: schema.Settings,
+  directory: run_directory.RunDirectory,
+  console: rich_console.Console | None = None,
+  stop: stop_signals.StopRequest | None = None,
+) -> context.Run:
+  """Begins a run in a locked directory, or opens the one that it holds.
 
-  Attributes:
-    task: its problems all fit into the model's prompts.
-    sampler: makes episodes.
-    config: the model.
-    layout: where arrays lie.
+  Raises:
+    RunError: data, checkpoint, devices or directory do not fit the settings.
   """
+  task = load_task(base_model.resolve(settings, directory))
+  directory.begin(settings, digests(task))
+  return build(settings, task, directory, console, stop)
 
-  task: types.Task
-  sampler: episodes.EpisodeSampler
-  config: model_config.ModelConfig
-  layout: layout.Layout
+
+def reopen(
+  directory: run_directory.RunDirectory,
+  console: rich_console.Console | None = None,
+) -> context.Run:
+  """An existing run, with its own settings; changes nothing on disk.
+
+  Raises:
+    RunError: there is no such run, or its data differ now.
+  """
+  settings = directory.read_settings()
+  if not directory.tokenizer.exists():
+    raise run_directory.RunError(
+      f'there is no {directory.tokenizer}; go on with it: python -m '
+      f'experiments.train --preset={settings.preset} '
+      f'--run-dir={directory.path}'
+    )
+  task = load_task(base_model.resolve(settings, directory))
+  directory.check_data(digests(task))
+  return build(settings, task, directory, console)
+
+
+def build(
+  settings: schema.Settings,
+  task: types.Task,
+  directory: run_directory.RunDirectory,
+  console: rich_console.Console | None = None,
+  stop: stop_signals.StopRequest | None = None,
+) -> context.Run:
+  """The run of a task; makes its tokenizer where the directory has none.
+
+  Args:
+    settings: of the run.
+    task: problems whose prompts are too long are left out.
+    directory: of the run.
+    console: for people; None: a silent one.
+    stop: None: no signal is waited for.
+  """
+  config, chat_format = base_model.load(settings, task, directory)
+  layout = make_layout(settings, config)
+  _check_batch(settings, layout)
+  task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
+  return context.Run(
+    settings,
+    directory,
+    config,
+    chat_format,
+    layout,
+    task,
+    episodes.EpisodeSampler(
+      config=config,
+      chat_format=chat_format,
+      task=task,
+      max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
+      buckets=prompt_buckets.choose_buckets(lengths),
+      dtype=layout.dtype,
+      sharding=layout.rollout.batch,
+    ),
+    console or rich_console.Console(quiet=True),
+    stop or stop_signals.StopRequest(),
+  )
+
+
+@contextlib.contextmanager
+def with_grader(run: context.Run) -> Iterator[context.Run]:
+  """The run with its graders started; they end with the block. A collective.
+
+  Raises:
+    RunError: graders cannot work here: no sandbox holds, or a reward function
+      is missing.
+  """
+  with contextlib.closing(_start_grader(run.task)) as grader:
+    yield dataclasses.replace(run, grader=grader)
+
+
+def _start_grader(task: types.Task) -> types.Grader:
+  def start():
+    try:
+      return task.make_grader()
+    except (OSError, ValueError, probe.SandboxRefusedError) as error:
+      raise run_directory.RunError(str(error)) from error
+
+  return distributed.everywhere(start)
 
 
 def load_task(settings: schema.Settings) -> types.Task:
-  """The task that is asked for; processes talk.
+  """The task of the settings. A collective.
 
   Raises:
-    RunError: its data are not there, cannot be read, or are too few; or not all
-      processes have the same.
+    RunError: its data are missing, unreadable or too few, or the processes do
+      not have the same.
   """
   task = distributed.everywhere(lambda: _load_task(settings))
   processes.check_same(
@@ -52,8 +139,8 @@ def load_task(settings: schema.Settings) -> types.Task:
 
 
 def _load_task(settings):
+  data = settings.data
   try:
-    data = settings.data
     return registry.load_task(
       settings.task,
       data_dir=settings.data_dir,
@@ -79,22 +166,6 @@ def _load_task(settings):
     raise run_directory.RunError(str(error)) from error
 
 
-def make_grader(task: types.Task) -> types.Grader:
-  """The task's grader, its workers started; processes talk.
-
-  Raises:
-    RunError: it cannot work here: no sandbox holds, or a reward is not there.
-  """
-  return distributed.everywhere(lambda: _make_grader(task))
-
-
-def _make_grader(task):
-  try:
-    return task.make_grader()
-  except (OSError, ValueError, probe.SandboxRefusedError) as error:
-    raise run_directory.RunError(str(error)) from error
-
-
 def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
   if settings.task != arithmetic.NAME:
     return {}
@@ -106,7 +177,7 @@ def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
 
 
 def digests(task: types.Task) -> dict[str, str]:
-  """Fingerprints of what is asked and what is right, by split."""
+  """Fingerprints of questions and references, by split."""
   return {'train': _digest(task.train), 'test': _digest(task.test)}
 
 
@@ -118,48 +189,72 @@ def _digest(problems: Sequence[types.Problem]) -> str:
   return total.hexdigest()[:16]
 
 
-def assemble(
-  settings: schema.Settings,
-  task: types.Task,
-  run: run_directory.RunDirectory,
-) -> Parts:
-  """Builds the parts; makes the run's tokenizer if it has none."""
-  config, chat_format = base_model.load(settings, task, run)
-  places = layout.make(settings, config)
-  task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
-  sampler = episodes.EpisodeSampler(
-    config=config,
-    chat_format=chat_format,
-    task=task,
-    max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
-    buckets=prompt_buckets.choose_buckets(lengths),
-    dtype=places.dtype,
-    sharding=places.rollout.batch,
-  )
-  return Parts(task, sampler, config, places)
-
-
-def reopen(
-  run: run_directory.RunDirectory,
-) -> tuple[schema.Settings, Parts]:
-  """Settings and parts of a run that is there; changes nothing on disk.
+def make_layout(
+  settings: schema.Settings, config: model_config.ModelConfig
+) -> layout_lib.Layout:
+  """The layout that the settings ask for, on the devices that there are.
 
   Raises:
-    RunError: there is no such run, or its data are others now.
+    RunError: the devices do not divide so, or the adapters do not fit.
   """
-  settings = run.read_settings()
-  if not run.tokenizer.exists():
-    raise run_directory.RunError(
-      f'there is no {run.tokenizer}; go on with it: python -m '
-      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+  mesh, adapters = settings.mesh, None
+  if settings.lora.rank:
+    adapters = layout_lib.Adapters(**dataclasses.asdict(settings.lora))
+  try:
+    return layout_lib.make(
+      config,
+      _devices(mesh),
+      **dataclasses.asdict(mesh),
+      dtype=layout_lib.resolve_dtype(settings.dtype),
+      adapters=adapters,
     )
-  task = load_task(base_model.resolve(settings, run))
-  run.check_data(digests(task))
-  return settings, assemble(settings, task, run)
+  except ValueError as error:
+    raise run_directory.RunError(
+      f'{error} (--mesh.data={mesh.data}, --mesh.fsdp={mesh.fsdp}, '
+      f'--mesh.tensor={mesh.tensor}, --mesh.rollout-tensor='
+      f'{mesh.rollout_tensor}, --lora.rank={settings.lora.rank})'
+    ) from error
 
 
-def _keep_fitting(task, chat_format, most_tokens):
-  """The task without problems whose prompts are too long, and the lengths."""
+def _devices(mesh: schema.Mesh) -> list[jax.Device]:
+  """All devices, or, with `fsdp` given in a single process, the first ones.
+
+  Raises:
+    RunError: the devices are of processes that have not found each other.
+  """
+  devices = jax.devices()
+  if jax.process_count() > distributed.count():
+    raise run_directory.RunError(
+      f'these devices belong to {jax.process_count()} processes, which have '
+      'not found each other: add --processes.coordinator=auto'
+    )
+  if mesh.fsdp != -1 and distributed.count() == 1:
+    return devices[: mesh.data * mesh.fsdp * mesh.tensor]
+  return devices
+
+
+def _check_batch(settings: schema.Settings, layout: layout_lib.Layout) -> None:
+  """Raises RunError where batches do not divide over the devices."""
+  shards = distributed.batch_shards(layout.rollout.batch)
+  if settings.problems_per_step % shards:
+    raise run_directory.RunError(
+      f'--problems-per-step={settings.problems_per_step} must be a multiple of '
+      f'{shards}, the devices that sequences are spread over: all samples of a '
+      'problem stay on one device'
+    )
+  shards = distributed.batch_shards(layout.update.batch)
+  if settings.micro_batch_size % shards:
+    raise run_directory.RunError(
+      f'--micro-batch={settings.micro_batch_size} must be a multiple of '
+      f'{shards}, the devices that its sequences are spread over (--mesh.data '
+      'times --mesh.fsdp)'
+    )
+
+
+def _keep_fitting(
+  task: types.Task, chat_format: chat.ChatFormat, most_tokens: int
+) -> tuple[types.Task, list[int]]:
+  """The task without prompts that are too long, and the lengths of the rest."""
   kept, lengths = {}, []
   for split in ('train', 'test'):
     problems = getattr(task, split)

@@ -1,47 +1,37 @@
-"""Where a run's policies come from: pre-training, checkpoints, the base."""
+"""A run's policies: which exist, reading them, starting a stage from one."""
 
-from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
-from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import schema
-from experiments.run import base_model, building, pretraining, run_directory
-from score_jax import arrays, distributed, types
-from score_jax.algorithm import adaptive, stage_coefficients
-from score_jax.io import stop_signals
+from experiments.run import base_model, context, run_directory
+from score_jax import arrays, distributed
 from score_jax.models import lora
-from score_jax.rollout import randomness, turn_separator
+from score_jax.rollout import randomness
 from score_jax.tasks import self_refine
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
-  layout,
   reference_policy,
   rl_update,
 )
+from score_jax.training import layout as layout_lib
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
 _SELF_SUFFICIENT = 'tiny'
 
 
-def make_plan(
-  settings: schema.Settings,
-  run: run_directory.RunDirectory,
-  console: rich_console.Console,
-) -> methods.Stages:
-  """The phases to run now, those before a missing policy included.
+def make_plan(run: context.Run) -> methods.Stages:
+  """The stages to run now, those before a missing policy included.
 
   Raises:
-    RunError: a policy is missing that this preset does not make by itself.
+    RunError: the stage does not exist, or a policy is missing that this preset
+      does not make by itself.
   """
-  table = methods.stages(settings)
+  settings, table = run.settings, run.stages
   if not table:
     return table
   wanted = [
@@ -59,133 +49,110 @@ def make_plan(
   missing = [
     name
     for name in before
-    if not run.stage(name).is_finished(table[name].steps)
+    if not run.directory.stage(name).is_finished(table[name].steps)
   ]
   if missing and settings.preset != _SELF_SUFFICIENT:
     first = missing[0].removeprefix('stage')
     raise run_directory.RunError(
       f'--stage={settings.stage} starts from the policy of {missing[-1]}, and '
-      f'{run.stage(missing[-1]).path} has none that is finished; make it with: '
-      f'python -m experiments.train --preset={settings.preset} '
-      f'--run-dir={run.path} --stage={first}'
+      f'{run.directory.stage(missing[-1]).path} has none that is finished; '
+      f'make it with: python -m experiments.train --preset={settings.preset} '
+      f'--run-dir={run.directory.path} --stage={first}'
     )
   if missing:
-    console.print(
+    run.console.print(
       f'--stage={settings.stage} needs {" and ".join(missing)} first, which '
-      f'{run.path} does not have: making it now.'
+      f'{run.directory.path} does not have: making it now.'
     )
   return {name: table[name] for name in table if name in (*before, *wanted)}
 
 
-def base_policy(
-  settings: schema.Settings,
-  parts: building.Parts,
-  run: run_directory.RunDirectory,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
-) -> Any:
-  """Parameters of the base policy: a checkpoint's, the run's, or made now."""
-  directory = run.stage('base')
-  if settings.init_from is not None:
-    base_model.note_source(settings, directory)
-    console.print(
-      f'base: reading {settings.init_from}', markup=False, soft_wrap=True
-    )
-  if is_there(settings, directory):
-    return stage_policy(settings, parts, run, methods.BASE)
-  return pretraining.pretrain(settings, parts, directory, console, stop)
-
-
 def begin_state(
-  settings: schema.Settings,
-  parts: building.Parts,
-  policy: Any,
-  optimizer: optax.GradientTransformation,
+  run: context.StoredRun, policy: Any, optimizer: optax.GradientTransformation
 ) -> arrays.TrainState:
-  """The state in which a phase starts from a policy."""
-  trained = trained_part(settings, parts, policy)
-  return rl_update.init_state(trained, optimizer, beta2=settings.beta2)
+  """The state in which a stage starts from a policy.
+
+  What it trains is the policy's weights, or its adapters, which are made where
+  the policy has none.
+  """
+  layout = run.layout
+  if layout.adapters is None:
+    trained = reference_policy.on_device(policy)
+  else:
+    trained = lora.adapters_of(policy)
+    if not trained:
+      key = randomness.stream(run.settings.seed, 'init', 'lora', 0)
+      trained = layout.new_adapters(policy, key)
+    trained = jax.tree.map(distributed.put, trained, layout.trained)
+  return rl_update.init_state(trained, optimizer, beta2=run.settings.beta2)
 
 
-def trained_part(
-  settings: schema.Settings, parts: building.Parts, policy: Any
-) -> Any:
-  """What updates change of a policy: all of its weights, or adapters of it."""
-  if not settings.lora.rank:
-    return reference_policy.on_device(policy)
-  adapters = lora.adapters_of(policy)
-  if not adapters:
-    key = randomness.stream(settings.seed, 'init', 'lora', 0)
-    adapters = parts.layout.new_adapters(policy, key)
-  return jax.tree.map(distributed.put, adapters, parts.layout.trained)
+def keep(run: context.StoredRun, policy: Any) -> Any:
+  """A policy as it waits until a stage starts from it or is anchored to it.
 
-
-def keep(settings: schema.Settings, policy: Any) -> Any:
-  """A policy as it waits until a phase starts from it or is held to it.
-
-  Off the devices, if references are: otherwise the base, which is every
-  stage's reference, would stay on them beside its copy on the host.
+  In host memory, if references are: otherwise the base, which is every stage's
+  reference, would stay on the devices beside its copy on the host.
 
   Raises:
     RunError: the devices have no memory on the host.
   """
-  if settings.lora.rank or not settings.offload_reference:
+  if run.layout.adapters or not run.settings.offload_reference:
     return policy
-  try:
-    return reference_policy.make_reference(policy, offload=True)
-  except ValueError as error:
-    raise run_directory.RunError(f'--offload-reference: {error}') from error
+  return _reference(policy, offload=True)
 
 
-def make_reference(
-  settings: schema.Settings, parts: building.Parts, policy: Any
-) -> Any:
-  """The policy as one to be held to, as wide and where the settings say.
+def make_reference(run: context.StoredRun, policy: Any) -> Any:
+  """The policy that a stage is KL-anchored to, in --reference-dtype.
 
   Raises:
     RunError: the devices have no memory on the host.
   """
-  dtype = settings.reference_dtype
-  dtype = None if dtype == 'auto' else layout.resolve_dtype(dtype)
-  if settings.lora.rank:
+  if run.layout.adapters:
     # The weights that adapters belong to: there is nothing to copy.
     return policy
+  return _reference(
+    policy,
+    dtype=_frozen_dtype(run),
+    offload=run.settings.offload_reference,
+  )
+
+
+def _reference(policy: Any, **options: Any) -> Any:
   try:
-    return reference_policy.make_reference(
-      policy,
-      dtype=dtype or parts.layout.dtype,
-      offload=settings.offload_reference,
-    )
+    return reference_policy.make_reference(policy, **options)
   except ValueError as error:
     raise run_directory.RunError(f'--offload-reference: {error}') from error
+
+
+def _frozen_dtype(run: context.StoredRun) -> Any:
+  """The dtype of weights that are not trained."""
+  name = run.settings.reference_dtype
+  return run.layout.dtype if name == 'auto' else layout_lib.resolve_dtype(name)
 
 
 def restore(
-  parts: building.Parts,
-  directory: run_directory.StageDirectory,
-  which: str,
-  base: Any = None,
+  run: context.StoredRun, name: str, which: str, base: Any = None
 ) -> Any:
   """A policy from a stage's latest or best checkpoint.
 
   Args:
-    parts: of the run.
-    directory: of the stage, or of the base policy.
+    run: whose stage it is.
+    name: of the stage, or of the base policy.
     which: 'latest' or 'best'.
     base: the base policy, whose adapters a stage's checkpoints may hold.
 
   Raises:
-    RunError: there is none.
+    RunError: there is none, or it cannot be read.
   """
-  places = parts.layout
-  shapes, shardings = places.trained_shapes, places.trained
-  if directory.name == methods.BASE:
-    places = dataclasses.replace(places, lora=schema.LoRA())
-    shapes, shardings = places.trained_shapes, places.trained
+  layout, directory = run.layout, run.directory.stage(name)
+  if name == methods.BASE:
+    layout = dataclasses.replace(layout, adapters=None)
   target = jax.tree.map(
-    lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where),
-    shapes,
-    shardings,
+    lambda s, sharding: jax.ShapeDtypeStruct(
+      s.shape, s.dtype, sharding=sharding
+    ),
+    layout.trained_shapes,
+    layout.trained,
   )
   with checkpointing.Checkpoints(
     directory.checkpoints, read_only=True
@@ -200,162 +167,86 @@ def restore(
   if restored is None:
     raise run_directory.RunError(
       f'{directory.path} has no checkpoint; make one with: python -m '
-      f'experiments.train --run-dir={directory.path.parent}'
+      f'experiments.train --run-dir={run.directory.path}'
     )
   return lora.complete(restored.state['params'], base)
 
 
-def stage_policy(
-  settings: schema.Settings,
-  parts: building.Parts,
-  run: run_directory.RunDirectory,
-  name: str,
-) -> Any:
-  """The policy that `base` or a phase ended with."""
-  phase = methods.stages(settings).get(name)
-  if isinstance(phase, methods.PromptStage):
-    return stage_policy(settings, parts, run, phase.start)
-  if name == methods.BASE and settings.init_from is not None:
-    # Not wider than it is used: what trains makes a float32 copy of its own.
-    dtype = settings.reference_dtype
-    dtype = settings.dtype if dtype == 'auto' else dtype
-    return base_model.import_weights(
-      settings,
-      parts.config,
-      dtype=layout.resolve_dtype(dtype),
-      shardings=parts.layout.update.params,
-    )
+def stage_policy(run: context.StoredRun, name: str) -> Any:
+  """The policy that `base` or a stage ended with.
+
+  Raises:
+    RunError: it does not exist, or cannot be read.
+  """
+  stage = run.stages.get(name)
+  if isinstance(stage, methods.PromptStage):
+    return stage_policy(run, stage.start)
   if name == methods.BASE:
-    return restore(parts, run.stage(name), 'latest')
-  is_best = settings.checkpoint_selection == 'best'
-  base = None
-  if settings.lora.rank:
-    base = stage_policy(settings, parts, run, methods.BASE)
-  which = 'best' if is_best else 'latest'
-  return restore(parts, run.stage(name), which, base)
+    if run.settings.init_from is None:
+      return restore(run, name, 'latest')
+    # Not wider than it is used: what trains makes a float32 copy of its own.
+    return base_model.import_weights(
+      run.settings,
+      run.config,
+      dtype=_frozen_dtype(run),
+      shardings=run.layout.update.params,
+    )
+  base = stage_policy(run, methods.BASE) if run.layout.adapters else None
+  is_best = run.settings.checkpoint_selection == 'best'
+  return restore(run, name, 'best' if is_best else 'latest', base)
 
 
-def is_there(
-  settings: schema.Settings, base: run_directory.StageDirectory
-) -> bool:
-  """Whether the run has its base policy."""
-  is_checkpoint = distributed.agree(base.source.exists())
-  return is_checkpoint or base.is_finished(settings.pretrain.steps)
+def has_base(directory: run_directory.RunDirectory) -> bool:
+  """Whether a run has its base policy. A collective."""
+  base = directory.stage(methods.BASE)
+  is_imported = distributed.agree(base.source.exists())
+  steps = directory.read_settings().pretrain.steps
+  return is_imported or base.is_finished(steps)
 
 
-def finished_policies(
-  settings: schema.Settings, run: run_directory.RunDirectory
-) -> list[str]:
-  """Names of the policies that the run has finished, in their order."""
-  has_base = is_there(settings, run.stage(methods.BASE))
-  return [methods.BASE] * has_base + [
+def finished_policies(directory: run_directory.RunDirectory) -> list[str]:
+  """Names of the policies that a run has finished, in order. A collective.
+
+  Raises:
+    RunError: there is no run.
+  """
+  stages = methods.stages(directory.read_settings())
+  return [methods.BASE] * has_base(directory) + [
     name
-    for name, phase in methods.stages(settings).items()
-    if run.stage(name).is_finished(phase.steps)
+    for name, stage in stages.items()
+    if directory.stage(name).is_finished(stage.steps)
   ]
 
 
 def choose_finished(
-  settings: schema.Settings, run: run_directory.RunDirectory, name: str
+  directory: run_directory.RunDirectory, name: str | None = None
 ) -> str:
-  """The name itself, if that policy is finished.
+  """The name itself, if that policy is finished; None: the last one's.
 
   Raises:
-    RunError: it is not, or there is none of that name.
+    RunError: it is not finished, or does not exist.
   """
-  there = finished_policies(settings, run)
-  if name not in there:
+  finished = finished_policies(directory)
+  name = name or (finished or [methods.BASE])[-1]
+  if name not in finished:
     raise run_directory.RunError(
-      f'{run.path} has no finished policy {name!r}; it has: '
-      f'{", ".join(there) or "none"}. To finish the run: python -m '
-      f'experiments.train --preset={settings.preset} --run-dir={run.path}'
+      f'{directory} has no finished policy {name!r}; it has: '
+      f'{", ".join(finished) or "none"}. To finish the run: python -m '
+      f'experiments.train --preset={directory.read_settings().preset} '
+      f'--run-dir={directory}'
     )
   return name
 
 
-def parts_for(
-  settings: schema.Settings, parts: building.Parts, name: str
-) -> building.Parts:
-  """The parts that a policy's episodes are made with: its own instruction."""
-  phase = methods.stages(settings).get(name)
-  if not isinstance(phase, methods.PromptStage):
-    return parts
-  text = settings.self_refine_instruction or self_refine.instruction(
-    settings.task,
-    settings.data.grader,
-    chat=parts.sampler.chat_format.style != 'plain',
+def run_of(run: context.Run, name: str) -> context.Run:
+  """The run with the instruction that a policy's episodes are made with."""
+  if not isinstance(run.stages.get(name), methods.PromptStage):
+    return run
+  text = run.settings.self_refine_instruction or self_refine.instruction(
+    run.settings.task,
+    run.settings.data.grader,
+    chat=run.chat_format.style != 'plain',
   )
-  task = dataclasses.replace(parts.task, instruction=text)
-  sampler = dataclasses.replace(parts.sampler, task=task)
-  return dataclasses.replace(parts, task=task, sampler=sampler)
-
-
-def given_first_attempts(
-  settings: schema.Settings,
-  parts: building.Parts,
-  reference: Any,
-  problems: Sequence[types.Problem],
-  phase: methods.RLStage,
-) -> turn_separator.GivenAttempts | None:
-  """First attempts of the reference policy for a share of a phase's rows.
-
-  They come from a fixed pool: the same problem always has the same ones. The
-  first round(share * G) samples of each problem take them.
-  """
-  samples, turns = settings.samples_per_problem, phase.coefficients.turns
-  count = round(phase.given_share * samples)
-  if not count:
-    return None
-  sampler = parts.sampler
-  drawn = sampler.sample(
-    parts.layout.view(reference_policy.on_device(reference)),
-    problems,
-    randomness.stream(settings.seed, 'collect', 'base', 0),
-    samples_per_problem=count,
-    turns=1,
-    temperature=settings.temperature,
-  )
-  drawn_tokens, turn = map(distributed.to_host, (drawn.tokens, drawn.turn))
-  first = turn == 1
-  width = sampler.max_new_tokens[0]
-  tokens = np.zeros((len(problems), samples, turns, width), np.int32)
-  lengths = np.zeros((len(problems), samples, turns), np.int32)
-  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
-    problem, sample = divmod(row, count)
-    attempt = ids[mask]
-    tokens[problem, sample, 0, : len(attempt)] = attempt
-    lengths[problem, sample, 0] = len(attempt)
-  return turn_separator.GivenAttempts(
-    jnp.asarray(tokens.reshape(-1, turns, width)),
-    jnp.asarray(lengths.reshape(-1, turns)),
-  )
-
-
-def stage_now(
-  phase: methods.RLStage, state: arrays.TrainState
-) -> stage_coefficients.Stage:
-  """The phase's stage with the coefficients of this step."""
-  if not phase.is_adaptive:
-    return phase.coefficients
-  # From the host: jit would compile once more for a stage on a device.
-  return adaptive.with_beta2(phase.coefficients, np.asarray(state.beta2))
-
-
-def adapt(
-  phase: methods.RLStage,
-  state: arrays.TrainState,
-  metrics: Mapping[str, Any],
-) -> arrays.TrainState:
-  """The state with beta2 moved towards its balance, where it adapts."""
-  if not phase.is_adaptive:
-    return state
-  magnitudes = sorted(m for m in metrics if m.startswith('advantage_magnitude'))
-
-  def mean(metric):
-    total, count = metrics[metric]
-    return total / jnp.maximum(count, 1)
-
-  beta2 = adaptive.adapt_beta2(
-    state.beta2, mean('kl/turn1'), mean(magnitudes[-1])
-  )
-  return state.replace(beta2=beta2)
+  task = dataclasses.replace(run.task, instruction=text)
+  sampler = dataclasses.replace(run.sampler, task=task)
+  return dataclasses.replace(run, task=task, sampler=sampler)

@@ -65,8 +65,13 @@ class StageDirectory:
     return self.path / 'samples.jsonl'
 
   @property
+  def evaluation(self) -> pathlib.Path:
+    """One JSON record a held-out problem, graded attempts included."""
+    return self.path / 'evaluation.jsonl'
+
+  @property
   def collected(self) -> pathlib.Path:
-    """Of a supervised phase: the judged episodes that it learns from."""
+    """Of a supervised stage: the graded episodes that it learns from."""
     return self.path / 'collected'
 
   @property
@@ -81,7 +86,7 @@ class StageDirectory:
   def is_finished(self, steps: int) -> bool:
     """Whether all of `steps` updates were made and their policy chosen.
 
-    Processes talk, here and wherever else a file decides what they do.
+    A collective, as is every decision that rests on a file.
     """
     return distributed.agree(self._finished_steps() >= steps)
 
@@ -118,9 +123,21 @@ class RunDirectory:
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
 
+  def __str__(self) -> str:
+    return str(self.path)
+
   def stage(self, name: str) -> StageDirectory:
-    """A stage's directory, there or not."""
+    """Directory of the base policy or of a stage, existing or not."""
     return StageDirectory(self.path / name)
+
+  def read_results(self) -> dict[str, Any]:
+    """results.json, empty where there is none. A collective."""
+    return distributed.by_first(self._read_results)
+
+  def _read_results(self) -> dict[str, Any]:
+    if not self.results.exists():
+      return {}
+    return json.loads(self.results.read_text())
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:

@@ -31,6 +31,17 @@ class Episode:
   verdicts: Sequence[types.Verdict]
 
 
+def episodes(
+  problems: Sequence[types.Problem],
+  attempts: Sequence[Sequence[types.Attempt]],
+  verdicts: Sequence[Sequence[types.Verdict]],
+) -> list[Episode]:
+  """One episode for each problem, with its attempts and their verdicts."""
+  return [
+    Episode(*parts) for parts in zip(problems, attempts, verdicts, strict=True)
+  ]
+
+
 class SamplesLog:
   """Appends episodes to a JSON lines file (see MetricsLog for steps)."""
 

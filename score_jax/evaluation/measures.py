@@ -1,11 +1,11 @@
-"""What is measured of judged attempts, beyond the five metrics."""
+"""What is measured of graded attempts, beyond the five metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from experiments.evaluations import evaluation_options
 from score_jax import types
 from score_jax.evaluation import (
   bootstrap,
@@ -20,13 +20,40 @@ from score_jax.evaluation import (
 from score_jax.tasks import answer_keys, difficulty
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+  """What to measure besides the summary.
+
+  Attributes:
+    changes: how second attempts differ from first ones.
+    pass_at: numbers k of samples for pass@k of each turn.
+    majority_at: numbers k of samples for a majority vote of each turn.
+    inference_scaling: votes of 2K attempts against K that are corrected once.
+    vote: who votes in corrected episodes, see `scaling`.
+    by: column or measure to group problems by; see `tasks.difficulty`.
+  """
+
+  changes: bool = False
+  pass_at: tuple[int, ...] = ()
+  majority_at: tuple[int, ...] = ()
+  inference_scaling: bool = False
+  vote: scaling.VoteSet = 'last'
+  by: str | None = None
+
+
 def measure(
-  options: evaluation_options.Options,
+  wanted: Wanted,
   evaluation: evaluate.Evaluation,
   key: answer_keys.AnswerKey,
   grader: types.Grader,
 ) -> dict[str, Any]:
-  """The summary of a policy, and whatever else the options ask for.
+  """The summary of a policy, and whatever else is wanted.
+
+  Args:
+    wanted: besides the summary.
+    evaluation: graded attempts of the policy.
+    key: the answer of an attempt, by which votes are counted.
+    grader: says which different answers are equal, where it can.
 
   Raises:
     ValueError: nothing could be graded, or there is no column of that name.
@@ -36,8 +63,7 @@ def measure(
   samples = graded.samples_per_problem
   correct = graded.correct()
   keys = answers(graded, key)
-  # The plain repetition of a run's evaluation is what results.json holds.
-  if correct.shape[1] > 1 and evaluation_options.name_of(options):
+  if correct.shape[1] > 1 and wanted.changes:
     measured['changes'] = changes.summarize(
       [(row[0].text, row[1].text) for row in graded.attempts],
       [(row[0], row[1]) for row in keys],
@@ -45,42 +71,40 @@ def measure(
       samples_per_problem=samples,
     )
   measured |= _of_samples(
-    options,
+    wanted,
     [keys[i : i + samples] for i in range(0, len(keys), samples)],
     correct.reshape(-1, samples, correct.shape[1]),
     grader,
   )
-  if options.by:
-    measured['by'] = _by(options.by, graded)
+  if wanted.by:
+    measured['by'] = _by(wanted.by, graded)
   return measured
 
 
 def _of_samples(
-  options: evaluation_options.Options,
+  wanted: Wanted,
   keys: Sequence[Sequence[voting.Keys]],
   correct: np.ndarray,
   grader: types.Grader,
 ) -> dict[str, Any]:
   """pass@k, votes and inference scaling from answers of [N, G, K] attempts."""
   measured: dict[str, Any] = {}
-  if options.pass_at:
+  if wanted.pass_at:
     measured['pass_at'] = {
-      str(k): _by_turn(pass_at_k.pass_at_k(correct, k))
-      for k in evaluation_options.counts(options.pass_at)
+      str(k): _by_turn(pass_at_k.pass_at_k(correct, k)) for k in wanted.pass_at
     }
-  if options.majority_at or options.scaling:
+  if wanted.majority_at or wanted.inference_scaling:
     keys = voting.merge_equivalent(keys, _equality(grader))
-  if options.majority_at:
+  if wanted.majority_at:
     measured['majority_at'] = {
-      str(k): _majority(keys, correct, k)
-      for k in evaluation_options.counts(options.majority_at)
+      str(k): _majority(keys, correct, k) for k in wanted.majority_at
     }
-  if options.scaling:
+  if wanted.inference_scaling:
     measured['scaling'] = scaling.inference_scaling(
       [[row[:2] for row in rows] for rows in keys],
       correct[..., :2],
       budgets=[b for b in scaling.BUDGETS if b <= correct.shape[1]],
-      vote=options.vote,
+      vote=wanted.vote,
     )
   return measured
 
@@ -88,7 +112,7 @@ def _of_samples(
 def answers(
   evaluation: evaluate.Evaluation, key: answer_keys.AnswerKey
 ) -> list[list[Any]]:
-  """The answer of each attempt, [M * G] lists of K."""
+  """The answer of each attempt, [M * G] lists of K texts or None."""
   return [
     [key(problem, attempt) for attempt in row]
     for problem, row in zip(evaluation.problems, evaluation.attempts)

@@ -13,26 +13,26 @@ from tensorboardX import event_file_writer
 from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
 
-from experiments.run import run_directory
 from score_jax import distributed
 from score_jax.io import json_files
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class MetricsLog:
+class MetricLog:
   """Writes one record a step to metrics.jsonl, and the same to TensorBoard.
 
   `step` counts updates: the record of the first update has step 1, as has the
-  checkpoint after it; 0 is before training. Opening the log of a stage that is
-  continued at `step` drops the records of later steps.
+  checkpoint after it; 0 is before training.
   """
 
-  def __init__(self, stage: run_directory.StageDirectory, step: int = 0):
-    stage.rewind(step)
-    self._stage = stage.name
-    self._lines = json_files.LineWriter(stage.metrics)
-    self._events = EventLog(stage.tensorboard, step)
+  def __init__(
+    self, stage: str, lines: pathlib.Path, events: pathlib.Path, step: int = 0
+  ):
+    """Opens both logs of a stage that is continued after `step`."""
+    self._stage = stage
+    self._lines = json_files.LineWriter(lines)
+    self._events = EventLog(events, step)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes numbers by name; what is not finite is null in metrics.jsonl."""

@@ -1,7 +1,7 @@
-"""The compiled programs that learn, made from settings.
+"""The compiled programs that learn, for a layout.
 
-Asked again, they are the same ones: jit compiles once for each function object,
-so that Stage II runs the program that Stage I compiled.
+Asked for again with equal arguments, they are the same objects: jit compiles
+once for each function object, so that Stage II runs what Stage I compiled.
 """
 
 from collections.abc import Callable
@@ -11,110 +11,107 @@ from typing import Any
 
 import optax
 
-from experiments.config import schema
-from score_jax.training import layout, optimizers, rl_update, sft_update
+from score_jax.training import layout as layout_lib
+from score_jax.training import optimizers, rl_update, sft_update
 
 # So few layers compile quickly as a loop in Python, which runs faster on a CPU;
 # more of them are scanned.
 UNROLLED_LAYERS = 4
-# Where attempts may be so long, that many end early is worth compiling for.
-_LONG_ATTEMPTS, _LENGTH_BUCKETS = 512, 2
+_WARMUP = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Update:
+class RLUpdate:
   """The programs of reinforcement learning, the same for all stages.
 
   Attributes:
     optimizer: of `training.optimizers`.
-    train_step: of `training.rl_update.make_train_step`.
-    reference_logprobs: of `training.rl_update.make_reference_logprobs`.
+    step: of `rl_update.make_train_step`.
+    reference_logprobs: of `rl_update.make_reference_logprobs`.
   """
 
   optimizer: optax.GradientTransformation
-  train_step: Callable[..., Any]
+  step: Callable[..., Any]
   reference_logprobs: Callable[..., Any]
 
 
-def make_update(settings: schema.Settings, places: layout.Layout) -> Update:
-  """The programs of a stage of reinforcement learning."""
-  return _make_update(
-    places,
-    learning_rate=settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    kl=settings.kl,
-    temperature=settings.temperature,
-    length_buckets=length_buckets(settings),
-    **_common(settings),
-  )
-
-
-def length_buckets(settings: schema.Settings) -> int:
-  """How many lengths an update is compiled for."""
-  is_long = settings.attempt_tokens >= _LONG_ATTEMPTS
-  return settings.length_buckets or (_LENGTH_BUCKETS if is_long else 1)
-
-
-def make_supervised_update(
-  settings: schema.Settings, places: layout.Layout
-) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-  """Optimizer and update of the supervised baselines."""
-  return _make_supervised_update(
-    places,
-    learning_rate=settings.sft.learning_rate or settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    **_common(settings),
-  )
-
-
-def _common(settings: schema.Settings) -> dict[str, Any]:
-  return {
-    'attempt_tokens': settings.attempt_tokens,
-    'micro_batches': settings.batch_size // settings.micro_batch_size,
-    'remat': settings.remat,
-  }
-
-
 @functools.cache
-def _make_update(places, *, learning_rate, max_grad_norm, remat, **options):
+def make_rl_update(
+  layout: layout_lib.Layout,
+  *,
+  learning_rate: float,
+  max_grad_norm: float | None = 1.0,
+  **options: Any,
+) -> RLUpdate:
+  """The programs of a stage of reinforcement learning.
+
+  Args:
+    layout: of the model on its devices.
+    learning_rate: Adam's, constant.
+    max_grad_norm: gradients are clipped to this global norm.
+    **options: of `rl_update.UpdateOptions`; dtype and unroll are the layout's.
+  """
   optimizer = optimizers.make_optimizer(
     learning_rate, max_grad_norm=max_grad_norm
   )
-  forward = {
-    'dtype': places.dtype,
-    'unroll': places.config.num_layers <= UNROLLED_LAYERS,
-  }
-  train_step = rl_update.make_train_step(
-    places.config,
+  forward = {'dtype': layout.dtype, 'unroll': _unrolls(layout)}
+  step = rl_update.make_train_step(
+    layout.config,
     optimizer,
-    shardings=_shardings(optimizer, places),
-    remat=remat,
+    shardings=_state_shardings(optimizer, layout),
     **forward,
     **options,
   )
   reference_logprobs = rl_update.make_reference_logprobs(
-    places.config, temperature=options['temperature'], **forward
+    layout.config, temperature=options.get('temperature', 1.0), **forward
   )
-  return Update(optimizer, train_step, reference_logprobs)
+  return RLUpdate(optimizer, step, reference_logprobs)
 
 
 @functools.cache
-def _make_supervised_update(places, *, learning_rate, max_grad_norm, **options):
-  optimizer = optimizers.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  update = sft_update.make_supervised_step(
-    places.config,
+def make_sft_update(
+  layout: layout_lib.Layout,
+  *,
+  learning_rate: float,
+  max_grad_norm: float | None = 1.0,
+  cosine_steps: int | None = None,
+  **options: Any,
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of supervised learning.
+
+  Args:
+    layout: of the model on its devices.
+    learning_rate: Adam's largest.
+    max_grad_norm: gradients are clipped to this global norm.
+    cosine_steps: updates over which the learning rate is warmed up and falls
+      to a 20th along a cosine; None: it is constant.
+    **options: of `sft_update.make_supervised_step`, dtype the layout's by
+      default.
+  """
+  schedule: optax.ScalarOrSchedule = learning_rate
+  if cosine_steps is not None:
+    schedule = optax.warmup_cosine_decay_schedule(
+      0.0,
+      learning_rate,
+      min(_WARMUP, cosine_steps // 2),
+      max(cosine_steps, 1),
+      learning_rate / 20,
+    )
+  optimizer = optimizers.make_optimizer(schedule, max_grad_norm=max_grad_norm)
+  step = sft_update.make_supervised_step(
+    layout.config,
     optimizer,
-    shardings=_shardings(optimizer, places),
-    dtype=places.dtype,
-    unroll=places.config.num_layers <= UNROLLED_LAYERS,
-    **options,
+    shardings=_state_shardings(optimizer, layout),
+    **{'dtype': layout.dtype, 'unroll': _unrolls(layout), **options},
   )
-  return optimizer, update
+  return optimizer, step
 
 
-def _shardings(optimizer, places):
+def _unrolls(layout: layout_lib.Layout) -> bool:
+  return layout.config.num_layers <= UNROLLED_LAYERS
+
+
+def _state_shardings(optimizer, layout: layout_lib.Layout):
   return rl_update.state_shardings(
-    optimizer, places.trained_shapes, places.trained
+    optimizer, layout.trained_shapes, layout.trained
   )

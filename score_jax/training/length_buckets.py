@@ -15,6 +15,14 @@ from score_jax import arrays
 
 # Lengths are multiples of it where rows are long: attention kernels want that.
 _TILE = 128
+# Where attempts may be so long that many end early, each further length is
+# worth its compilation.
+_LONG_ATTEMPTS, _COUNT_OF_LONG = 512, 2
+
+
+def default_count(attempt_tokens: int) -> int:
+  """Number of lengths for sequences of so many attempt tokens at most."""
+  return _COUNT_OF_LONG if attempt_tokens >= _LONG_ATTEMPTS else 1
 
 
 def lengths(longest: int, count: int) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ def test_from_a_run(finished, tmp_path, capsys):
   )
   last = checkpoint_formats.load(tmp_path / 'last', source.config)
   assert not np.array_equal(last['embedding'], source.params['embedding'])
-  assert policies.finished_policies(run.read_settings(), run)[-1] == 'stage2'
+  assert policies.finished_policies(run)[-1] == 'stage2'
   copy = tmp_path / 'last' / 'tokenizer.model'
   assert copy.read_bytes() == run.tokenizer.read_bytes()
 

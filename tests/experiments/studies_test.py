@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 
-from experiments import sharing, studies
+from experiments import studies
 from experiments.config import command_line
+from experiments.run import many_runs
 from tests.support import small_run
 
 pytestmark = pytest.mark.slow
@@ -51,18 +52,19 @@ def test_what_is_varied():
   varied = studies.vary('copy_share', settings, 0.9)
   assert varied.pretrain.copy_share == 0.9
   # Another base policy; one budget.
-  assert sharing.recipes(varied)['base'] != sharing.recipes(settings)['base']
+  planned = many_runs.PlannedRun(settings)
+  assert not planned.has_base_of(many_runs.PlannedRun(varied))
   varied = studies.vary('stage1_steps', settings, 150)
   assert (varied.steps_stage1, varied.steps_stage2) == (150, 50)
-  assert sharing.recipes(varied)['base'] == sharing.recipes(settings)['base']
+  assert planned.has_base_of(many_runs.PlannedRun(varied))
 
 
 def test_defaults_are_possible():
   for sweep in studies.SWEEPS:
     options, settings = studies.parse([f'--sweep={sweep}'])
-    cells = studies.make_cells(options, settings, pathlib.Path('study'))
-    assert len({cell.settings.run_dir for cell in cells}) == len(cells)
-    assert len(cells) == 2 * len(studies.values(options)) * len(
+    planned = studies.plan_runs(options, settings, pathlib.Path('study'))
+    assert len({run.settings.run_dir for run in planned}) == len(planned)
+    assert len(planned) == 2 * len(studies.values(options)) * len(
       studies.method_names(options)
     )
 

@@ -64,7 +64,7 @@ def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
     places.rollout.batch,
   )
   trajectory = engine.sample_episodes(
-    places.view(params),
+    places.inference_params(params),
     prompts,
     keys,
     small_models.separators(2),

@@ -13,9 +13,10 @@ import numpy as np
 from experiments import train
 from experiments.config import command_line
 from experiments.run import building, policies, run_directory
+from experiments.stages import rl_stage
 from score_jax import arrays
 from score_jax.io import json_files
-from score_jax.training import checkpointing, compiled_updates
+from score_jax.training import checkpointing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASK = ('--arithmetic.digits=1', '--arithmetic.nines=0')
@@ -75,15 +76,13 @@ def copy(finished: pathlib.Path, path: pathlib.Path, *without: str):
 
 def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   """Every leaf of a stage's last checkpoint; of the base the parameters."""
-  run = run_directory.RunDirectory(path)
-  settings = run.read_settings()
-  parts = building.assemble(settings, building.load_task(settings), run)
-  params = policies.restore(parts, run.stage(stage), 'latest')
+  run = building.reopen(run_directory.RunDirectory(path))
+  params = policies.restore(run, stage, 'latest')
   if stage == 'base':
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-  update = compiled_updates.make_update(settings, parts.layout)
+  update = rl_stage.make_update(run)
   with checkpointing.Checkpoints(
-    run.stage(stage).checkpoints, read_only=True
+    run.directory.stage(stage).checkpoints, read_only=True
   ) as checkpoints:
     restored = checkpoints.restore(_abstract_state(params, update.optimizer))
   return [np.asarray(leaf) for leaf in jax.tree.leaves(restored.state)]

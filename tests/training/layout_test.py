@@ -5,43 +5,43 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.config import command_line
 from score_jax.models import inference, lora, transformer
 from score_jax.training import layout
-from tests.support import small_models, small_run
+from tests.support import small_models
 
 CONFIG = small_models.CONFIGS['gemma2']
 
 
-def make(*more):
-  return layout.make(
-    command_line.parse_settings([*small_run.FLAGS, *more]), CONFIG
-  )
+ADAPTERS = layout.Adapters(rank=2)
+
+
+def make(**options):
+  return layout.make(CONFIG, jax.devices()[:1], **options)
 
 
 # A run evaluates its base policy, which has no adapters, before it trains them.
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('has_adapters', [False, True])
 def test_views_of_a_run_with_adapters(dtype, has_adapters):
-  places = make('--lora.rank=2', f'--dtype={dtype}')
+  made = make(adapters=ADAPTERS, dtype=dtype)
   params = transformer.init_params(CONFIG, jax.random.key(0))
   if has_adapters:
-    adapters = places.new_adapters(params, jax.random.key(1))
+    adapters = made.new_adapters(params, jax.random.key(1))
     assert jax.tree.structure(adapters) == jax.tree.structure(
-      places.trained_shapes
+      made.trained_shapes
     )
     params = lora.attach(params, jax.tree.map(lambda a: a + 0.25, adapters))
-  view = places.view(params)
+  ours = made.inference_params(params)
   expected = inference.inference_params(params, jnp.dtype(dtype))
-  assert jax.tree.structure(view) == jax.tree.structure(expected)
-  for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
+  assert jax.tree.structure(ours) == jax.tree.structure(expected)
+  for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected)):
     np.testing.assert_allclose(
       one.astype(jnp.float32), other.astype(jnp.float32), atol=1e-6
     )
 
 
 def test_without_adapters_all_parameters_are_trained():
-  places = make()
+  made = make()
   params = transformer.init_params(CONFIG, jax.random.key(0))
-  assert jax.tree.structure(places.trained_shapes) == jax.tree.structure(params)
-  assert places.trained is places.update.params
+  assert jax.tree.structure(made.trained_shapes) == jax.tree.structure(params)
+  assert made.trained is made.update.params

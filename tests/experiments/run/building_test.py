@@ -7,7 +7,7 @@ import pytest
 
 from experiments.config import command_line
 from experiments.run import building, run_directory
-from score_jax.training import compiled_updates
+from experiments.stages import rl_stage
 from tests.support import small_run
 
 
@@ -15,38 +15,38 @@ def settings_of(*more):
   return command_line.parse_settings([*small_run.FLAGS, *more])
 
 
-def assemble(path, *more):
+def build(path, *more):
   settings = settings_of(*more)
   path.mkdir(exist_ok=True)
-  run = run_directory.RunDirectory(path)
-  return building.assemble(settings, building.load_task(settings), run)
+  directory = run_directory.RunDirectory(path)
+  return building.build(settings, building.load_task(settings), directory)
 
 
 def test_the_parts_are_what_the_settings_say(tmp_path):
-  parts = assemble(tmp_path, '--model.layers=2', '--turns=3')
-  assert parts.config.num_layers == 2
-  assert parts.config.width == 32
-  assert parts.config.mlp_width == 32
-  tokenizer = parts.sampler.chat_format.tokenizer
-  assert parts.config.vocab_size == tokenizer.vocab_size
-  assert parts.sampler.max_new_tokens == (4, 4, 4)
+  run = build(tmp_path, '--model.layers=2', '--turns=3')
+  assert run.config.num_layers == 2
+  assert run.config.width == 32
+  assert run.config.mlp_width == 32
+  tokenizer = run.sampler.chat_format.tokenizer
+  assert run.config.vocab_size == tokenizer.vocab_size
+  assert run.sampler.max_new_tokens == (4, 4, 4)
   # BOS, '1+2' and a line break.
-  assert parts.sampler.buckets == (8,)
+  assert run.sampler.buckets == (8,)
 
 
 def test_the_tokenizer_is_made_once_and_kept(tmp_path):
-  assemble(tmp_path)
+  build(tmp_path)
   made = (tmp_path / 'tokenizer.model').read_bytes()
   assert [p.name for p in tmp_path.iterdir()] == ['tokenizer.model']
-  assemble(tmp_path)
+  build(tmp_path)
   assert (tmp_path / 'tokenizer.model').read_bytes() == made
   # Another directory gets the same one.
-  assemble(tmp_path / 'other')
+  build(tmp_path / 'other')
   assert (tmp_path / 'other' / 'tokenizer.model').read_bytes() == made
 
 
 def test_numbers_are_single_digits(tmp_path):
-  tokenizer = assemble(tmp_path).sampler.chat_format.tokenizer
+  tokenizer = build(tmp_path).sampler.chat_format.tokenizer
   assert len(tokenizer.encode('12+345')) == 6
   assert tokenizer.decode(tokenizer.encode('12+345')) == '12+345'
 
@@ -54,11 +54,11 @@ def test_numbers_are_single_digits(tmp_path):
 def test_problems_with_long_prompts_are_left_out(tmp_path, caplog):
   # '1+2' is 5 tokens with BOS and line break; of two digits' sums are 7.
   with caplog.at_level(logging.WARNING):
-    parts = assemble(tmp_path, '--max-prompt-tokens=5')
+    run = build(tmp_path, '--max-prompt-tokens=5')
   assert not caplog.records
-  assert len(parts.task.test) == 10
+  assert len(run.task.test) == 10
   with pytest.raises(run_directory.RunError, match='half of them have at'):
-    assemble(tmp_path, '--max-prompt-tokens=4')
+    build(tmp_path, '--max-prompt-tokens=4')
 
 
 def test_too_few_sums_are_refused():
@@ -84,19 +84,20 @@ def test_digests_see_references():
 
 
 def test_updates_are_shared_by_settings(tmp_path):
-  layout = assemble(tmp_path).layout
-  one = compiled_updates.make_update(settings_of(), layout)
+  one = rl_stage.make_update(build(tmp_path))
+
+  def update(*flags):
+    return rl_stage.make_update(build(tmp_path, *flags))
+
   # Alpha, betas and the number of steps enter as arrays, or not at all.
-  same = settings_of('--alpha=3', '--beta1=1', '--steps-stage1=9')
-  assert compiled_updates.make_update(same, layout) is one
+  assert update('--alpha=3', '--beta1=1', '--steps-stage1=9') is one
   for flag in ('--kl=k3', '--micro-batch=4', '--learning-rate=1', '--seed=1'):
-    other = compiled_updates.make_update(settings_of(flag), layout)
-    assert (other is one) == (flag == '--seed=1')
+    assert (update(flag) is one) == (flag == '--seed=1')
 
 
 def test_reopening_changes_nothing(finished):
   before = sorted(p for p in finished.rglob('*'))
-  settings, parts = building.reopen(run_directory.RunDirectory(finished))
+  settings, run = building.reopen(run_directory.RunDirectory(finished))
   assert sorted(p for p in finished.rglob('*')) == before
-  assert settings.arithmetic.digits == 1
-  np.testing.assert_array_equal(parts.sampler.max_new_tokens, [4, 4])
+  assert run.settings.arithmetic.digits == 1
+  np.testing.assert_array_equal(run.sampler.max_new_tokens, [4, 4])

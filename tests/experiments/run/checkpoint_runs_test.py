@@ -142,13 +142,11 @@ def test_a_preset_from_checkpoint_to_checkpoint(
   said = capsys.readouterr().out
   assert 'Stage II (SCoRe)' in said
 
-  run = run_directory.RunDirectory(path)
-  settings, parts = building.reopen(run)
-  assert parts.config == config
-  assert parts.sampler.chat_format.style == 'gemma'
+  run = building.reopen(run_directory.RunDirectory(path))
+  assert run.config == config
+  assert run.sampler.chat_format.style == 'gemma'
   base, first, second = (
-    policies.stage_policy(settings, parts, run, name)
-    for name in ('base', 'stage1', 'stage2')
+    policies.stage_policy(run, name) for name in ('base', 'stage1', 'stage2')
   )
   # The base is the checkpoint, bit for bit, and each stage moved.
   dtype = jax.tree.leaves(base)[0].dtype
@@ -157,7 +155,7 @@ def test_a_preset_from_checkpoint_to_checkpoint(
   merged = [lora.merge(policy) for policy in (base, first, second)]
   assert not same(merged[0], merged[1])
   assert not same(merged[1], merged[2])
-  if settings.lora.rank:
+  if run.settings.lora.rank:
     assert same(lora.base_of(second), loaded)
 
   # Out again, with adapters merged, from a base that lies elsewhere now.
@@ -212,9 +210,9 @@ def test_a_base_model_is_spoken_to_in_lines(tokenizer, tmp_path):
   write_checkpoint(tmp_path / 'in', PRESET, tokenizer, style='plain')
   arguments = command(PRESET, tmp_path / 'in', tmp_path / 'run')
   assert train.main([*arguments, '--method=base']) == 0
-  _, parts = building.reopen(run_directory.RunDirectory(tmp_path / 'run'))
-  assert parts.sampler.chat_format.style == 'plain'
-  assert parts.sampler.chat_format.stop_ids == (1,)
+  run = building.reopen(run_directory.RunDirectory(tmp_path / 'run'))
+  assert run.sampler.chat_format.style == 'plain'
+  assert run.sampler.chat_format.stop_ids == (1,)
 
 
 def test_evaluation_of_a_checkpoint_as_it_is(tokenizer, tmp_path, capsys):

@@ -7,8 +7,7 @@ import shutil
 import pytest
 from rich import console as rich_console
 
-from experiments import methods
-from experiments.run import building, outcome, run_directory
+from experiments.run import building, final_report, outcome, run_directory
 from tests.support import small_run
 
 
@@ -21,7 +20,7 @@ def copied(finished, tmp_path):
 
 def report(run):
   console = rich_console.Console(file=io.StringIO(), width=120)
-  outcome.report(run.read_settings(), run, console)
+  final_report.report(building.reopen(run, console))
   return console.file.getvalue()
 
 
@@ -54,7 +53,7 @@ def test_telling_episodes_come_first(copied):
   ]  # fmt: skip
   path = copied.stage('stage2').path / 'evaluation.jsonl'
   path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-  found = outcome._telling_episodes(copied.stage('stage2'))
+  found = final_report._telling_episodes(copied.stage('stage2'))
   # Corrected, not corrected, spoilt: one of each, the first that there is.
   assert [episode.problem.id for episode in found] == ['c', 'b', 'd']
 
@@ -81,23 +80,20 @@ def test_results_are_those_of_the_transcripts(finished):
 
 
 def test_another_number_of_problems_is_evaluated_again(copied):
-  settings, parts = building.reopen(copied)
-  plan = methods.stages(settings)
-  assert outcome.is_complete(settings, parts, copied, plan)
+  run = building.reopen(copied)
+  assert outcome.is_complete(run, run.stages)
   results = small_run.results(copied.path)
   results['stage1']['problems'] = 5
   copied.results.write_text(json.dumps(results))
-  assert not outcome.is_complete(settings, parts, copied, plan)
+  assert not outcome.is_complete(run, run.stages)
 
 
 def test_a_stage_that_goes_on_loses_its_result(copied):
-  settings, parts = building.reopen(copied)
-  outcome.forget(copied, 'stage2')
+  run = building.reopen(copied)
+  outcome.forget(run, 'stage2')
   assert list(small_run.results(copied.path)) == ['base', 'stage1']
-  outcome.forget(copied, 'stage2')
-  assert not outcome.is_complete(
-    settings, parts, copied, methods.stages(settings)
-  )
+  outcome.forget(run, 'stage2')
+  assert not outcome.is_complete(run, run.stages)
 
 
 def test_nothing_is_drawn_without_steps(copied):

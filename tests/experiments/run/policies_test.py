@@ -1,5 +1,6 @@
 """Which policies a run makes, in which order, from what."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich import console as rich_console
 from experiments import methods, presets
 from experiments.config import command_line
 from experiments.run import building, policies, run_directory
+from experiments.stages import rl_stage
 from score_jax.tasks import batches
 from tests.support import small_run
 
@@ -17,23 +19,27 @@ def settings_of(*more):
   return command_line.parse_settings([*small_run.FLAGS, *more])
 
 
-def make_plan(settings, run):
+def make_plan(path, *more):
   console = rich_console.Console(file=io.StringIO(), width=200)
-  return policies.make_plan(settings, run, console), console.file.getvalue()
+  settings = settings_of(*more)
+  run = building.build(
+    settings,
+    building.load_task(settings),
+    run_directory.RunDirectory(path),
+    console,
+  )
+  return policies.make_plan(run), console.file.getvalue()
 
 
 def test_plans(finished, tmp_path):
-  empty = run_directory.RunDirectory(tmp_path)
-  plan, said = make_plan(settings_of(), empty)
+  plan, said = make_plan(tmp_path)
   assert (list(plan), said) == (['stage1', 'stage2'], '')
-  plan, said = make_plan(settings_of('--stage=1'), empty)
+  plan, said = make_plan(tmp_path, '--stage=1')
   assert (list(plan), said) == (['stage1'], '')
-  plan, said = make_plan(settings_of('--stage=2'), empty)
+  plan, said = make_plan(tmp_path, '--stage=2')
   assert list(plan) == ['stage1', 'stage2']
   assert '--stage=2 needs stage1 first' in said
-  plan, said = make_plan(
-    settings_of('--stage=2'), run_directory.RunDirectory(finished)
-  )
+  plan, said = make_plan(finished, '--stage=2')
   # Stage I is there: it is read, not made.
   assert (list(plan), said) == (['stage1', 'stage2'], '')
 
@@ -41,10 +47,7 @@ def test_plans(finished, tmp_path):
 def test_there_may_be_no_such_stage(tmp_path):
   # It has rounds of STaR in its place.
   with pytest.raises(run_directory.RunError, match='there is no stage 2 with'):
-    make_plan(
-      settings_of('--method=star_stage2', '--stage=2'),
-      run_directory.RunDirectory(tmp_path),
-    )
+    make_plan(tmp_path, '--method=star_stage2', '--stage=2')
 
 
 def test_other_presets_do_not_make_what_is_missing(
@@ -71,39 +74,35 @@ def test_other_presets_do_not_make_what_is_missing(
 
 def test_finished_policies(finished, tmp_path):
   run = run_directory.RunDirectory(finished)
-  settings = run.read_settings()
-  assert policies.finished_policies(settings, run) == [
+  assert policies.finished_policies(run) == [
     'base', 'stage1', 'stage2'
   ]  # fmt: skip
-  assert policies.choose_finished(settings, run, 'stage1') == 'stage1'
+  assert policies.choose_finished(run, 'stage1') == 'stage1'
   path = small_run.begin_from_base(finished, tmp_path / 'run')
   begun = run_directory.RunDirectory(path)
-  assert policies.finished_policies(settings, begun) == ['base']
+  assert policies.finished_policies(begun) == ['base']
   with pytest.raises(run_directory.RunError, match='it has: base'):
-    policies.choose_finished(settings, begun, 'stage2')
+    policies.choose_finished(begun, 'stage2')
 
 
 def test_a_policy_that_was_never_saved(finished, tmp_path):
-  run = run_directory.RunDirectory(finished)
-  _, parts = building.reopen(run)
+  run = building.reopen(run_directory.RunDirectory(finished))
+  empty = dataclasses.replace(
+    run, directory=run_directory.RunDirectory(tmp_path)
+  )
   with pytest.raises(run_directory.RunError, match='has no checkpoint'):
-    policies.restore(
-      parts, run_directory.RunDirectory(tmp_path).stage('stage1'), 'latest'
-    )
+    policies.restore(empty, 'stage1', 'latest')
 
 
 def test_given_attempts_are_the_bases_own_and_always_the_same(finished):
-  run = run_directory.RunDirectory(finished)
-  settings, parts = building.reopen(run)
-  base = policies.stage_policy(settings, parts, run, 'base')
+  run = building.reopen(run_directory.RunDirectory(finished))
+  base = policies.stage_policy(run, 'base')
 
   def given(step, stage='stage2', share=0.5):
     changed = settings_of(f'--given-attempts-share={share}')
-    phase = methods.stages(changed)[stage]
-    indices = batches.batch_indices(len(parts.task.train), 4, seed=0, step=step)
-    problems = [parts.task.train[i] for i in indices]
-    attempts = policies.given_first_attempts(
-      changed, parts, base, problems, phase
+    problems = batches.batch(run.task.train, 4, 0, step)
+    attempts = rl_stage.given_first_attempts(
+      run, methods.stages(changed)[stage], base, problems
     )
     return [p.id for p in problems], attempts
 
@@ -146,8 +145,8 @@ def test_beta2_moves_by_its_measurements():
   }
   # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
   # 5 %: 0.1 * exp(0.05).
-  phase = methods.stages(settings_of('--adaptive-beta2'))['stage1']
-  moved = policies.adapt(phase, state, metrics)
+  stage = methods.stages(settings_of('--adaptive-beta2'))['stage1']
+  moved = rl_stage.adapt_beta2(stage, state, metrics)
   assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
 
 

@@ -1,5 +1,6 @@
 """The supervised loop, end to end: what it learns from, and resuming."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,19 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import methods
-from experiments.run import (
-  building,
-  collection,
-  policies,
-  run_directory,
-  sft_stage,
-)
+from experiments.run import building, policies, run_directory
+from experiments.stages import collection, sft_stage
 from score_jax.io import json_files, metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import compiled_updates, repair_sequences, rl_update
+from score_jax.training import repair_sequences, rl_update
 from tests.support import small_run
 
 # Three rounds of two batches and at most two updates each.
@@ -44,9 +39,7 @@ def star(finished, tmp_path_factory):
 
 
 def reopened(path):
-  run = run_directory.RunDirectory(path)
-  settings, parts = building.reopen(run)
-  return settings, parts, run
+  return building.reopen(run_directory.RunDirectory(path))
 
 
 def test_a_run_leaves_everything_behind(star):
@@ -66,8 +59,8 @@ def test_a_run_leaves_everything_behind(star):
 
 
 def test_pairs_are_written_as_given_attempts(star):
-  _, parts, _ = reopened(star)
-  references = {p.id: p.reference for p in parts.task.train}
+  run = reopened(star)
+  references = {p.id: p.reference for p in run.task.train}
   lines = (star / 'round1' / 'pairs.jsonl').read_text().splitlines()
   records = [json.loads(line) for line in lines]
   counts = json.loads((star / 'round1' / 'pairs.json').read_text())
@@ -82,19 +75,19 @@ def test_it_learns_what_it_imitates(star):
   assert first[1]['loss'] < first[0]['loss']
 
 
-def test_episodes_are_sampled_and_judged_as_stored(star):
-  settings, parts, run = reopened(star)
-  phases = methods.stages(settings)
-  base = policies.stage_policy(settings, parts, run, 'base')
+def test_episodes_are_sampled_and_graded_as_stored(star):
+  run = reopened(star)
+  stages = run.stages
+  base = policies.stage_policy(run, 'base')
   episodes, score, graded = collection.read(
-    run.stage('round1'), phases['round1']
+    run.directory.stage('round1'), stages['round1']
   )
-  train = parts.task.train
+  train = run.task.train
   assert graded.all()
   # The second batch again, by hand.
   index = batches.batch_indices(len(train), 4, seed=0, step=1)
-  again = parts.sampler.sample(
-    parts.layout.view(base),
+  again = run.sampler.sample(
+    run.layout.inference_params(base),
     [train[i] for i in index],
     randomness.stream(0, 'collect', 'base', 1),
     samples_per_problem=4,
@@ -102,16 +95,16 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
   np.testing.assert_array_equal(episodes.tokens[16:], again.tokens)
   np.testing.assert_array_equal(episodes.turn[16:], again.turn)
   assert episodes.problem_index[16:].tolist() == np.repeat(index, 4).tolist()
-  for b, row in enumerate(parts.sampler.attempts(episodes)):
+  for b, row in enumerate(run.sampler.attempts(episodes)):
     reference = train[episodes.problem_index[b]].reference
     assert score[b].tolist() == [float(a.text == reference) for a in row]
   # Later rounds sample with the newest policy, at the problems that follow.
-  later, _, _ = collection.read(run.stage('round2'), phases['round2'])
+  later, _, _ = collection.read(run.directory.stage('round2'), stages['round2'])
   index = batches.batch_indices(len(train), 4, seed=0, step=2)
   assert later.problem_index[:16].tolist() == np.repeat(index, 4).tolist()
-  newest = policies.stage_policy(settings, parts, run, 'round1')
-  again = parts.sampler.sample(
-    parts.layout.view(newest),
+  newest = policies.stage_policy(run, 'round1')
+  again = run.sampler.sample(
+    run.layout.inference_params(newest),
     [train[i] for i in index],
     randomness.stream(0, 'collect', 'round1', 2),
     samples_per_problem=4,
@@ -119,46 +112,39 @@ def test_episodes_are_sampled_and_judged_as_stored(star):
   np.testing.assert_array_equal(later.tokens[:16], again.tokens)
 
 
-def test_rows_are_the_pairs_and_nothing_else(star):
-  settings, parts, run = reopened(star)
-  phase = methods.stages(settings)['round1']
-  rows, loss_mask = sft_stage.make_rows(
-    settings, parts, run.stage('round1'), phase, _Silent()
+def test_sequences_are_the_pairs_and_nothing_else(star):
+  run = reopened(star)
+  stage = run.stages['round1']
+  sequences, loss_mask = sft_stage.make_sequences(
+    run, run.directory.stage('round1'), stage
   )
-  attempts = parts.sampler.attempts(rows)
-  train = parts.task.train
+  attempts = run.sampler.attempts(sequences)
+  train = run.task.train
   for i, (_, second) in enumerate(attempts):
-    reference = train[rows.problem_index[i]].reference
+    reference = train[sequences.problem_index[i]].reference
     assert second.text == reference
     assert loss_mask[i].tolist() == [False, True]
-  _, score, _ = collection.read(run.stage('round1'), phase)
+  _, score, _ = collection.read(run.directory.stage('round1'), stage)
   # D+: every episode whose second attempt is right.
   assert len(attempts) == int(score[:, 1].sum())
 
 
-class _Silent:
-  def print(self, *args, **kwargs):
-    pass
-
-
 def test_a_round_starts_from_the_base_again(star):
   # Two updates from the base: the same from the stored episodes.
-  settings, parts, run = reopened(star)
-  phase = methods.stages(settings)['round2']
-  rows, loss_mask = sft_stage.make_rows(
-    settings, parts, run.stage('round2'), phase, _Silent()
+  run = reopened(star)
+  stage = run.stages['round2']
+  sequences, loss_mask = sft_stage.make_sequences(
+    run, run.directory.stage('round2'), stage
   )
-  optimizer, update = compiled_updates.make_supervised_update(
-    settings, parts.layout
-  )
-  base = policies.stage_policy(settings, parts, run, 'base')
+  optimizer, update = sft_stage.make_update(run)
+  base = policies.stage_policy(run, 'base')
   state = rl_update.init_state(base, optimizer)
   for step in range(2):
     index = batches.batch_indices(len(loss_mask), 16, seed=0, step=step)
     state, _ = update(
-      state, repair_sequences.take(rows, index), loss_mask[index]
+      state, repair_sequences.take(sequences, index), loss_mask[index]
     )
-  stored = policies.stage_policy(settings, parts, run, 'round2')
+  stored = policies.stage_policy(run, 'round2')
   for one, other in zip(
     jax.tree.leaves(state.params), jax.tree.leaves(stored), strict=True
   ):
@@ -173,13 +159,11 @@ def test_the_same_command_again_has_nothing_to_do(star, capsys):
 
 
 def states(path):
-  settings, parts, run = reopened(path)
+  run = reopened(path)
   return [
     np.asarray(leaf)
     for name in ROUNDS
-    for leaf in jax.tree.leaves(
-      policies.stage_policy(settings, parts, run, name)
-    )
+    for leaf in jax.tree.leaves(policies.stage_policy(run, name))
   ]
 
 
@@ -206,9 +190,9 @@ def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, where):
       save = collection._save
       patch.setattr(collection, '_save', lambda *a: (save(*a), signal_once()))
     else:
-      write = metric_log.MetricsLog.write
+      write = metric_log.MetricLog.write
       patch.setattr(
-        metric_log.MetricsLog, 'write', lambda *a: (write(*a), signal_once())
+        metric_log.MetricLog, 'write', lambda *a: (write(*a), signal_once())
       )
     assert small_run.main(path, *STAR) == 128 + signal.SIGTERM
   there = sorted(p.name for p in (path / 'round2' / 'collected').iterdir())
@@ -229,9 +213,9 @@ def test_no_repairs_leave_the_policy_as_it_is(finished, tmp_path, capsys):
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
   assert small_run.main(path, *more) == 0
   assert '0 repairs and 0 pairs' in capsys.readouterr().out
-  settings, parts, run = reopened(path)
+  run = reopened(path)
   base, after = (
-    jax.tree.leaves(policies.stage_policy(settings, parts, run, name))
+    jax.tree.leaves(policies.stage_policy(run, name))
     for name in ('base', 'round1')
   )
   for one, other in zip(base, after, strict=True):
@@ -239,26 +223,21 @@ def test_no_repairs_leave_the_policy_as_it_is(finished, tmp_path, capsys):
 
 
 def test_epochs_bound_the_updates(star):
-  settings, _, _ = reopened(star)
-  phase = methods.stages(settings)['round1']
+  run = reopened(star)
+  stage = run.stages['round1']
 
   def updates(pairs, epochs):
-    changed = settings.__class__(
-      **{
-        **vars(settings),
-        'sft': settings.sft.__class__(
-          **{**vars(settings.sft), 'epochs': epochs}
-        ),
-      }
-    )
-    return sft_stage._updates(changed, phase, pairs)
+    sft = dataclasses.replace(run.settings.sft, epochs=epochs)
+    settings = dataclasses.replace(run.settings, sft=sft)
+    changed = dataclasses.replace(run, settings=settings)
+    return sft_stage._updates(changed, stage, pairs)
 
-  # 16 rows an update, 2 updates at most.
-  assert compiled_updates(20, None) == 2
-  assert compiled_updates(20, 1.0) == 2
-  assert compiled_updates(16, 1.0) == 1
-  assert compiled_updates(40, 0.3) == 1
-  assert compiled_updates(0, None) == 0
+  # 16 sequences an update, 2 updates at most.
+  assert updates(20, None) == 2
+  assert updates(20, 1.0) == 2
+  assert updates(16, 1.0) == 1
+  assert updates(40, 0.3) == 1
+  assert updates(0, None) == 0
 
 
 def test_such_a_run_cannot_be_made_longer(star, tmp_path, capsys):
@@ -275,10 +254,9 @@ def test_adapters_are_fine_tuned_alone(finished, tmp_path):
   assert small_run.main(path, *more) == 0
   # A tenth of an epoch is one update of the six of the budget.
   assert len(small_run.metrics(path, 'round1')) == 1
-  settings, parts, run = reopened(path)
+  run = reopened(path)
   base, tuned = (
-    policies.stage_policy(settings, parts, run, name)
-    for name in ('base', 'round1')
+    policies.stage_policy(run, name) for name in ('base', 'round1')
   )
   adapters = jax.tree.leaves(lora.adapters_of(tuned))
   assert adapters

@@ -5,36 +5,36 @@ import json
 import numpy as np
 
 from experiments.config import command_line
-from experiments.run import building, pretraining, run_directory
+from experiments.run import building, run_directory
+from experiments.stages import pretraining
 from score_jax.tasks import arithmetic
 from tests.support import small_run
 
 
-def parts_of(path, *more):
+def build(path, *more):
   settings = command_line.parse_settings([*small_run.FLAGS, *more])
-  run = run_directory.RunDirectory(path)
-  task = building.load_task(settings)
-  return settings, building.assemble(settings, task, run)
+  directory = run_directory.RunDirectory(path)
+  return building.build(settings, building.load_task(settings), directory)
 
 
-def test_rows_are_examples_as_the_engine_would_write_them(tmp_path):
-  settings, parts = parts_of(tmp_path, '--turns=3')
-  rows, loss_mask = pretraining._examples(settings, parts, 5)
-  assert rows.tokens.shape[0] == 16
+def test_sequences_are_examples_as_the_engine_would_write_them(tmp_path):
+  run = build(tmp_path, '--turns=3')
+  sequences, loss_mask = pretraining._examples(run, 5)
+  assert sequences.tokens.shape[0] == 16
   assert loss_mask.shape == (16, 3)
   assert loss_mask[:, 1:].all()
   assert not loss_mask[:, 0].all()
-  assert rows.finished.all()
+  assert sequences.finished.all()
   examples = arithmetic.pretraining_examples(
-    np.random.default_rng((settings.seed, 3, 5)),
+    np.random.default_rng((run.settings.seed, 3, 5)),
     16,
     digits=1,
-    copy_hard=settings.pretrain.copy_share,
-    easy_chain=settings.pretrain.easy_nines,
-    easy_right=settings.pretrain.easy_right,
-    held_out=frozenset(problem.id for problem in parts.task.test),
+    copy_hard=run.settings.pretrain.copy_share,
+    easy_chain=run.settings.pretrain.easy_nines,
+    easy_right=run.settings.pretrain.easy_right,
+    held_out=frozenset(problem.id for problem in run.task.test),
   )
-  attempts = parts.sampler.attempts(rows)
+  attempts = run.sampler.attempts(sequences)
   for row, (question, first, second, is_learnt), mask in zip(
     attempts, examples, loss_mask
   ):
@@ -44,9 +44,9 @@ def test_rows_are_examples_as_the_engine_would_write_them(tmp_path):
 
 
 def test_steps_differ_and_a_step_is_always_the_same(tmp_path):
-  settings, parts = parts_of(tmp_path)
+  run = build(tmp_path)
   one, other, again = (
-    pretraining._examples(settings, parts, step)[0].tokens for step in (0, 1, 0)
+    pretraining._examples(run, step)[0].tokens for step in (0, 1, 0)
   )
   np.testing.assert_array_equal(one, again)
   assert (one != other).any()

@@ -1,18 +1,15 @@
-"""Judged episodes of one policy on disk: what supervised phases learn from."""
+"""Graded episodes of one policy on disk: what supervised stages learn from."""
 
 from collections.abc import Iterator
 import pathlib
 from typing import Any
 
 import numpy as np
-from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import schema
-from experiments.run import building, progress, run_directory
-from score_jax import arrays, distributed, types
+from experiments.run import context, progress, run_directory
+from score_jax import arrays, distributed
 from score_jax.evaluation import evaluate
-from score_jax.io import stop_signals
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import repair_sequences
@@ -21,81 +18,85 @@ _TURNS = 2
 
 
 def collect(
-  settings: schema.Settings,
-  parts: building.Parts,
-  directory: run_directory.StageDirectory,
-  phase: methods.SFTStage,
-  policy: Any,
-  grader: types.Grader,
-  console: rich_console.Console,
-  stop: stop_signals.StopRequest,
+  run: context.Run, name: str, stage: methods.SFTStage, policy: Any
 ) -> None:
-  """Samples and judges the batches of a phase, a file each.
+  """Samples and grades the batches of a stage, a file each.
 
-  A batch that has its file is not sampled again. What a batch holds depends on
-  the policy and the batch's number alone, so that other methods which sample
-  from the same policy have the same episodes.
+  A batch that has its file is not sampled again. A batch depends on the policy
+  and on its number alone, so that all methods that sample from the same policy
+  have the same episodes.
   """
-  paths = _paths(directory, phase)
+  directory = run.directory.stage(name)
+  paths = _paths(directory, stage)
   directory.collected.mkdir(parents=True, exist_ok=True)
-  view = parts.layout.view(policy)
-  there = distributed.by_first(
+  params = run.layout.inference_params(policy)
+  existing = distributed.by_first(
     lambda: {number for number, path in paths.items() if path.exists()}
   )
-  done = len(there)
+  done = len(existing)
   with progress.stage(
-    console, f'{directory.name} samples', len(paths), done=done, every=10
+    run.console, f'{name} samples', len(paths), done=done, every=10
   ) as shown:
     for number, path in paths.items():
-      if number in there:
+      if number in existing:
         continue
-      shown.update(
-        *_sample(settings, parts, phase, view, number, path, grader, done + 1)
-      )
+      accuracies = _sample(run, stage, params, number, path)
       done += 1
-      if stop.is_requested:
+      shown.update(done, accuracies)
+      if run.stop.is_requested:
         return
 
 
-def _sample(settings, parts, phase, view, number, path, grader, done):
-  train, samples = parts.task.train, settings.samples_per_problem
+def _sample(
+  run: context.Run,
+  stage: methods.SFTStage,
+  params: Any,
+  number: int,
+  path: pathlib.Path,
+) -> dict[str, float]:
+  """Samples, grades and saves a batch; its accuracies by metric name."""
+  settings, train = run.settings, run.task.train
+  samples = settings.samples_per_problem
   indices = batches.batch_indices(
     len(train), settings.problems_per_step, seed=settings.seed, step=number
   )
-  trajectory = parts.sampler.sample(
-    view,
+  trajectory = run.sampler.sample(
+    params,
     [train[i] for i in indices],
-    randomness.stream(settings.seed, 'collect', phase.source, number),
+    randomness.stream(settings.seed, 'collect', stage.source, number),
     samples_per_problem=samples,
     turns=_TURNS,
     temperature=settings.temperature,
   )
-  rows = [train[i] for i in indices for _ in range(samples)]
+  asked = [train[i] for i in indices for _ in range(samples)]
   verdicts = evaluate.grade_attempts(
-    grader, rows, parts.sampler.attempts(trajectory)
+    run.grader, asked, run.sampler.attempts(trajectory)
   )
   score, graded = evaluate.score_arrays(verdicts)
   _save(path, trajectory, np.repeat(indices, samples), score, graded)
   means = np.where(graded, score, 0).sum(0) / np.maximum(graded.sum(0), 1)
-  return done, {f'score/acc_t{k + 1}': m for k, m in enumerate(means)}
+  return {f'score/acc_t{k + 1}': m for k, m in enumerate(means)}
 
 
 def read(
-  directory: run_directory.StageDirectory, phase: methods.SFTStage
+  directory: run_directory.StageDirectory, stage: methods.SFTStage
 ) -> tuple[arrays.Trajectory, np.ndarray, np.ndarray]:
-  """All episodes of a phase on the host, with score and graded, [B, 2].
+  """All episodes of a stage on the host, with score and graded, [B, 2].
 
   `problem_index` is the problem's index among the training problems.
   """
-  files = [_load(path) for path in _paths(directory, phase).values()]
+  files = [_load(path) for path in _paths(directory, stage).values()]
   score = np.concatenate([file['score'] for file in files])
   graded = np.concatenate([file['graded'] for file in files])
-  return repair_sequences.concatenate(list(_trajectories(files))), score, graded
+  trajectories = list(_trajectories(files))
+  return repair_sequences.concatenate(trajectories), score, graded
 
 
-def _paths(directory, phase) -> dict[int, pathlib.Path]:
+def _paths(
+  directory: run_directory.StageDirectory, stage: methods.SFTStage
+) -> dict[int, pathlib.Path]:
   """The file of each batch, by its number."""
-  numbers = range(phase.first_batch, phase.first_batch + phase.steps)
+  numbers = range(stage.first_batch, stage.first_batch + stage.steps)
   return {n: directory.collected / f'{n:06d}.npz' for n in numbers}
 
 

@@ -1,6 +1,7 @@
 """What a step leaves behind: numbers by hand, and the stop at infinity."""
 
 import io
+import types as python_types
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,8 @@ import pytest
 from rich import console as rich_console
 
 from experiments.config import command_line
-from experiments.run import run_directory, stage_recorder
+from experiments.run import run_directory, transcripts
+from experiments.stages import rl_stage, stage_recorder
 from score_jax import arrays, types
 from score_jax.algorithm import stage_coefficients
 from tests.support import small_run
@@ -30,6 +32,13 @@ def attempts_of(rows):
   ]  # fmt: skip
 
 
+PROBLEM = types.Problem('1+2', 'arithmetic', '1+2', '03')
+
+
+def episodes_of(attempts, verdicts):
+  return transcripts.episodes([PROBLEM] * len(attempts), attempts, verdicts)
+
+
 def test_attempt_metrics_by_hand():
   # Two problems of two samples. The first problem has spread in turn 2 only,
   # the second in turn 1 only (its other attempt timed out).
@@ -43,8 +52,8 @@ def test_attempt_metrics_by_hand():
       [('9', True), ('1', True)],
     ]
   )
-  values = stage_recorder.attempt_metrics(
-    attempts, verdicts, 2, stage_coefficients.stage_two()
+  values = rl_stage.attempt_metrics(
+    episodes_of(attempts, verdicts), 2, stage_coefficients.stage_two()
   )
   assert values['reward/timeouts'] == 1
   assert values['reward/ungraded'] == 1
@@ -61,17 +70,19 @@ def test_attempt_metrics_by_hand():
   assert (values['truncated/turn1'], values['truncated/turn2']) == (0.25, 0.25)
   assert values['score/frac_identical'] == 0.5
   # Stage I rewards turn 2 alone: the second problem teaches nothing.
-  values = stage_recorder.attempt_metrics(
-    attempts, verdicts, 2, stage_coefficients.stage_one()
+  values = rl_stage.attempt_metrics(
+    episodes_of(attempts, verdicts), 2, stage_coefficients.stage_one()
   )
   assert values['score/frac_zero_spread'] == 0.5
   assert values['reward/selection'] == pytest.approx(1 / 4)
 
 
 def test_one_turn_has_no_text_metrics():
-  values = stage_recorder.attempt_metrics(
-    attempts_of([[('5', True)], [('6', True)]]),
-    [[verdict(1.0)], [verdict(0.0)]],
+  values = rl_stage.attempt_metrics(
+    episodes_of(
+      attempts_of([[('5', True)], [('6', True)]]),
+      [[verdict(1.0)], [verdict(0.0)]],
+    ),
     2,
     stage_coefficients.make_stage([1.0], [0.0], [0.1]),
   )
@@ -84,9 +95,14 @@ class Recorded:
   """A recorder of a stage of six steps, and what is written to its console."""
 
   def __init__(self, path, *more):
-    self.settings = command_line.parse_settings([*small_run.FLAGS, *more])
-    self.directory = run_directory.RunDirectory(path).stage('stage2')
     self.output = io.StringIO()
+    # All that a recorder reads of a run.
+    self.run = python_types.SimpleNamespace(
+      settings=command_line.parse_settings([*small_run.FLAGS, *more]),
+      directory=run_directory.RunDirectory(path),
+      console=rich_console.Console(file=self.output, width=200),
+    )
+    self.directory = self.run.directory.stage('stage2')
     self.state = arrays.TrainState(
       step=jnp.int32(0),
       params={'w': jnp.zeros(2)},
@@ -96,14 +112,9 @@ class Recorded:
     )
     self.evaluated = []
 
-  def open(self):
+  def open(self, steps=6):
     return stage_recorder.StageRecorder(
-      self.settings,
-      self.directory,
-      self.state,
-      6,
-      rich_console.Console(file=self.output, width=200),
-      self._evaluate,
+      self.run, 'stage2', steps, self.state, self._evaluate
     )
 
   def _evaluate(self, params):
@@ -118,7 +129,6 @@ class Recorded:
       params={'w': jnp.full(2, float(number))},
       skipped=jnp.int32(skipped),
     )
-    problem = types.Problem('1+2', 'arithmetic', '1+2', '03')
     trajectory = jax.tree.map(
       jnp.asarray,
       arrays.Trajectory(
@@ -131,15 +141,17 @@ class Recorded:
         problem_index=np.zeros(4, np.int32),
       ),
     )
-    recorder.end_step(
-      state,
-      {'loss': (jnp.float32(3.0), jnp.int32(2))},
-      trajectory,
-      [problem] * 4,
+    episodes = episodes_of(
       attempts_of([[('03', True), ('03', True)]] * 4),
       [[verdict(score), verdict(score)]] * 4,
-      stage_coefficients.stage_two(),
     )
+    report = stage_recorder.StepReport(
+      trajectory,
+      {'loss': (jnp.float32(3.0), jnp.int32(2))},
+      rl_stage.attempt_metrics(episodes, 4, stage_coefficients.stage_two()),
+      episodes,
+    )
+    recorder.end_step(state, report)
     return state
 
 
@@ -223,11 +235,7 @@ def _empty_trajectory():
 
 def test_a_stage_of_no_steps_is_the_policy_it_starts_from(tmp_path):
   recorded = Recorded(tmp_path)
-  with stage_recorder.StageRecorder(
-    recorded.settings, recorded.directory, recorded.state, 0,
-    rich_console.Console(file=recorded.output, width=200),
-    recorded._evaluate,
-  ) as recorder:  # fmt: skip
+  with recorded.open(steps=0) as recorder:
     assert float(recorder.chosen_policy()['w'][0]) == 0
   assert 'of step 0' in recorded.output.getvalue()
   assert 'spread' not in recorded.output.getvalue()

@@ -26,7 +26,7 @@ def test_every_method_runs(finished, tmp_path, method):
   results = small_run.results(path)
   assert list(results) == ['base', *table]
   assert results['base'] == small_run.results(finished)['base']
-  assert policies.finished_policies(settings, run) == ['base', *table]
+  assert policies.finished_policies(run) == ['base', *table]
   for name, phase in table.items():
     records = small_run.metrics(path, name)
     if isinstance(phase, methods.RLStage):
@@ -98,15 +98,14 @@ CHECKS = {
 
 
 def test_self_refine_says_something_else(finished, tmp_path):
-  more = ('--method=self_refine', '--self-refine-instruction=Mend 1+1 to 2')
+  more = ('--method=self_refine', '--self-refine-instruction=Fix 1+1 to 2')
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
   assert small_run.main(path, *more) == 0
-  run = run_directory.RunDirectory(path)
-  settings, parts = building.reopen(run)
-  own = policies.parts_for(settings, parts, 'self_refine')
-  assert own.task.instruction == 'Mend 1+1 to 2'
-  assert own.sampler.task.instruction == 'Mend 1+1 to 2'
-  assert policies.parts_for(settings, parts, 'base') is parts
+  run = building.reopen(run_directory.RunDirectory(path))
+  own = policies.run_of(run, 'self_refine')
+  assert own.task.instruction == 'Fix 1+1 to 2'
+  assert own.sampler.task.instruction == 'Fix 1+1 to 2'
+  assert policies.run_of(run, 'base') is run
   # The first attempts are the base policy's, the second ones need not be.
   firsts, seconds = (
     [
@@ -121,8 +120,7 @@ def test_self_refine_says_something_else(finished, tmp_path):
   assert firsts[0] == firsts[1]
   assert len(seconds[0]) == len(seconds[1]) == 10
   base, refined = (
-    policies.stage_policy(settings, parts, run, name)
-    for name in ('base', 'self_refine')
+    policies.stage_policy(run, name) for name in ('base', 'self_refine')
   )
   np.testing.assert_array_equal(base['embedding'], refined['embedding'])
 

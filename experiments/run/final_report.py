@@ -1,0 +1,91 @@
+"""What a finished run shows: curves, page, transcripts, table, paths."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import table as rich_table
+
+from experiments import methods
+from experiments.config import schema
+from experiments.reporting import curves, plots, report_page, tables
+from experiments.run import context, run_directory, transcripts
+from score_jax import distributed
+
+_PRINTED = 3
+
+
+def report(run: context.Run) -> None:
+  """Draws curves and page, prints transcripts, table, where everything is."""
+  results = run.directory.read_results()
+  # The others wait, and leave together with it.
+  distributed.by_first(lambda: _report(run, results))
+
+
+def _report(run: context.Run, results: Mapping[str, Any]) -> None:
+  names = [name for name in run.stages if name in results]
+  for name in names[-1:]:
+    transcripts.print_episodes(
+      run.console,
+      _telling_episodes(run.directory.stage(name)),
+      methods.policy_label(run.settings, name),
+    )
+  _draw_curves(run, results)
+  report_page.write([run.directory.path], run.directory.path)
+  run.console.print(make_table(run.settings, results))
+  _print_places(run, names)
+
+
+def make_table(
+  settings: schema.Settings, results: Mapping[str, Any]
+) -> rich_table.Table:
+  """The paper's table of what results.json holds."""
+  return tables.console_table(
+    {
+      methods.policy_label(settings, name): summary
+      for name, summary in results.items()
+    }
+  )
+
+
+def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:
+  """Draws every stage that has made an update, if there is one."""
+  names = {name: methods.policy_label(run.settings, name) for name in results}
+  records, points = curves.read(run.directory, results, names)
+  if not records:
+    return
+  plots.learning_curves(
+    records,
+    run.directory.curves,
+    evaluations=points,
+    evaluation_label='held-out, greedy',
+    title=f'{run.settings.preset}: accuracy of each turn',
+  )
+
+
+def _telling_episodes(
+  stage: run_directory.StageDirectory,
+) -> list[transcripts.Episode]:
+  """A problem that was corrected, one that was not, one that was spoilt."""
+  wanted = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
+  found: dict[tuple, transcripts.Episode] = {}
+  for episode in transcripts.read_episodes(stage.evaluation):
+    scores = tuple(verdict.score for verdict in episode.verdicts[:2])
+    found.setdefault(scores, episode)
+  return [found[scores] for scores in wanted if scores in found][:_PRINTED]
+
+
+def _print_places(run: context.Run, names: list[str]) -> None:
+  directory = run.directory
+  paths = {
+    'results': directory.results,
+    'learning curves': directory.curves,
+    'report page': directory.report,
+    'settings': directory.config,
+  } | {name: directory.stage(name).path for name in (methods.BASE, *names)}
+  lines = [f'{title:16} {path}' for title, path in paths.items()] + [
+    'Type a problem yourself:  python -m experiments.chat '
+    f'--run-dir={directory}'
+  ]
+  for line in lines:
+    # However long, as it is: paths and commands are to be copied.
+    run.console.print(line, markup=False, highlight=False, soft_wrap=True)

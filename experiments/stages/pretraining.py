@@ -1,0 +1,108 @@
+"""The base policy: a checkpoint's, the run's own, or trained from nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import methods
+from experiments.run import base_model, context, policies
+from experiments.stages import stage_loop, stage_recorder
+from score_jax import arrays, distributed
+from score_jax.models import transformer
+from score_jax.rollout import engine, episodes, randomness, turn_separator
+from score_jax.tasks import arithmetic, batches
+from score_jax.training import compiled_updates, rl_update
+
+_INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
+
+
+def base_policy(run: context.Run) -> Any:
+  """Parameters of the base policy, pre-trained where the run has none yet."""
+  source = run.settings.init_from
+  if source is not None:
+    base_model.note_source(run.settings, run.directory)
+    run.console.print(f'base: reading {source}', markup=False, soft_wrap=True)
+  if policies.has_base(run.directory):
+    return policies.stage_policy(run, methods.BASE)
+  return _pretrain(run)
+
+
+def _pretrain(run: context.Run) -> Any:
+  """Trains the base policy, or goes on with it, and returns its parameters.
+
+  The arithmetic task has examples of its own; any other task's are its
+  reference answers, given in every turn.
+  """
+  settings, layout = run.settings.pretrain, run.layout.without_adapters()
+  optimizer, update = compiled_updates.make_sft_update(
+    layout,
+    learning_rate=settings.learning_rate,
+    cosine_steps=settings.steps,
+    dtype=jnp.float32,
+  )
+  key = randomness.stream(run.settings.seed, 'init', 'base', 0)
+  params = transformer.init_params(run.config, key)
+  state = rl_update.init_state(
+    jax.tree.map(distributed.put, params, layout.trained), optimizer
+  )
+
+  def step(state, policy, number, recorder):
+    del policy, recorder
+    sequences, loss_mask = layout.put_batch(_examples(run, number))
+    state, metrics = update(state, sequences, loss_mask)
+    return state, stage_recorder.StepReport(sequences, metrics)
+
+  return stage_loop.train(
+    run, methods.BASE, settings.steps, state, step, intervals=_INTERVALS
+  )
+
+
+def _examples(
+  run: context.Run, step: int
+) -> tuple[arrays.Trajectory, np.ndarray]:
+  """Sequences of one step, and their loss mask bool [B, K]."""
+  messages, attempts, loss_mask = _texts(run, step)
+  sampler = run.sampler
+  instructions = [run.task.instruction] * (run.settings.turns - 1)
+  separators = turn_separator.make_separators(run.chat_format, instructions)
+  length = engine.sequence_length(
+    sampler.buckets[-1], sampler.max_new_tokens, separators.longest
+  )
+  sequences = episodes.pack_sequences(
+    run.chat_format,
+    messages,
+    attempts,
+    instructions,
+    length,
+    max_new_tokens=sampler.max_new_tokens,
+  )
+  return sequences, loss_mask
+
+
+def _texts(
+  run: context.Run, step: int
+) -> tuple[list[str], list[Sequence[str]], np.ndarray]:
+  """First messages [B], attempts [B][K], and the loss mask bool [B, K]."""
+  settings, task = run.settings, run.task
+  count, turns = settings.pretrain.rows, settings.turns
+  loss_mask = np.ones((count, turns), bool)
+  if task.name != arithmetic.NAME:
+    problems = batches.batch(task.train, count, settings.seed, step)
+    answers = [(problem.reference,) * turns for problem in problems]
+    return [task.prompt(p) for p in problems], answers, loss_mask
+  examples = arithmetic.pretraining_examples(
+    np.random.default_rng((settings.seed, 3, step)),
+    count,
+    digits=settings.arithmetic.digits,
+    copy_hard=settings.pretrain.copy_share,
+    easy_chain=settings.pretrain.easy_nines,
+    easy_right=settings.pretrain.easy_right,
+    held_out=frozenset(problem.id for problem in task.test),
+  )
+  questions, firsts, seconds, first_in_loss = zip(*examples, strict=True)
+  attempts = [(a, *[b] * (turns - 1)) for a, b in zip(firsts, seconds)]
+  loss_mask[:, 0] = first_in_loss
+  return list(questions), attempts, loss_mask

@@ -1,0 +1,193 @@
+"""What a step of reinforcement learning needs besides act, grade and learn."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import methods
+from experiments.run import context, transcripts
+from experiments.stages import stage_recorder
+from score_jax import arrays, distributed, types
+from score_jax.algorithm import adaptive, rewards, stage_coefficients
+from score_jax.evaluation import metrics as metrics_lib
+from score_jax.rollout import randomness, turn_separator
+from score_jax.training import (
+  compiled_updates,
+  length_buckets,
+  reference_policy,
+)
+
+
+def make_update(run: context.Run) -> compiled_updates.RLUpdate:
+  """The compiled programs of all stages of the run."""
+  settings = run.settings
+  return compiled_updates.make_rl_update(
+    run.layout,
+    learning_rate=settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    kl=settings.kl,
+    temperature=settings.temperature,
+    attempt_tokens=settings.attempt_tokens,
+    micro_batches=settings.batch_size // settings.micro_batch_size,
+    length_buckets=settings.length_buckets
+    or length_buckets.default_count(settings.attempt_tokens),
+    remat=settings.remat,
+  )
+
+
+def given_first_attempts(
+  run: context.Run,
+  stage: methods.RLStage,
+  reference: Any,
+  problems: Sequence[types.Problem],
+) -> turn_separator.GivenAttempts | None:
+  """Off-policy first attempts for a share of a stage's sequences.
+
+  The reference policy's, from a fixed pool: the same problem always has the
+  same ones. The first round(share * G) samples of each problem take them.
+  """
+  samples = run.settings.samples_per_problem
+  turns = stage.coefficients.turns
+  count = round(stage.given_share * samples)
+  if not count:
+    return None
+  sampler = run.sampler
+  drawn = sampler.sample(
+    run.layout.inference_params(reference_policy.on_device(reference)),
+    problems,
+    randomness.stream(run.settings.seed, 'collect', methods.BASE, 0),
+    samples_per_problem=count,
+    turns=1,
+    temperature=run.settings.temperature,
+  )
+  drawn_tokens, turn = map(distributed.to_host, (drawn.tokens, drawn.turn))
+  first = turn == 1
+  width = sampler.max_new_tokens[0]
+  tokens = np.zeros((len(problems), samples, turns, width), np.int32)
+  lengths = np.zeros((len(problems), samples, turns), np.int32)
+  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
+    problem, sample = divmod(row, count)
+    attempt = ids[mask]
+    tokens[problem, sample, 0, : len(attempt)] = attempt
+    lengths[problem, sample, 0] = len(attempt)
+  return turn_separator.GivenAttempts(
+    jnp.asarray(tokens.reshape(-1, turns, width)),
+    jnp.asarray(lengths.reshape(-1, turns)),
+  )
+
+
+def coefficients_now(
+  stage: methods.RLStage, state: arrays.TrainState
+) -> stage_coefficients.Stage:
+  """The stage's coefficients at this step, beta2 as it has adapted."""
+  if not stage.is_adaptive:
+    return stage.coefficients
+  # From the host: jit would compile once more for coefficients on a device.
+  return adaptive.with_beta2(stage.coefficients, np.asarray(state.beta2))
+
+
+def adapt_beta2(
+  stage: methods.RLStage,
+  state: arrays.TrainState,
+  metrics: Mapping[str, Any],
+) -> arrays.TrainState:
+  """The state with beta2 moved towards its balance, where it adapts."""
+  if not stage.is_adaptive:
+    return state
+  magnitudes = sorted(m for m in metrics if m.startswith('advantage_magnitude'))
+
+  def mean(metric):
+    total, count = metrics[metric]
+    return total / jnp.maximum(count, 1)
+
+  beta2 = adaptive.adapt_beta2(
+    state.beta2, mean('kl/turn1'), mean(magnitudes[-1])
+  )
+  return state.replace(beta2=beta2)
+
+
+def shape_rewards(
+  run: context.Run,
+  update: compiled_updates.RLUpdate,
+  coefficients: stage_coefficients.Stage,
+  reference: Any,
+  trajectory: arrays.Trajectory,
+  score: np.ndarray,
+  graded: np.ndarray,
+) -> tuple[jax.Array, jax.Array, stage_coefficients.Stage]:
+  """Rewards from scores, with the KL in them where --kl=reward wants it.
+
+  Args:
+    run: of the stage.
+    update: its programs.
+    coefficients: of the stage at this step.
+    reference: the policy that the KL is to.
+    trajectory: B sequences.
+    score: f32 [B, K], of the grader.
+    graded: bool [B, K], false where grading failed.
+
+  Returns:
+    Rewards f32 [B, K]; where they are known, bool [B, K]; and the coefficients
+    of the loss, whose KL is zero where the rewards contain it.
+  """
+  reward, valid = rewards.shape_rewards(score, graded, coefficients)
+  if run.settings.kl != 'reward':
+    return reward, valid, coefficients
+  reward = rewards.kl_in_reward(
+    reward,
+    trajectory.logprobs,
+    update.reference_logprobs(
+      reference_policy.on_device(reference), trajectory
+    ),
+    trajectory.turn,
+    coefficients,
+  )
+  return reward, valid, rewards.without_kl(coefficients)
+
+
+def attempt_metrics(
+  episodes: Sequence[transcripts.Episode],
+  samples_per_problem: int,
+  coefficients: stage_coefficients.Stage,
+) -> dict[str, float]:
+  """Numbers of one batch of graded episodes, by their metric names."""
+  verdicts = [episode.verdicts for episode in episodes]
+  attempts = [episode.attempts for episode in episodes]
+  labels = [verdict.label for row in verdicts for verdict in row]
+  score = np.array(
+    [[np.nan if v.score is None else v.score for v in row] for row in verdicts]
+  )
+  graded = ~np.isnan(score)
+  all_graded = graded.all(axis=1)
+  weight = np.asarray(coefficients.reward_weight)
+  values = {
+    'reward/timeouts': labels.count('timeout'),
+    'reward/errors': labels.count('crash'),
+    'reward/unparseable': labels.count('unparseable'),
+    'reward/ungraded': int((~graded).sum()),
+    stage_recorder.SELECTION: float(
+      (np.nan_to_num(score) * weight).sum(axis=1).mean()
+    ),
+  }
+  if all_graded.any():
+    numbers = metrics_lib.turn_metrics(score[all_graded] >= 0.5)
+    values |= {f'score/{name}': value for name, value in numbers.items()}
+  no_spread = metrics_lib.zero_spread(
+    np.nan_to_num(score), samples_per_problem, graded
+  )
+  values[stage_recorder.NO_SPREAD] = float(
+    no_spread[:, weight > 0].all(axis=1).mean()
+  )
+  for k, share in enumerate(no_spread.mean(axis=0), start=1):
+    values[f'score/frac_zero_spread_t{k}'] = float(share)
+    cut = [not row[k - 1].finished for row in attempts]
+    values[f'truncated/turn{k}'] = float(np.mean(cut))
+  if len(attempts[0]) > 1:
+    texts = metrics_lib.text_metrics(
+      [row[0].text for row in attempts], [row[1].text for row in attempts]
+    )
+    values |= {f'score/{name}': value for name, value in texts.items()}
+  return values

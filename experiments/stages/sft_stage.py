@@ -1,0 +1,167 @@
+"""A supervised baseline's stage: sample, pair, imitate.
+
+STaR and Pair-SFT (sections 4 and 5 of the paper) learn from the policy's own
+repairs. The sequences are what reinforcement learning has, and so is all that a
+stage leaves on disk; what differs is where the attempts come from.
+"""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments import methods
+from experiments.run import context, policies, run_directory
+from experiments.stages import collection, stage_loop, stage_recorder
+from score_jax import arrays
+from score_jax.algorithm import repair_pairs
+from score_jax.io import json_files
+from score_jax.rollout import engine, turn_separator
+from score_jax.tasks import batches
+from score_jax.training import (
+  compiled_updates,
+  reference_policy,
+  repair_sequences,
+)
+
+
+def train_round(
+  run: context.Run, name: str, stage: methods.SFTStage, start: Any, source: Any
+) -> Any:
+  """Samples from `source`, fine-tunes `start` on its repairs; the result."""
+  directory = run.directory.stage(name)
+  start = reference_policy.on_device(start)
+  if directory.is_finished(stage.steps):
+    return policies.restore(run, name, 'latest', base=start)
+
+  # Act and grade: the whole budget of episodes, with one policy.
+  collection.collect(run, name, stage, reference_policy.on_device(source))
+  if run.stop.is_requested:
+    return start
+  pairs, loss_mask = make_sequences(run, directory, stage)
+
+  # Learn: the paired attempts, token by token.
+  optimizer, update = make_update(run)
+  state = policies.begin_state(run, start, optimizer)
+  frozen = start if run.layout.adapters else None
+
+  def step(
+    state: arrays.TrainState,
+    policy: Any,
+    number: int,
+    recorder: stage_recorder.StageRecorder,
+  ) -> tuple[arrays.TrainState, stage_recorder.StepReport]:
+    del policy, recorder
+    index = batches.batch_indices(
+      len(loss_mask),
+      run.settings.batch_size,
+      seed=run.settings.seed,
+      step=number,
+    )
+    sequences, mask = run.layout.put_batch(
+      (repair_sequences.take(pairs, index), loss_mask[index])
+    )
+    state, metrics = update(state, sequences, mask, frozen)
+    return state, stage_recorder.StepReport(sequences, metrics)
+
+  steps = _updates(run, stage, len(loss_mask))
+  chosen = stage_loop.train(run, name, steps, state, step, frozen=frozen)
+  if not run.stop.is_requested:
+    # Fewer updates may have been enough for all epochs.
+    directory.mark_finished(stage.steps)
+  return chosen
+
+
+def make_update(run: context.Run):
+  """Optimizer and compiled update of all supervised stages of the run."""
+  settings = run.settings
+  return compiled_updates.make_sft_update(
+    run.layout,
+    learning_rate=settings.sft.learning_rate or settings.learning_rate,
+    max_grad_norm=settings.max_grad_norm,
+    attempt_tokens=settings.attempt_tokens,
+    micro_batches=settings.batch_size // settings.micro_batch_size,
+    remat=settings.remat,
+  )
+
+
+def make_sequences(
+  run: context.Run,
+  directory: run_directory.StageDirectory,
+  stage: methods.SFTStage,
+) -> tuple[arrays.Trajectory, np.ndarray]:
+  """Sequences [P, T] of a stage's pairs, and their loss mask, bool [P, 2].
+
+  pairs.json counts them, pairs.jsonl has one of each problem as text, in the
+  form of `experiments.evaluate --split=train --given-attempts=FILE`.
+  """
+  settings = run.settings
+  episodes, score, graded = collection.read(directory, stage)
+  problem = episodes.problem_index
+  found = stage.construct(
+    score, graded, problem, seed=settings.seed, both_right=stage.both_right
+  )
+  pairs = repair_pairs.limit(
+    found,
+    problem,
+    seed=settings.seed,
+    most_per_problem=settings.sft.most_per_problem,
+    right_share=settings.sft.right_share,
+  )
+  counts = {
+    'episodes': len(score),
+    'found': len(found),
+    'repairs': int((~pairs.first_right).sum()),
+    'both_right': int(pairs.first_right.sum()),
+    'problems': len(np.unique(problem[pairs.first_row])),
+  }
+  json_files.write_json(directory.path / 'pairs.json', counts)
+  run.console.print(
+    f'{directory.name}: {counts["repairs"]:,} repairs and '
+    f'{counts["both_right"]:,} pairs of two right attempts from '
+    f'{counts["episodes"]:,} episodes.',
+    highlight=False,
+  )
+  sequences = repair_sequences.splice(episodes, pairs, _length(run))
+  _write_texts(run, sequences, directory.path / 'pairs.jsonl')
+  return sequences, repair_sequences.attempt_loss_mask(
+    pairs, settings.sft.learn
+  )
+
+
+def _write_texts(
+  run: context.Run, sequences: arrays.Trajectory, path: pathlib.Path
+) -> None:
+  """Writes the first pair of each problem, in the order of the episodes."""
+  _, first = np.unique(sequences.problem_index, return_index=True)
+  shown = repair_sequences.take(sequences, np.sort(first))
+  lines = []
+  for index, (before, after) in zip(
+    shown.problem_index, run.sampler.attempts(shown), strict=True
+  ):
+    problem = run.task.train[index]
+    pair = {'given_attempt': before.text, 'attempt': after.text}
+    lines.append(json.dumps({'id': problem.id, **pair}) + '\n')
+  json_files.write_text(path, ''.join(lines))
+
+
+def _length(run: context.Run) -> int:
+  """Tokens of the longest possible sequence of two attempts."""
+  separators = turn_separator.make_separators(
+    run.chat_format, [run.task.instruction]
+  )
+  return engine.sequence_length(
+    run.sampler.buckets[-1], run.sampler.max_new_tokens[:2], separators.longest
+  )
+
+
+def _updates(run: context.Run, stage: methods.SFTStage, pairs: int) -> int:
+  """Updates of a stage: the budget's, or fewer for --sft.epochs."""
+  epochs = run.settings.sft.epochs
+  if not pairs:
+    return 0
+  if epochs is None:
+    return stage.steps
+  return min(stage.steps, math.ceil(epochs * pairs / run.settings.batch_size))

@@ -1,0 +1,280 @@
+"""What a stage leaves behind while it runs: metrics, samples, checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.config import schema
+from experiments.run import context, progress, transcripts
+from score_jax import arrays, distributed
+from score_jax.algorithm import masked
+from score_jax.io import json_files, metric_log
+from score_jax.training import checkpointing
+
+_LOGGER = logging.getLogger(__name__)
+_MOST_SKIPPED = 5
+_SAMPLES_WRITTEN = 4
+# The paper selects by training reward; ours is the score that the stage's
+# weights count, without the bonus, which could rise by failing first.
+SELECTION = 'reward/selection'
+NO_SPREAD = 'score/frac_zero_spread'
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+  """How many steps apart the recorder does things; 0: never.
+
+  Attributes:
+    log: metrics are read from the device and written.
+    show: a line is printed, where there is no terminal.
+    checkpoint: the state is saved; a stage's last one always is.
+    evaluate: the policy is evaluated on held-out problems.
+    samples: episodes are printed and written.
+  """
+
+  checkpoint: int
+  log: int = 1
+  show: int = 1
+  evaluate: int = 0
+  samples: int = 0
+
+  @classmethod
+  def of(cls, settings: schema.Settings) -> 'Intervals':
+    """Those of a stage of training."""
+    return cls(
+      checkpoint=settings.checkpoint_every,
+      evaluate=settings.eval_every,
+      samples=settings.log_samples_every,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+  """What one update reports.
+
+  Attributes:
+    sequences: that it learnt from.
+    metrics: (sum, count) pairs by name, still on the devices.
+    values: further numbers by name.
+    episodes: graded ones to show; none where nothing was sampled.
+  """
+
+  sequences: arrays.Trajectory
+  metrics: Mapping[str, Any]
+  values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  episodes: Sequence[transcripts.Episode] = ()
+
+
+class StageRecorder:
+  """Restores, logs, shows and saves one stage; the loop itself stays pure."""
+
+  def __init__(
+    self,
+    run: context.Run,
+    name: str,
+    steps: int,
+    state: arrays.TrainState,
+    evaluate: Callable[[Any], Mapping[str, float]],
+    intervals: Intervals | None = None,
+  ):
+    """Opens the stage's files; `self.state` is the one to go on from.
+
+    Args:
+      run: of the stage.
+      name: of the stage.
+      steps: number of updates.
+      state: to begin with, where there is no checkpoint.
+      evaluate: gives the metrics of trained parameters on held-out problems.
+      intervals: None: those of the settings.
+    """
+    self._run = run
+    self._directory = run.directory.stage(name)
+    self._steps = steps
+    self._evaluate = evaluate
+    self._intervals = intervals or Intervals.of(run.settings)
+    self._resources = contextlib.ExitStack()
+    self._checkpoints = self._resources.enter_context(
+      checkpointing.Checkpoints(self._directory.checkpoints)
+    )
+    restored = self._checkpoints.restore(state)
+    self.state = restored.state if restored else state
+    if not (restored or steps):
+      self._checkpoints.save(0, state)
+    self._done = int(self.state.step)
+    if restored and self._done < steps:
+      run.console.print(f'{name}: going on after step {self._done} of {steps}.')
+    self._open_logs(self._done)
+    self._marks: dict[str, float] = {}
+
+  def _open_logs(self, done: int) -> None:
+    """Opens metrics, samples and display, without what came after `done`."""
+    directory = self._directory
+    directory.rewind(done)
+    self._metrics = self._resources.enter_context(
+      contextlib.closing(
+        metric_log.MetricLog(
+          directory.name, directory.metrics, directory.tensorboard, done
+        )
+      )
+    )
+    self._samples = self._resources.enter_context(
+      contextlib.closing(
+        transcripts.SamplesLog(directory.name, directory.samples)
+      )
+    )
+    self._progress = self._resources.enter_context(
+      progress.stage(
+        self._run.console,
+        directory.name,
+        self._steps,
+        done=done,
+        every=self._intervals.show,
+      )
+    )
+    # Supervised updates have neither.
+    records = distributed.by_first(
+      lambda: [
+        r for r in json_files.read_lines(directory.metrics) if SELECTION in r
+      ]
+    )
+    self._selection = [record[SELECTION] for record in records]
+    self._no_spread = [record[NO_SPREAD] for record in records]
+
+  def __enter__(self) -> 'StageRecorder':
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self._resources.__exit__(*exception)
+
+  def begin_step(self) -> None:
+    """Starts the step's clock."""
+    self._marks = {'begin': time.perf_counter()}
+
+  def mark(self, part: str) -> None:
+    """Notes that a part of the step has ended."""
+    self._marks[part] = time.perf_counter()
+
+  def end_step(self, state: arrays.TrainState, report: StepReport) -> None:
+    """Logs a step, and saves when it is time.
+
+    Raises:
+      FloatingPointError: several updates in a row were not finite.
+    """
+    # Not read from the state, which would wait for the update to finish.
+    self._done += 1
+    is_last = self._done == self._steps
+    if self._is_due(self._intervals.log) or is_last:
+      self._log(state, report)
+    if self._is_due(self._intervals.samples):
+      self._show(report.episodes)
+    if self._is_due(self._intervals.checkpoint) or is_last:
+      window = self._selection[-self._intervals.checkpoint :]
+      score = float(np.mean(window)) if window else None
+      self._checkpoints.save(self._done, state, score=score)
+
+  def _is_due(self, interval: int) -> bool:
+    return bool(interval) and self._done % interval == 0
+
+  def _log(self, state: arrays.TrainState, report: StepReport) -> None:
+    values = masked.means(report.metrics) | dict(report.values)
+    if SELECTION in values:
+      self._selection.append(values[SELECTION])
+      self._no_spread.append(values[NO_SPREAD])
+    values['skipped'] = int(state.skipped)
+    if self._intervals.log == 1:
+      # A step that is not waited for has no time of its own.
+      values |= self._speed(report.sequences)
+    if self._is_due(self._intervals.evaluate):
+      values |= self._evaluate(state.params)
+    self._metrics.write(self._done, values)
+    self._progress.update(self._done, values)
+    self._stop_if_not_finite(state, report.sequences)
+
+  def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
+    """Writes a few episodes and prints one."""
+    if not episodes:
+      return
+    generator = np.random.default_rng((self._run.settings.seed, self._done))
+    chosen = generator.choice(
+      len(episodes), min(_SAMPLES_WRITTEN, len(episodes)), replace=False
+    )
+    shown = [episodes[i] for i in chosen]
+    self._samples.write(self._done, shown)
+    transcripts.print_episodes(
+      self._run.console, shown[:1], f'{self._directory.name}, step {self._done}'
+    )
+
+  def save(self, state: arrays.TrainState) -> None:
+    """Saves between two regular checkpoints, because the run must stop."""
+    done = int(state.step)
+    if done not in self._checkpoints.steps():
+      self._checkpoints.save(done, state)
+
+  def chosen_policy(self) -> Any:
+    """The last or best checkpoint's parameters; marks the stage finished."""
+    # Without episodes of its own a policy has no training reward.
+    is_best = (
+      self._run.settings.checkpoint_selection == 'best' and self._selection
+    )
+    restored = self._checkpoints.restore(
+      self.state, 'best' if is_best else 'latest'
+    )
+    self._directory.mark_finished(self._steps)
+    self._run.console.print(
+      f'{self._directory.name}: finished; its policy is the '
+      f'{"best by training reward" if is_best else "last"}, '
+      f'of step {restored.step}.'
+    )
+    if self._no_spread:
+      self._run.console.print(_spread_sentence(np.mean(self._no_spread)))
+    return restored.state.params
+
+  def _speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
+    self.mark('update')
+    names = list(self._marks)
+    times = list(self._marks.values())
+    parts = {
+      f'perf/{name}_seconds': times[i + 1] - times[i]
+      for i, name in enumerate(names[1:])
+    }
+    tokens = int((sequences.turn > 0).sum())
+    seconds = times[-1] - times[0]
+    return parts | {
+      'perf/step_seconds': seconds,
+      'perf/tokens_per_second': tokens / seconds,
+    }
+
+  def _stop_if_not_finite(self, state, sequences) -> None:
+    skipped = int(state.skipped)
+    if not skipped:
+      return
+    _LOGGER.warning(
+      '%s, step %d: loss or gradient was not finite; the update was skipped',
+      self._directory.name,
+      self._done,
+    )
+    if skipped < _MOST_SKIPPED:
+      return
+    path = self._directory.path / 'not_finite.npz'
+    fields = {k: distributed.to_host(v) for k, v in vars(sequences).items()}
+    distributed.by_first(lambda: np.savez(path, **fields))
+    raise FloatingPointError(
+      f'{skipped} updates in a row had a loss or gradient that is not finite; '
+      f'the last episodes are in {path}. Try a smaller --learning-rate or '
+      '--max-grad-norm, and continue from the last checkpoint'
+    )
+
+
+def _spread_sentence(share: float) -> str:
+  """What the share of problems without reward spread, in [0, 1], means."""
+  if share == 1:
+    return (
+      'Share of problems without reward spread: 100 %. No attempt was ever '
+      'better than another at the same problem, so nothing was learnt.'
+    )
+  return f'Share of problems without reward spread: {share:.0%}.'
