@@ -97,7 +97,7 @@ def test_updates_are_shared_by_settings(tmp_path):
 
 def test_reopening_changes_nothing(finished):
   before = sorted(p for p in finished.rglob('*'))
-  settings, run = building.reopen(run_directory.RunDirectory(finished))
+  run = building.reopen(run_directory.RunDirectory(finished))
   assert sorted(p for p in finished.rglob('*')) == before
   assert run.settings.arithmetic.digits == 1
   np.testing.assert_array_equal(run.sampler.max_new_tokens, [4, 4])
