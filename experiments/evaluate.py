@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   options = evaluation_options.complete(options)
   mistakes = evaluation_options.find_errors(options)
   if mistakes:
-    command_line.refuse('\n       '.join(mistakes))
+    command_line.reject('\n       '.join(mistakes))
   run = run_directory.RunDirectory(options.run_dir)
   try:
     processes.join(options.processes)
