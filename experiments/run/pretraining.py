@@ -59,7 +59,11 @@ def pretrain(
       checkpoints.save(0, state)
     first = int(state.step)
     with (
-      contextlib.closing(metric_log.MetricsLog(directory, first)) as log,
+      contextlib.closing(
+        metric_log.MetricsLog(
+          directory.name, directory.metrics, directory.tensorboard, first
+        )
+      ) as log,
       progress.stage(
         console, directory.name, steps, done=first, every=100
       ) as shown,

@@ -90,11 +90,6 @@ class StageDirectory:
     self.path.mkdir(parents=True, exist_ok=True)
     json_files.write_json(self._marker, {'steps': steps})
 
-  def rewind(self, step: int) -> None:
-    """Drops metrics and samples of later updates than the `step`-th."""
-    json_files.truncate_lines(self.metrics, step)
-    json_files.truncate_lines(self.samples, step)
-
   @property
   def _marker(self) -> pathlib.Path:
     return self.path / 'finished.json'

@@ -58,7 +58,10 @@ class StageRecorder:
     done = int(self.state.step)
     if restored and done < steps:
       console.print(f'{directory.name}: going on after step {done} of {steps}.')
-    self._metrics = metric_log.MetricsLog(directory, done)
+    json_files.truncate_lines(directory.samples, done)
+    self._metrics = metric_log.MetricsLog(
+      directory.name, directory.metrics, directory.tensorboard, done
+    )
     self._samples = transcripts.SamplesLog(directory.name, directory.samples)
     self._resources.callback(self._metrics.close)
     self._resources.callback(self._samples.close)

@@ -1,4 +1,4 @@
-"""The command line: presets, overrides, refusals; without jax, and fast."""
+"""The command line: presets, overrides, rejections; without jax, and fast."""
 
 import dataclasses
 import pathlib

@@ -27,7 +27,7 @@ def test_through_json_and_back():
   assert schema.from_record(record) == settings
 
 
-def test_a_record_of_another_version_is_refused():
+def test_a_record_of_another_version_is_rejected():
   record = dataclasses.asdict(schema.Settings()) | {'gamma': 1}
   with pytest.raises(ValueError, match='gamma'):
     schema.from_record(record)

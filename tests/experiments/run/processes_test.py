@@ -26,15 +26,16 @@ FLAGS = (
 # One process sends itself a signal when it has logged a step.
 SIGNALLED = """
 import os, signal, sys
-from experiments import loggers, train
+from experiments import train
+from score_jax.io import metric_log
 index, number, stage, step, *arguments = sys.argv[1:]
-write = loggers.MetricsLog.write
+write = metric_log.MetricsLog.write
 def write_and_signal(log, done, metrics):
   write(log, done, metrics)
   if (log._stage, done) == (stage, int(step)):
     os.kill(os.getpid(), int(number))
 if os.environ['JAX_PROCESS_ID'] == index:
-  loggers.MetricsLog.write = write_and_signal
+  metric_log.MetricsLog.write = write_and_signal
 sys.exit(train.main(arguments))
 """
 

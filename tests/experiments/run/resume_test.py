@@ -27,14 +27,15 @@ if where == 'saving':
       if f'/{stage}/checkpoints/{step}' in str(details[0]):
         die()
   sys.addaudithook(hook)
-from experiments import loggers, train
+from experiments import train
+from score_jax.io import metric_log
 if where == 'step':
-  write = loggers.MetricsLog.write
+  write = metric_log.MetricsLog.write
   def write_and_die(log, done, metrics):
     write(log, done, metrics)
     if log._stage == stage and done == int(step):
       die()
-  loggers.MetricsLog.write = write_and_die
+  metric_log.MetricsLog.write = write_and_die
 sys.exit(train.main(arguments))
 """
 
