@@ -28,8 +28,8 @@ def known_names(name: str, known: Iterable[str]) -> str:
 
 def _ranges(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
   for name, declared in schema.declarations().items():
-    value, above = values[name], declared['above']
-    low, high = declared['low'], declared['high']
+    value, above = values[name], declared.get('above')
+    low, high = declared.get('low'), declared.get('high')
     if not isinstance(value, int | float) or isinstance(value, bool):
       continue
     if not math.isfinite(value):

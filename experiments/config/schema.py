@@ -13,17 +13,10 @@ import pathlib
 from typing import Any, Literal
 
 Affects = Literal['nothing', 'rounding', 'evaluation', 'stage', 'base']
+Dtype = Literal['auto', 'float32', 'bfloat16']
 
 
-def setting(
-  default: Any,
-  affects: Affects,
-  *,
-  low: float | None = None,
-  above: float | None = None,
-  high: float | None = None,
-  free: bool = False,
-) -> Any:
+def setting(default: Any, affects: Affects, **limits: float | bool) -> Any:
   """Declares a field: its default, and what is said of it as metadata.
 
   Args:
@@ -31,13 +24,13 @@ def setting(
     affects: the first thing that depends on it: `nothing`; `rounding`, the last
       bits of numbers; `evaluation`, only what is measured; `stage`, what stages
       learn; `base`, the base policy too, hence everything.
-    low, above, high: lowest value, value that it must exceed, highest value.
-    free: a run may be continued with another value although numbers depend on
-      it: a location, whose contents are compared by their digests, or
-      something that no update reads.
+    **limits: `low`, `high`: lowest and highest value; `above`: value that it
+      must exceed; `free=True`: a run may be continued with another value
+      although numbers depend on it: a location, whose contents are compared by
+      their digests, or something that no update reads.
   """
-  metadata = {'affects': affects, 'low': low, 'above': above, 'high': high}
-  metadata['free'] = free or affects in ('nothing', 'rounding', 'evaluation')
+  is_free = affects in ('nothing', 'rounding', 'evaluation')
+  metadata = {'affects': affects, 'free': is_free, **limits}
   return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -250,14 +243,12 @@ class Settings:
   max_grad_norm: float = setting(1.0, 'stage', above=0)
   """Global norm that gradients are clipped to."""
 
-  dtype: Literal['auto', 'float32', 'bfloat16'] = setting('auto', 'base')
+  dtype: Dtype = setting('auto', 'base')
   """Number format of activations and key-value cache; auto: bfloat16 on
   accelerators. Trained weights and the optimizer are float32 either way."""
   remat: bool = setting(False, 'rounding')
   """Compute activations again in the backward pass: less memory, more time."""
-  reference_dtype: Literal['auto', 'float32', 'bfloat16'] = setting(
-    'auto', 'base'
-  )
+  reference_dtype: Dtype = setting('auto', 'base')
   """Number format of the reference policy's weights; auto: as --dtype."""
   offload_reference: bool = setting(False, 'nothing')
   """Keep the reference policy in host memory between its uses."""
@@ -366,10 +357,8 @@ def free() -> frozenset[str]:
 
 
 FREE = free() | {'steps_stage2'}
-DIVIDED = frozenset(
-  {'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2',
-   'interleaved'}
-)  # fmt: skip
+DIVIDED = {'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2'}
+DIVIDED |= {'interleaved'}
 
 
 def flag(name: str) -> str:
@@ -389,29 +378,24 @@ def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
   return flat
 
 
-def from_record(record: Mapping[str, Any]) -> Settings:
+def from_record(record: Mapping[str, Any], cls: type = Settings) -> Any:
   """Settings from their `dataclasses.asdict`, or that as JSON.
 
   Raises:
     ValueError: the record has a setting that this version does not know.
   """
-  return _from_record(Settings, record)
-
-
-def _from_record(cls: type, record: Mapping[str, Any]) -> Any:
   types = {field.name: field.type for field in dataclasses.fields(cls)}
-  unknown = sorted(set(record) - set(types))
+  unknown = sorted(record.keys() - types.keys())
   if unknown:
     raise ValueError(
       f'settings {unknown} are not known here: the run was written by another '
       'version of score_jax; use that version, or another --run-dir'
     )
-  return cls(
-    **{
-      name: _from_record(types[name], value)
-      if dataclasses.is_dataclass(types[name])
+  values = {}
+  for name, value in record.items():
+    if dataclasses.is_dataclass(types[name]):
+      values[name] = from_record(value, types[name])
+    else:
       # JSON has no tuples.
-      else (tuple(value) if isinstance(value, list) else value)
-      for name, value in record.items()
-    }
-  )
+      values[name] = tuple(value) if isinstance(value, list) else value
+  return cls(**values)

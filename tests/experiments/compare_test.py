@@ -239,8 +239,8 @@ class TestFlags:
       (['--seeds=0'], '--seeds=0: must be at least 1'),
       (['--seed=3'], '--seed is set for each run'),
       (['--dry-run'], 'shows one run: python -m experiments.train'),
-      (['--alhpa=3'], 'did you mean --alpha?'),
-      (['--preset=tyni'], 'there is no preset'),
+      (['--alhpa=3'], '--alhpa'),
+      (['--preset=tyni'], '--preset=tyni'),
       (['--turns=3'], '--method=star: needs --turns=2'),
     ],
   )
