@@ -2,9 +2,8 @@
 
 The field names are the flags (`problems_per_step` is `--problems-per-step`),
 the text below a field is the flag's help. Defaults are the paper's for MATH
-where it states them (arXiv:2409.12917v2, table 5); presets replace them. This
-module imports no jax, so that a wrong flag is rejected at once. Nothing below
-`experiments/` imports it: functions take the values that they need.
+where it states them (arXiv:2409.12917v2, table 5); presets replace them. Not
+imported below `experiments/`: functions take the values that they need.
 """
 
 from collections.abc import Mapping
@@ -190,8 +189,8 @@ class Settings:
   """Stage to run; 2 starts from the run directory's Stage I policy. With
   --turns=3 Stage I has two parts, 1a and 1b."""
   method: str = setting('score', 'stage')
-  """SCoRe, a baseline or an ablation, all on the same budget of episodes and
-  updates; `python -m experiments.methods` lists them."""
+  """SCoRe, a baseline or an ablation, as `python -m experiments.methods` lists
+  them; all have the same budget of episodes and updates."""
   seed: int = setting(0, 'base', low=0, high=2**31 - 1)
   """Seed of everything random, 0 to 2**31 - 1."""
   dry_run: bool = setting(False, 'nothing')
@@ -289,8 +288,8 @@ class Settings:
   instruction: str | None = setting(None, 'base')
   """Replaces the instruction between the attempts."""
   self_refine_instruction: str | None = setting(None, 'stage')
-  """--instruction of --method=self_refine. None: our own wording, asking for
-  feedback and then a better attempt; the paper's is not published."""
+  """--instruction of --method=self_refine. None: our own wording (the paper's
+  is not published), asking for feedback and then a better attempt."""
   workers: int | None = setting(None, 'nothing')
   """Grader processes; None: one less than there are cores."""
   sandbox: Literal['auto', 'bwrap', 'landlock', 'none'] = setting(
