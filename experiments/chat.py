@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Options, arguments, program='experiments.chat', document=__doc__
   )
   if not 0 <= options.temperature < float('inf'):
-    command_line.refuse(
+    command_line.reject(
       f'--temperature={options.temperature}: must be at least 0'
     )
   logging.basicConfig(format='%(levelname)s: %(message)s')

@@ -72,14 +72,16 @@ def parse(
 
   Exits with code 2 where a flag is wrong.
   """
-  arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = command_line.split(arguments, schema.flatten(Options()))
-  options = command_line.parse(
-    Options, own, program='experiments.compare', document=__doc__
+  options, rest = command_line.parse(
+    Options,
+    arguments,
+    program='experiments.compare',
+    document=__doc__,
+    return_unknown_args=True,
   )
   reject_own(rest)
   if options.seeds is not None and options.seeds < 1:
-    command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
+    command_line.reject(f'--seeds={options.seeds}: must be at least 1')
   first = [f'--preset={options.preset}']
   if options.quick:
     first += quick_flags(options.preset)
@@ -96,11 +98,11 @@ def reject_own(arguments: Sequence[str]) -> None:
   for argument in arguments:
     name = argument.partition('=')[0]
     if name == '--dry-run':
-      command_line.refuse(
+      command_line.reject(
         '--dry-run shows one run: python -m experiments.train'
       )
     if name in _OWN:
-      command_line.refuse(
+      command_line.reject(
         f'{name} is set for each run: see --methods and --seeds'
       )
 
@@ -110,7 +112,7 @@ def method_names(text: str) -> list[str]:
   wanted = list(methods.METHODS) if text == 'all' else text.split(',')
   unknown = [name for name in wanted if name not in methods.METHODS]
   if unknown:
-    command_line.refuse(
+    command_line.reject(
       f'there is no method {unknown[0]!r}; there are: '
       f'{", ".join(methods.METHODS)}'
     )
@@ -122,7 +124,7 @@ def quick_flags(preset: str) -> list[str]:
   try:
     settings, _ = command_line.load_preset(preset)
   except ValueError as error:
-    command_line.refuse(str(error))
+    command_line.reject(str(error))
   return [
     f'--steps-stage1={round(_QUICK_SHARE * settings.steps_stage1)}',
     f'--steps-stage2={round(_QUICK_SHARE * settings.steps_stage2)}',

@@ -102,7 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments,
     program='experiments.convert',
     document=__doc__,
-    renamed={'source': 'from', 'target': 'to'},
   )
   # Accelerators may be busy, or too small for weights that nobody split.
   jax.config.update('jax_platforms', 'cpu')

@@ -1,14 +1,15 @@
-"""Every method of the paper as a table: what it trains, in which order.
+"""Every method of the paper as a table: the stages it trains, in their order.
 
-A method is a few phases, a phase is what makes one policy out of others. An
-ablation differs from SCoRe by a number of its phases, never by a branch of a
-loop. All methods have one budget of episodes and updates: SCoRe's.
+A stage makes one policy from others. An ablation differs from SCoRe by a number
+of its stages, never by a branch of a loop; a new method is one more row of
+`METHODS`. All methods have SCoRe's budget of episodes and updates.
 
 `python -m experiments.methods` prints the table.
 """
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -35,12 +36,12 @@ class RLStage:
   Attributes:
     coefficients: of its objective, for K turns.
     steps: updates, each on N * G new episodes.
-    start: the policy that it starts from: the base's or an earlier phase's.
-    reference: the policy that the KL holds it to.
-    advantages: of `algorithm.advantages`.
-    given_share: share of each problem's episodes whose first attempt is given,
-      from a pool of the reference's.
-    is_adaptive: beta2 is added to the stage at every step, as measured.
+    start: the policy that it starts from: the base's or an earlier stage's.
+    reference: the policy that it is KL-anchored to.
+    advantages: a function of `algorithm.advantages`.
+    given_share: share of each problem's episodes with an off-policy first
+      attempt, from a pool of the reference's.
+    is_adaptive: beta2 is measured, and added to the coefficients at every step.
   """
 
   coefficients: stage_coefficients.Stage
@@ -54,15 +55,15 @@ class RLStage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SFTStage:
-  """A policy made by imitation of repairs that another one happened to make.
+  """A policy fine-tuned on repairs that another one sampled.
 
   Attributes:
-    construct: of `algorithm.repair_pairs`.
-    both_right: pairs of two right attempts, too.
+    construct: makes pairs of attempts, of `algorithm.repair_pairs`.
+    both_right: also learn from pairs of two right attempts.
     steps: batches of N * G episodes that are sampled, and most updates.
     start: the policy that is fine-tuned.
     source: the policy that is sampled from.
-    first_batch: number of the first batch; another round sees other problems.
+    first_batch: number of the first batch; later rounds see other problems.
   """
 
   construct: repair_pairs.Construction
@@ -75,7 +76,7 @@ class SFTStage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptStage:
-  """A policy that is only told something else between its attempts."""
+  """A policy that is only given another instruction between its attempts."""
 
   start: str = BASE
   steps: int = 0
@@ -90,20 +91,21 @@ class Method:
   """A row of the paper's tables.
 
   Attributes:
-    title: what tables call it.
-    kind: which methods it stands with.
+    title: its name in tables.
+    kind: the group of methods that it is listed with.
+    stages: what it trains with given settings, by name, in order; raises
+      ValueError for numbers of turns that it has no meaning for.
     description: one line.
-    stages: what it trains with given settings, by name, in order.
   """
 
   title: str
   kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
-  description: str
   stages: Callable[[schema.Settings], Stages]
+  description: str
 
 
 def stages(settings: schema.Settings) -> Stages:
-  """What these settings train, by name, in order; the base policy not."""
+  """What these settings train, by name, in order, without the base policy."""
   return METHODS[settings.method].stages(settings)
 
 
@@ -123,49 +125,70 @@ def budget(settings: schema.Settings) -> int:
 
 
 def needed_later(table: Stages, name: str) -> set[str]:
-  """Policies that the phases after this one read."""
+  """Names of the policies that the stages after this one read."""
   names = [BASE, *table]
   later = [table[n] for n in names[names.index(name) + 1 :]]
   return {
     policy
-    for phase in later
+    for stage in later
     for field in ('start', 'reference', 'source')
-    if (policy := getattr(phase, field, None))
+    if (policy := getattr(stage, field, None))
   }
+
+
+def may_change_steps(
+  existing: schema.Settings,
+  wanted: schema.Settings,
+  has_begun: Callable[[str], bool],
+) -> bool:
+  """Whether a run may go on with other --steps-stage1 and --steps-stage2.
+
+  The last stage that has begun may be made longer if it is one of RL, whose
+  steps do not depend on how many follow; stages before it, and supervised ones,
+  whose rounds share the batches, must keep their number of steps.
+
+  Args:
+    existing: settings that the run was started with.
+    wanted: settings to go on with, equal but for the numbers of steps.
+    has_begun: whether the run has a checkpoint of the stage of this name.
+  """
+  before, after = stages(existing), stages(wanted)
+  begun = [name for name in before | after if has_begun(name)]
+  return all(
+    name in before
+    and name in after
+    and (
+      before[name].steps == after[name].steps
+      or (name == begun[-1] and isinstance(before[name], RLStage))
+    )
+    for name in begun
+  )
 
 
 def _score(settings: schema.Settings) -> Stages:
   """Stage I (of every turn but the first), then Stage II."""
-  table = stage_coefficients.score_stages(
+  rows = stage_coefficients.score_stages(
     settings.turns,
     alpha=settings.alpha,
     beta1=settings.beta1,
-    # An adaptive beta2 is added to each step's stage.
+    # An adaptive beta2 is added to the coefficients of each step.
     beta2=0.0 if settings.adaptive_beta2 else settings.beta2,
     normalize_bonus=settings.normalize_bonus,
   )
-  made: Stages = {}
+  table: Stages = {}
   before = BASE
-  for name, stage in table.items():
-    stage = dataclasses.replace(stage, discount=np.float32(settings.discount))
+  for name, row in rows.items():
+    row = dataclasses.replace(row, discount=np.float32(settings.discount))
     if name == 'stage2':
-      made[name] = RLStage(
-        stage,
-        settings.steps_stage2,
-        start=before,
-        given_share=settings.given_attempts_share,
-      )
+      own = {'given_share': settings.given_attempts_share}
+      steps = settings.steps_stage2
     else:
-      # Every Stage I is held to the policy that it starts from.
-      made[name] = RLStage(
-        stage,
-        settings.steps_stage1,
-        start=before,
-        reference=before,
-        is_adaptive=settings.adaptive_beta2,
-      )
+      # Every Stage I is KL-anchored to the policy that it starts from.
+      own = {'reference': before, 'is_adaptive': settings.adaptive_beta2}
+      steps = settings.steps_stage1
+    table[name] = RLStage(row, steps, start=before, **own)
     before = name
-  return made
+  return table
 
 
 def _score_with(**changes) -> Callable[[schema.Settings], Stages]:
@@ -182,53 +205,35 @@ def _without_stage1(settings: schema.Settings) -> Stages:
 
 
 def _interleaved(settings: schema.Settings) -> Stages:
-  """Both stages twice, each with half of its steps."""
-  halves = (
-    dataclasses.replace(
-      settings,
-      steps_stage1=settings.steps_stage1 // 2,
-      steps_stage2=settings.steps_stage2 // 2,
-    ),
-    dataclasses.replace(
-      settings,
-      steps_stage1=settings.steps_stage1 - settings.steps_stage1 // 2,
-      steps_stage2=settings.steps_stage2 - settings.steps_stage2 // 2,
-    ),
-  )
-  made: Stages = {}
+  """Both stages twice, with half of their steps each time."""
+  table: Stages = {}
   before = BASE
-  for number, half in enumerate(halves, start=1):
-    for name, phase in _score(half).items():
+  for number in (1, 2):
+    # Of an odd number of steps the second half has one more.
+    half = dataclasses.replace(
+      settings,
+      steps_stage1=(settings.steps_stage1 + number - 1) // 2,
+      steps_stage2=(settings.steps_stage2 + number - 1) // 2,
+    )
+    for name, stage in _score(half).items():
       reference = BASE if name == 'stage2' else before
-      made[f'{name}_{number}'] = dataclasses.replace(
-        phase, start=before, reference=reference
+      table[f'{name}_{number}'] = dataclasses.replace(
+        stage, start=before, reference=reference
       )
       before = f'{name}_{number}'
-  return made
+  return table
 
 
-def _reinforced(
-  make_stage: Callable[[schema.Settings], stage_coefficients.Stage], **fields
+def _rl(
+  make_coefficients: Callable[..., stage_coefficients.Stage], **fields
 ) -> Callable[[schema.Settings], Stages]:
-  """One phase of RL from the base policy, named after the method."""
+  """One stage of RL from the base policy, named after the method."""
 
   def make(settings):
-    phase = RLStage(make_stage(settings), budget(settings), **fields)
-    return {settings.method: phase}
+    row = make_coefficients(settings.beta1, settings.turns)
+    return {settings.method: RLStage(row, budget(settings), **fields)}
 
   return make
-
-
-def _multi_turn(settings: schema.Settings) -> stage_coefficients.Stage:
-  return ablations.multi_turn(settings.beta1, settings.turns)
-
-
-def _last_turn(settings: schema.Settings) -> stage_coefficients.Stage:
-  return ablations.multi_turn(settings.beta1, settings.turns, only_last=True)
-
-
-def _single_turn(settings: schema.Settings) -> stage_coefficients.Stage:
-  return ablations.single_turn(settings.beta1)
 
 
 def _rounds(
@@ -240,11 +245,11 @@ def _rounds(
 ) -> Stages:
   """STaR: rounds of sampling with the newest policy and fine-tuning."""
   count = settings.sft.rounds
-  made: Stages = {}
+  table: Stages = {}
   source, first = start, 0
   for number in range(1, count + 1):
     share = steps * number // count - first
-    made[f'round{number}'] = SFTStage(
+    table[f'round{number}'] = SFTStage(
       repair_pairs.star,
       both_right,
       share,
@@ -253,136 +258,96 @@ def _rounds(
       first_batch=first,
     )
     source, first = f'round{number}', first + share
-  return made
+  return table
 
 
-def _star(both_right: bool) -> Callable[[schema.Settings], Stages]:
+def _star(*, both_right: bool) -> Callable[[schema.Settings], Stages]:
   return lambda settings: _rounds(
     settings, budget(settings), both_right=both_right
   )
 
 
 def _star_stage2(settings: schema.Settings) -> Stages:
-  first = _score(settings)
-  del first['stage2']
-  return first | _rounds(settings, settings.steps_stage2, start=list(first)[-1])
+  table = _score(settings)
+  del table['stage2']
+  return table | _rounds(settings, settings.steps_stage2, start=list(table)[-1])
 
 
-def _pair_sft(both_right: bool) -> Callable[[schema.Settings], Stages]:
-  def make(settings):
-    phase = SFTStage(repair_pairs.pair_sft, both_right, budget(settings))
-    return {settings.method: phase}
+def _pair_sft(*, both_right: bool) -> Callable[[schema.Settings], Stages]:
+  return lambda settings: {
+    settings.method: SFTStage(
+      repair_pairs.pair_sft, both_right, budget(settings)
+    )
+  }
 
-  return make
+
+def _self_refine(settings: schema.Settings) -> Stages:
+  stage_coefficients.require_turns(settings.turns, 2)
+  return {'self_refine': PromptStage()}
 
 
 METHODS: dict[str, Method] = {
   'base': Method(
-    'Base', 'prompting', 'nothing is trained', lambda settings: {}
-  ),
+    'Base', 'prompting', lambda settings: {},
+    'nothing is trained'),
   'self_refine': Method(
-    'Self-Refine',
-    'prompting',
-    'the base policy, asked for feedback and a better attempt',
-    lambda settings: {'self_refine': PromptStage()},
-  ),
+    'Self-Refine', 'prompting', _self_refine,
+    'the base policy, asked for feedback and a better attempt'),
   'star': Method(
-    'STaR, D',
-    'supervised',
-    'fine-tuned on its own repairs within an episode, three rounds',
-    _star(both_right=False),
-  ),
+    'STaR, D', 'supervised', _star(both_right=False),
+    'fine-tuned on its own repairs within an episode, three rounds'),
   'star_plus': Method(
-    'STaR, D+',
-    'supervised',
-    'the same, and episodes with two right attempts',
-    _star(both_right=True),
-  ),
+    'STaR, D+', 'supervised', _star(both_right=True),
+    'the same, and episodes with two right attempts'),
   'pair_sft': Method(
-    'Pair-SFT, D',
-    'supervised',
-    'fine-tuned on wrong attempts paired with right ones at the same problem',
-    _pair_sft(both_right=False),
-  ),
+    'Pair-SFT, D', 'supervised', _pair_sft(both_right=False),
+    'fine-tuned on wrong attempts paired with right ones at the same problem'),
   'pair_sft_plus': Method(
-    'Pair-SFT, D+',
-    'supervised',
-    'the same, and right attempts paired with right ones',
-    _pair_sft(both_right=True),
-  ),
+    'Pair-SFT, D+', 'supervised', _pair_sft(both_right=True),
+    'the same, and right attempts paired with right ones'),
   'single_turn': Method(
-    'Single-turn RL',
-    'reinforced',
-    'w/o multi-turn training: RL on the first attempt alone',
-    _reinforced(_single_turn),
-  ),
+    'Single-turn RL', 'reinforced',
+    _rl(lambda beta1, turns: ablations.single_turn(beta1)),
+    'w/o multi-turn training: RL on the first attempt alone'),
   'multi_turn_fig5': Method(
-    'Multi-turn, turn 2',
-    'reinforced',
-    'RL on the second attempt given the first, as in Figure 5',
-    _reinforced(_last_turn),
-  ),
+    'Multi-turn, turn 2', 'reinforced',
+    _rl(functools.partial(ablations.multi_turn, only_last=True)),
+    'RL on the second attempt given the first, as in Figure 5'),
   'multi_turn': Method(
-    'Multi-turn RL',
-    'reinforced',
-    'RL on both attempts, no stages, no bonus (Eq. 1)',
-    _reinforced(_multi_turn),
-  ),
+    'Multi-turn RL', 'reinforced', _rl(ablations.multi_turn),
+    'RL on both attempts, no stages, no bonus (Eq. 1)'),
   # GRPO also divides an attempt's loss by its length. Here all methods sum over
   # tokens, so that nothing but the advantages differs.
   'grpo': Method(
-    'Multi-turn GRPO',
-    'reinforced',
+    'Multi-turn GRPO', 'reinforced',
+    _rl(ablations.multi_turn, advantages=advantages.group_normalized),
     'the same with group-normalised advantages, each turn with its own reward; '
-    'every update is on-policy, where a clipped ratio is 1 and clips nothing',
-    _reinforced(_multi_turn, advantages=advantages.group_normalized),
-  ),
+    'every update is on-policy, where a clipped ratio is 1 and clips nothing'),
   'score': Method(
-    'SCoRe', 'score', 'Stage I, then Stage II with the bonus', _score
-  ),
+    'SCoRe', 'score', _score,
+    'Stage I, then Stage II with the bonus'),
   'without_stage1': Method(
-    'w/o Stage I',
-    'ablation',
-    "Stage II from the base policy, with both stages' updates",
-    _without_stage1,
-  ),
+    'w/o Stage I', 'ablation', _without_stage1,
+    "Stage II from the base policy, with both stages' updates"),
   'without_bonus': Method(
-    'w/o reward shaping',
-    'ablation',
-    'alpha = 0, the same Stage I',
-    _score_with(alpha=0.0),
-  ),
+    'w/o reward shaping', 'ablation', _score_with(alpha=0.0),
+    'alpha = 0, the same Stage I'),
   'star_stage2': Method(
-    'STaR in Stage II',
-    'ablation',
-    'rounds of STaR from the Stage I policy, instead of RL',
-    _star_stage2,
-  ),
+    'STaR in Stage II', 'ablation', _star_stage2,
+    'rounds of STaR from the Stage I policy, instead of RL'),
   'offline_first_attempts': Method(
-    'w/o online turn 1',
-    'ablation',
-    'every first attempt of Stage II is given: the base policy wrote it',
-    _score_with(given_attempts_share=1.0),
-  ),
+    'w/o online turn 1', 'ablation', _score_with(given_attempts_share=1.0),
+    'every first attempt of Stage II is given: the base policy wrote it'),
   'discount_08': Method(
-    'Discount 0.8',
-    'ablation',
-    'gamma = 0.8 and alpha = 1 (appendix A.2): turn 1 is paid for turn 2',
-    _score_with(discount=0.8, alpha=1.0),
-  ),
+    'Discount 0.8', 'ablation', _score_with(discount=0.8, alpha=1.0),
+    'gamma = 0.8 and alpha = 1 (appendix A.2): turn 1 is paid for turn 2'),
   'adaptive_beta2': Method(
-    'Adaptive beta2',
-    'ablation',
-    "Stage I's beta2 balances KL and objective",
-    _score_with(adaptive_beta2=True),
-  ),
+    'Adaptive beta2', 'ablation', _score_with(adaptive_beta2=True),
+    "Stage I's beta2 balances KL and objective"),
   'interleaved': Method(
-    'Interleaved',
-    'ablation',
-    'Stage I, II, I, II, half as long each',
-    _interleaved,
-  ),
-}
+    'Interleaved', 'ablation', _interleaved,
+    'Stage I, II, I, II, half as long each'),
+}  # fmt: skip
 
 
 def print_methods(console: rich_console.Console) -> None:

@@ -38,16 +38,17 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Plans and prints; the exit code, 1 where it does not fit."""
-  arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = command_line.split(
-    arguments, [field.name for field in dataclasses.fields(Options)]
+  options, rest = command_line.parse(
+    Options,
+    arguments,
+    program='experiments.plan',
+    document=__doc__,
+    return_unknown_args=True,
   )
-  options = command_line.parse(
-    Options, own, program='experiments.plan', document=__doc__
-  )
-  settings = command_line.parse_settings(rest, program='experiments.plan')
-  # Nothing is run: an accelerator that is here stays free for others.
+  # Nothing is run: an accelerator that is here stays free for others. Checking
+  # settings imports jax, which reads this.
   os.environ['JAX_PLATFORMS'] = 'cpu'
+  settings = command_line.parse_settings(rest, program='experiments.plan')
   from experiments.planning import advice, chips, estimate, report, workload
 
   try:

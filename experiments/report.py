@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Options, arguments, program='experiments.report', document=__doc__
   )
   if not options.runs:
-    command_line.refuse(
+    command_line.reject(
       'which runs? python -m experiments.report runs/tiny, for instance'
     )
   logging.basicConfig(format='%(levelname)s: %(message)s')

@@ -103,13 +103,15 @@ def parse(
 
   Exits with code 2 where a flag is wrong.
   """
-  arguments = list(sys.argv[1:] if arguments is None else arguments)
-  own, rest = command_line.split(arguments, schema.flatten(Options()))
-  options = command_line.parse(
-    Options, own, program='experiments.studies', document=__doc__
+  options, rest = command_line.parse(
+    Options,
+    arguments,
+    program='experiments.studies',
+    document=__doc__,
+    return_unknown_args=True,
   )
   if options.seeds < 1:
-    command_line.refuse(f'--seeds={options.seeds}: must be at least 1')
+    command_line.reject(f'--seeds={options.seeds}: must be at least 1')
   compare.reject_own(rest)
   settings = command_line.parse_settings(
     [f'--preset={options.preset}', *rest], program='experiments.studies'
@@ -117,7 +119,7 @@ def parse(
   most = {'copy_share': 1, 'stage1_steps': methods.budget(settings)}
   for value in values(options):
     if not 0 <= value <= most[options.sweep]:
-      command_line.refuse(
+      command_line.reject(
         f'--values={options.values}: those of {options.sweep} lie between 0 '
         f'and {most[options.sweep]}'
       )
@@ -134,7 +136,7 @@ def values(options: Options) -> list[float]:
   try:
     return sorted({float(value) for value in options.values.split(',')})
   except ValueError:
-    command_line.refuse(
+    command_line.reject(
       f'--values={options.values}: numbers with commas between, such as 0.3,0.9'
     )
 

@@ -45,10 +45,15 @@ class _TimedRecorder(stage_recorder.StageRecorder):
 
 def main(arguments: Sequence[str] | None = None) -> int:
   """Trains, prints shares of a step, returns the exit code."""
-  own, of_train = _split(list(arguments or ()))
-  steps = command_line.parse(
-    Settings, own, program='experiments.benchmark step', document=__doc__
-  ).steps
+  settings, of_train = command_line.parse(
+    Settings,
+    list(arguments or ()),
+    program='experiments.benchmark step',
+    document=__doc__,
+    return_unknown_args=True,
+  )
+  steps = settings.steps
+  of_train = [argument for argument in of_train if argument != '--train']
   with tempfile.TemporaryDirectory() as folder:
     code = _train(folder, steps, of_train)
     if code:
@@ -63,16 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows.append(row | {'step': begins[i + 1] - begins[i]})
   _print(rows)
   return 0
-
-
-def _split(arguments):
-  """Own flags, and those of experiments.train."""
-  if '--train' not in arguments:
-    return arguments, ['--preset=tiny']
-  place = arguments.index('--train')
-  rest = arguments[place + 1 :]
-  preset = [] if any('--preset' in a for a in rest) else ['--preset=tiny']
-  return arguments[:place], preset + rest
 
 
 def _train(folder, steps, arguments):

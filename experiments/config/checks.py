@@ -1,118 +1,45 @@
 """Impossible settings, found before anything is compiled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+import difflib
 import math
 import pathlib
+from typing import Any
 
 from experiments.config import schema
 
-MAX_TURNS = 3
-# Pairs are made of a first and a second attempt.
-_OF_TWO_TURNS = (
-  'star', 'star_plus', 'pair_sft', 'pair_sft_plus', 'star_stage2'
-)  # fmt: skip
-_OF_ANY_TURNS = ('base', 'single_turn')
-_WITHOUT_STAGES = (
-  'base', 'self_refine', 'star', 'star_plus', 'pair_sft', 'pair_sft_plus',
-  'single_turn', 'multi_turn_fig5', 'multi_turn', 'grpo', 'interleaved',
-)  # fmt: skip
-# Named again here, because this module imports no jax; a test compares.
-MODELS = (
-  'gemma-1-2b',
-  'gemma-1-7b',
-  'gemma-2-2b',
-  'gemma-2-9b',
-  'gemma-2-27b',
-  'gemma-3-270m',
-  'gemma-3-1b',
-  'gemma-3-4b',
-  'gemma-3-12b',
-  'gemma-3-27b',
-)
-# By the number of turns.
-_STAGES = {2: ('1', '2'), 3: ('1a', '1b', '2')}
-LORA_TARGETS = ('q', 'k', 'v', 'o', 'gate', 'up', 'down')
-
 
 def find_errors(settings: schema.Settings) -> list[str]:
-  """One sentence for each impossible value: the flag, its value, the mend."""
+  """One sentence for each impossible value: the flag, its value, the fix."""
   values = schema.flatten(settings)
-  return [
-    f'{schema.flag(name)}={values[name]}: {why}'
-    for name, why in (
-      *_ranges(values),
-      *_relations(settings),
-    )
-  ]
+  found = [*_ranges(values), *_relations(settings)]
+  # The tables of names import jax, and are asked only where all else is
+  # possible: misspelt numbers are rejected at once.
+  found = found or [*_unknown_names(values)] or [*_stages(settings)]
+  return [f'{schema.flag(name)}={values[name]}: {why}' for name, why in found]
 
 
-# Field -> lowest value, highest value, whether the lowest itself is refused.
-_INF = math.inf
-_RANGES = {
-  'seed': (0, 2**31 - 1, False),
-  'turns': (1, MAX_TURNS, False),
-  'max_prompt_tokens': (1, _INF, False),
-  'max_attempt_tokens': (1, _INF, False),
-  'temperature': (0, _INF, True),
-  'given_attempts_share': (0, 1, False),
-  'steps_stage1': (0, _INF, False),
-  'steps_stage2': (0, _INF, False),
-  'problems_per_step': (1, _INF, False),
-  'samples_per_problem': (2, _INF, False),
-  'micro_batch': (1, _INF, False),
-  'length_buckets': (1, 16, False),
-  'learning_rate': (0, _INF, True),
-  'max_grad_norm': (0, _INF, True),
-  'alpha': (0, _INF, False),
-  'beta1': (0, _INF, False),
-  'beta2': (0, _INF, False),
-  'discount': (0, 1, False),
-  'checkpoint_every': (1, _INF, False),
-  'log_samples_every': (0, _INF, False),
-  'eval_every': (0, _INF, False),
-  'eval_problems': (1, _INF, False),
-  'model.layers': (1, _INF, False),
-  'model.width': (1, _INF, False),
-  'model.heads': (1, _INF, False),
-  'model.kv_heads': (1, _INF, False),
-  'model.head_dim': (2, _INF, False),
-  'model.ffw': (1, _INF, False),
-  'model.rope_base': (1, _INF, True),
-  'lora.rank': (0, _INF, False),
-  'lora.alpha': (0, _INF, True),
-  'mesh.data': (1, _INF, False),
-  'mesh.fsdp': (-1, _INF, False),
-  'mesh.tensor': (1, _INF, False),
-  'processes.count': (1, _INF, False),
-  'processes.index': (0, _INF, False),
-  'mesh.rollout_tensor': (1, _INF, False),
-  'pretrain.steps': (0, _INF, False),
-  'pretrain.rows': (1, _INF, False),
-  'pretrain.learning_rate': (0, _INF, True),
-  'pretrain.copy_share': (0, 1, False),
-  'sft.rounds': (1, _INF, False),
-  'sft.epochs': (0, _INF, True),
-  'sft.most_per_problem': (1, _INF, False),
-  'sft.right_share': (0, 1, False),
-  'sft.learning_rate': (0, _INF, True),
-  'arithmetic.digits': (1, 18, False),
-  'arithmetic.nines': (0, 1, False),
-  'pretrain.easy_nines': (0, 1, False),
-  'pretrain.easy_right': (0, 1, False),
-}
+def known_names(name: str, known: Iterable[str]) -> str:
+  """What to say of an unknown name: the closest ones, and which there are."""
+  close = difflib.get_close_matches(name, known, cutoff=0.5)
+  question = f'did you mean {" or ".join(close)}? ' if close else ''
+  return f'{question}there are {", ".join(known)}'
 
 
-def _ranges(values: dict) -> Iterator[tuple[str, str]]:
-  for name, (low, high, is_open) in _RANGES.items():
-    value = values[name]
-    if value is None:
+def _ranges(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+  for name, declared in schema.declarations().items():
+    value, above = values[name], declared.get('above')
+    low, high = declared.get('low'), declared.get('high')
+    if not isinstance(value, int | float) or isinstance(value, bool):
       continue
     if not math.isfinite(value):
       yield name, 'must be a finite number'
-    elif value > high:
+    elif high is not None and value > high:
       yield name, f'must be at most {high}'
-    elif value < low or (is_open and value == low):
-      yield name, f'must be {"more than" if is_open else "at least"} {low}'
+    elif low is not None and value < low:
+      yield name, f'must be at least {low}'
+    elif above is not None and value <= above:
+      yield name, f'must be more than {above}'
 
 
 def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
@@ -120,7 +47,7 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   if size and 0 < size < settings.batch_size and settings.batch_size % size:
     yield (
       'micro_batch',
-      f'must divide the {settings.batch_size} rows of an update '
+      f'must divide the {settings.batch_size} sequences of an update '
       f'(--problems-per-step times --samples-per-problem); '
       f'{_nearest_divisor(settings.batch_size, size)} does',
     )
@@ -128,11 +55,6 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     yield 'model.kv_heads', f'must divide --model.heads={model.heads}'
   if model.head_dim % 2:
     yield 'model.head_dim', 'must be even'
-  if model.name is not None and model.name not in MODELS:
-    yield 'model.name', f'there are {", ".join(MODELS)}'
-  unknown = sorted(set(settings.lora.targets) - set(LORA_TARGETS))
-  if unknown or not settings.lora.targets:
-    yield 'lora.targets', f'must be some of {" ".join(LORA_TARGETS)}'
   if settings.mesh.fsdp == 0:
     yield 'mesh.fsdp', 'must be at least 1, or -1 for what is left'
   if settings.tokenizer and settings.init_from is None:
@@ -156,17 +78,6 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
-  if settings.method in _OF_TWO_TURNS and settings.turns != 2:
-    yield 'method', f'needs --turns=2, not {settings.turns}'
-  if settings.method not in _OF_ANY_TURNS and settings.turns < 2:
-    yield 'method', 'needs --turns=2 or more'
-  if settings.method in _OF_TWO_TURNS:
-    yield from _samples_to_imitate(settings)
-  if settings.stage != 'all' and settings.method in _WITHOUT_STAGES:
-    yield 'stage', f'--method={settings.method} has no such stage: leave it out'
-  elif settings.stage not in ('all', *_STAGES.get(settings.turns, '')):
-    there = ', '.join(_STAGES.get(settings.turns, ()))
-    yield 'stage', f'--turns={settings.turns} has only {there or "all"}'
   if settings.task == 'arithmetic' and settings.data_dir is not None:
     yield 'data_dir', 'the arithmetic task reads no data; leave it out'
   if settings.task in ('records', 'repair') and settings.data.file is None:
@@ -182,19 +93,53 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     yield 'data_dir', 'there is no such directory'
 
 
-def _samples_to_imitate(settings) -> Iterator[tuple[str, str]]:
-  """Each round of a supervised method samples a step's batch at least."""
-  paired = settings.method in ('pair_sft', 'pair_sft_plus')
-  rounds = 1 if paired else settings.sft.rounds
-  steps, together = settings.steps_stage2, ''
-  if settings.method != 'star_stage2':
-    steps += settings.steps_stage1
-    together = ' together with --steps-stage1'
-  if 0 <= steps < rounds:
+def _unknown_names(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+  from experiments import methods
+  from score_jax.models import gemma, lora
+  from score_jax.tasks import registry
+
+  tables = {
+    'method': methods.METHODS,
+    'task': registry.TASKS,
+    'model.name': gemma.CONFIGS,
+  }
+  for name, known in tables.items():
+    if values[name] is not None and values[name] not in known:
+      yield name, known_names(values[name], known)
+  targets = set(values['lora.targets'])
+  if not targets or targets - set(lora.TARGETS):
+    yield 'lora.targets', f'must be some of {" ".join(lora.TARGETS)}'
+
+
+def _stages(settings: schema.Settings) -> Iterator[tuple[str, str]]:
+  """Errors of the method's stages: turns, steps, and the one asked for."""
+  from experiments import methods
+
+  try:
+    table = methods.stages(settings)
+  except ValueError as error:
+    yield 'method', f'{error} (--turns)'
+    return
+  supervised = {
+    name: stage.steps
+    for name, stage in table.items()
+    if isinstance(stage, methods.SFTStage)
+  }
+  # Pairs are made of a first and a second attempt.
+  if supervised and settings.turns != 2:
+    yield 'method', f'needs --turns=2, not {settings.turns}'
+  elif not all(supervised.values()):
     yield (
-      'steps_stage2',
-      f'must be at least {rounds}{together}: --method={settings.method} '
-      'samples and imitates that often (--sft.rounds)',
+      'method',
+      f'needs a step for each of {", ".join(supervised)}: raise '
+      '--steps-stage2, or lower --sft.rounds',
+    )
+  existing = [n for n in ('1', '1a', '1b', '2') if f'stage{n}' in table]
+  if settings.stage not in ('all', *existing):
+    only = f'only {", ".join(existing)}' if existing else 'none: leave it out'
+    yield (
+      'stage',
+      f'--method={settings.method} with --turns={settings.turns} has {only}',
     )
 
 

@@ -19,12 +19,11 @@ class Stated:
   """A value that the paper states.
 
   Attributes:
-    math: for MATH (Gemini 1.5 Flash).
-    mbpp: for MBPP (Gemini 1.0 Pro).
-    readings: values of a run that may count as this one; by default the
-      setting itself. Where the paper does not say what it counts, there are
-      several.
-    note: footnote, what the paper leaves open.
+    math: the value for MATH (Gemini 1.5 Flash).
+    mbpp: the value for MBPP (Gemini 1.0 Pro).
+    readings: further values of a run that agree with the stated one, where the
+      paper does not say what it counts.
+    note: footnote on what the paper leaves open.
   """
 
   math: Any
@@ -64,7 +63,7 @@ _OF_THE_PROGRAM = ('preset', 'run_dir', 'stage', 'dry_run')
 
 
 def deviations(settings: schema.Settings) -> list[str]:
-  """Fields whose value is not the paper's for such a task, in order."""
+  """Names of settings that differ from the paper's for the task, in order."""
   flat = schema.flatten(settings)
   found = []
   for name, stated in PAPER.items():
@@ -80,11 +79,11 @@ class Row:
   """A setting beside the paper's, as texts.
 
   Attributes:
-    name: of the setting.
-    value: the run's.
-    math: the paper's for MATH, '-' where it states none.
-    mbpp: the paper's for MBPP.
-    differs: whether the run's is not the paper's for such a task.
+    name: dotted name of the setting.
+    value: value of the run.
+    math: the paper's value for MATH, '-' where it states none.
+    mbpp: the same for MBPP.
+    differs: whether the run's value is not the paper's for the run's task.
   """
 
   name: str
@@ -100,7 +99,7 @@ def notes() -> list[str]:
 
 
 def rows(settings: schema.Settings) -> list[Row]:
-  """Every setting that a run goes by, in order, beside the paper's."""
+  """Every setting that affects the run, in order, beside the paper's."""
   marked = deviations(settings)
   result = []
   for name, value in schema.flatten(settings).items():

@@ -5,6 +5,7 @@ begins a run directory of the method `base` and evaluates that, so that reports
 and comparisons find it like any other.
 """
 
+import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -14,8 +15,6 @@ from experiments.run import base_model, building, processes, run_directory
 
 _PROGRAM = 'experiments.evaluate'
 _METHOD = 'base'
-# What an evaluation without a run means by the same name.
-_OF_EVALUATION = ('temperature',)
 
 
 def is_asked_for(arguments: Sequence[str]) -> bool:
@@ -33,15 +32,23 @@ def begin(arguments: Sequence[str]) -> list[str]:
     RunError: the checkpoint or the data cannot be used, or the directory holds
       another run.
   """
-  of_settings = schema.flatten(schema.Settings())
-  of_run = {n: v for n, v in of_settings.items() if n not in _OF_EVALUATION}
-  for_run, for_evaluation = command_line.split(arguments, of_run)
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  # Means the evaluation's, not the training's that settings have.
+  parser.add_argument('--temperature')
+  own, arguments = parser.parse_known_args(arguments)
   default = dataclasses.replace(
     schema.Settings(), preset='checkpoint', method=_METHOD
   )
-  settings = command_line.parse_settings(
-    for_run, program=_PROGRAM, default=default
+  settings, for_evaluation = command_line.parse(
+    schema.Settings,
+    arguments,
+    program=_PROGRAM,
+    return_unknown_args=True,
+    **command_line.preset_options(arguments, default),
   )
+  command_line.reject_errors(settings)
+  if own.temperature is not None:
+    for_evaluation.append(f'--temperature={own.temperature}')
   settings = dataclasses.replace(settings, method=_METHOD)
   if settings.run_dir is None:
     name = pathlib.Path(settings.init_from).resolve().name

@@ -113,7 +113,7 @@ def parse(arguments: Sequence[str], document: str) -> Options:
     options = _completed(options)
   errors = find_errors(options)
   if errors:
-    command_line.refuse('\n       '.join(errors))
+    command_line.reject('\n       '.join(errors))
   return options
 
 

@@ -18,9 +18,6 @@ from experiments.run import building, run_directory
 from score_jax.io import json_files, stop_signals
 from score_jax.training import checkpoint_manifest
 
-# A run may be continued with other values of these, and has other results.
-_CHANGE_RESULTS = {'eval_problems', 'steps_stage2'}
-
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
@@ -58,7 +55,7 @@ class PlannedRun:
     """Whether the run has nothing left to do with these very settings."""
     return self.result() is not None and not self._differing(
       self.directory.read_settings(),
-      lambda name: name in _CHANGE_RESULTS or name not in schema.FREE,
+      lambda name: name == 'eval_problems' or name not in schema.free(),
     )
 
   def has_base_of(self, other: 'PlannedRun') -> bool:

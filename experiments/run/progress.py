@@ -1,18 +1,15 @@
-"""How far a run is: live on a terminal, one plain line a step elsewhere."""
+"""How far a stage is: live on a terminal, one plain line a step elsewhere."""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import time
-from typing import Any, Protocol
 
 from rich import console as rich_console
-from rich import live as rich_live
-from rich import progress_bar
+from rich import progress as rich_progress
 from rich import table as rich_table
 
-# The numbers that matter: what it is called here, its metric, its format. Those
-# that a step has are shown.
+# Metrics that are shown where a step has them: label, name, format.
 SHOWN = (
   ('acc t1', 'score/acc_t1', '{:.1%}'),
   ('acc t2', 'score/acc_t2', '{:.1%}'),
@@ -25,10 +22,8 @@ SHOWN = (
 _WINDOW = 20
 
 
-class Clock(Protocol):
-  """Seconds that only grow."""
-
-  def __call__(self) -> float: ...
+# Returns seconds, which only grow.
+Clock = Callable[[], float]
 
 
 class Pace:
@@ -54,7 +49,7 @@ class Pace:
     return sum(self._durations) / len(self._durations)
 
   def time_left(self, steps_left: int) -> str:
-    """As minutes and seconds, `-` where nothing is known yet."""
+    """Minutes and seconds, with hours where there are any; `-` if unknown."""
     pace = self.seconds_per_step()
     if pace is None:
       return '-'
@@ -76,15 +71,27 @@ class StageProgress:
     *,
     done: int,
     every: int,
-    live: rich_live.Live | None,
     clock: Clock,
   ):
-    self._console = console
+    self.live = rich_progress.Progress(
+      rich_progress.TextColumn('{task.description}'),
+      rich_progress.BarColumn(20),
+      rich_progress.MofNCompleteColumn(),
+      rich_progress.TextColumn(
+        # Wraps on a narrow terminal.
+        '{task.fields[numbers]}',
+        table_column=rich_table.Column(),
+      ),
+      console=console,
+      disable=not console.is_terminal,
+    )
+    self._task = self.live.add_task(
+      name, total=steps, completed=done, numbers=''
+    )
     self._name = name
     self._steps = steps
     self._done = done
     self._every = every
-    self._live = live
     self._pace = Pace(clock)
 
   def update(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -92,45 +99,25 @@ class StageProgress:
     if step > self._done:
       self._pace.tick(step - self._done)
     self._done = step
-    if self._live is not None:
-      self._live.update(self._render(metrics))
-    elif step % self._every == 0 or step == self._steps:
-      self._console.print(
-        self._line(metrics), markup=False, highlight=False, soft_wrap=True
+    numbers = '  '.join(self._numbers(metrics))
+    self.live.update(self._task, completed=step, numbers=numbers)
+    is_due = step % self._every == 0 or step == self._steps
+    if self.live.disable and is_due:
+      count = f'{step:{len(str(self._steps))}d}/{self._steps}'
+      self.live.console.print(
+        f'{self._name}  {count}  {numbers}',
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
       )
 
-  def _columns(self, metrics: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+  def _numbers(self, metrics: Mapping[str, float]) -> Iterator[str]:
     for label, name, form in SHOWN:
       if name in metrics:
-        yield label, form.format(float(metrics[name]))
+        yield f'{label} {form.format(float(metrics[name]))}'
     pace = self._pace.seconds_per_step()
-    yield 's/step', '-' if pace is None else f'{pace:.2f}'
-    yield 'left', self._pace.time_left(self._steps - self._done)
-
-  def _line(self, metrics: Mapping[str, float]) -> str:
-    width = len(str(self._steps))
-    parts = [f'{label} {value}' for label, value in self._columns(metrics)]
-    return '  '.join(
-      [f'{self._name}  {self._done:{width}d}/{self._steps}', *parts]
-    )
-
-  def _render(self, metrics: Mapping[str, float]) -> rich_table.Table:
-    table = rich_table.Table.grid(padding=(0, 2))
-    columns = list(self._columns(metrics))
-    table.add_row(
-      self._name,
-      'step',
-      '',
-      *(label for label, _ in columns),
-      style='dim',
-    )
-    table.add_row(
-      '',
-      f'{self._done}/{self._steps}',
-      progress_bar.ProgressBar(self._steps, self._done, width=20),
-      *(value for _, value in columns),
-    )
-    return table
+    yield f's/step {"-" if pace is None else f"{pace:.2f}"}'
+    yield f'left {self._pace.time_left(self._steps - self._done)}'
 
 
 @contextlib.contextmanager
@@ -155,11 +142,8 @@ def stage(
     every: without a terminal, steps between two lines.
     clock: seconds.
   """
-  options: dict[str, Any] = {
-    'done': done, 'every': every, 'clock': clock
-  }  # fmt: skip
-  if not console.is_terminal:
-    yield StageProgress(console, name, steps, live=None, **options)
-    return
-  with rich_live.Live(console=console, refresh_per_second=4) as live:
-    yield StageProgress(console, name, steps, live=live, **options)
+  shown = StageProgress(
+    console, name, steps, done=done, every=every, clock=clock
+  )
+  with shown.live:
+    yield shown

@@ -21,6 +21,7 @@ import shutil
 import socket
 from typing import Any
 
+from experiments import methods
 from experiments.config import schema
 from score_jax import distributed
 from score_jax.io import json_files
@@ -94,11 +95,6 @@ class StageDirectory:
     """Notes that all updates were made, after the last checkpoint."""
     self.path.mkdir(parents=True, exist_ok=True)
     json_files.write_json(self._marker, {'steps': steps})
-
-  def rewind(self, step: int) -> None:
-    """Drops metrics and samples of later updates than the `step`-th."""
-    json_files.truncate_lines(self.metrics, step)
-    json_files.truncate_lines(self.samples, step)
 
   @property
   def _marker(self) -> pathlib.Path:
@@ -177,7 +173,7 @@ class RunDirectory:
       file.truncate(0)
 
   def begin(self, settings: schema.Settings, data: Mapping[str, str]) -> bool:
-    """Writes config.json, or checks that the run there is this one.
+    """Writes config.json, or checks that an existing run is this one.
 
     Args:
       settings: of this run.
@@ -187,7 +183,7 @@ class RunDirectory:
       Whether a run is continued.
 
     Raises:
-      RunError: the run there was started with other settings or other data,
+      RunError: the existing run was started with other settings or data,
         or the directory holds something else.
     """
     return distributed.by_first(lambda: self._begin(settings, data))
@@ -202,7 +198,7 @@ class RunDirectory:
     if is_continued:
       self._check_same(settings, config)
     elif self.config.exists():
-      # A run that was refused before it made anything: begin anew.
+      # A run that was rejected before it made anything: begin anew.
       self.tokenizer.unlink(missing_ok=True)
       self.stage('base').source.unlink(missing_ok=True)
       shutil.rmtree(self.pretrained, ignore_errors=True)
@@ -216,10 +212,10 @@ class RunDirectory:
     return any(any(self.path.glob(pattern)) for pattern in made)
 
   def read_settings(self) -> schema.Settings:
-    """The settings of the run that is there.
+    """The settings of the existing run.
 
     Raises:
-      RunError: there is none.
+      RunError: there is no run, or it is of another version.
     """
     record = self._read_config()['settings']
     try:
@@ -241,12 +237,12 @@ class RunDirectory:
     Raises:
       RunError: one differs.
     """
-    there = self.read_data()
-    for name in sorted(there.keys() | data.keys()):
-      if there.get(name) != data.get(name):
+    before = self.read_data()
+    for name in sorted(before.keys() | data.keys()):
+      if before.get(name) != data.get(name):
         raise RunError(
           f'{self.path} was started with other data: {name} has digest '
-          f'{there.get(name)} there, {data.get(name)} here; '
+          f'{before.get(name)} in the run, {data.get(name)} now; '
           'restore the data, or start another run with --run-dir=DIR'
         )
 
@@ -268,33 +264,29 @@ class RunDirectory:
   def _check_same(
     self, settings: schema.Settings, config: Mapping[str, Any]
   ) -> None:
-    there = self._read_config()
-    free = set(schema.FREE)
-    if (settings.init_from is None) != (self.read_settings().init_from is None):
+    existing, free = self.read_settings(), set(schema.free())
+    if (settings.init_from is None) != (existing.init_from is None):
       # The same checkpoint may have moved; another base policy is another run.
       free.discard('init_from')
-    if settings.method in schema.DIVIDED:
-      free.discard('steps_stage2')
-    elif not self.stage('stage2').has_begun():
-      # Stage I may still be made longer: nothing was built on its policy.
-      free.add('steps_stage1')
+    if methods.may_change_steps(
+      existing, settings, lambda name: self.stage(name).has_begun()
+    ):
+      free |= {'steps_stage1', 'steps_stage2'}
     differences = _differences(
-      schema.flatten(self.read_settings()),
-      schema.flatten(settings),
-      free,
+      schema.flatten(existing), schema.flatten(settings), free
     )
     if differences:
       raise RunError(
         f'{self.path} was started with other settings:\n  '
         + '\n  '.join(
-          f'{name}: {a} there, {b} here' for name, a, b in differences
+          f'{name}: {a} in the run, {b} now' for name, a, b in differences
         )
         + '\ncontinue it with '
         + ' '.join(_as_flag(name, a) for name, a, _ in differences)
         + ', or start another run with --run-dir=DIR'
       )
     self.check_data(config['data'])
-    for name, version in there['versions'].items():
+    for name, version in self._read_config()['versions'].items():
       if config['versions'].get(name) != version:
         _LOGGER.warning(
           '%s was %s when this run was started and is %s now: results may '
@@ -326,13 +318,13 @@ def versions() -> dict[str, str]:
 
 
 def _differences(
-  there: Mapping[str, Any], here: Mapping[str, Any], free: set[str]
+  before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]
 ) -> list[tuple[str, Any, Any]]:
   """Flags whose values differ and matter, with both values."""
   return [
-    (schema.flag(name), there[name], here[name])
-    for name in here
-    if name not in free and there[name] != here[name]
+    (schema.flag(name), before[name], now[name])
+    for name in now
+    if name not in free and before[name] != now[name]
   ]
 
 

@@ -114,10 +114,10 @@ class StageRecorder:
   def _open_logs(self, done: int) -> None:
     """Opens metrics, samples and display, without what came after `done`."""
     directory = self._directory
-    directory.rewind(done)
+    json_files.truncate_lines(directory.samples, done)
     self._metrics = self._resources.enter_context(
       contextlib.closing(
-        metric_log.MetricLog(
+        metric_log.MetricsLog(
           directory.name, directory.metrics, directory.tensorboard, done
         )
       )

@@ -1,4 +1,4 @@
-"""Small files that a crash leaves whole: JSON written at once, JSON lines.
+"""Files that survive a crash: JSON replaced at once, JSON lines.
 
 Of several processes the first one writes them; the others' calls do nothing.
 """
@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file so that at any time it has its old or its new content."""
+  """Replaces a file; a crash leaves its old content or the new one, whole."""
   if not distributed.is_first():
     return
   temporary = path.with_name(f'.{path.name}.tmp')
@@ -28,12 +28,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes JSON for people and programs; keys keep their order."""
+  """Replaces a file by a value as JSON; keys keep their order."""
   write_text(path, json.dumps(value, indent=2) + '\n')
 
 
 def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  """Records of a JSON lines file; a line that a crash tore is left out."""
+  """Records of a JSON lines file, without lines that a crash cut off."""
   if not path.exists():
     return
   with path.open(encoding='utf-8', errors='replace') as file:
@@ -45,7 +45,7 @@ def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def truncate_lines(path: pathlib.Path, step: int) -> None:
-  """Drops records of later steps than `step`, so that none comes twice."""
+  """Drops records of steps after `step`, so that no step comes twice."""
   if not (distributed.is_first() and path.exists()):
     return
   kept = [r for r in read_lines(path) if r['step'] <= step]
@@ -53,10 +53,10 @@ def truncate_lines(path: pathlib.Path, step: int) -> None:
 
 
 class LineWriter:
-  """Appends records to a JSON lines file, each on the disk's side at once."""
+  """Appends records to a JSON lines file and flushes each."""
 
   def __init__(self, path: pathlib.Path):
-    """Opens the file, and makes it where it is not there."""
+    """Opens the file, which is made if it does not exist."""
     self._file = None
     if distributed.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,8 @@
 Of several processes the first one writes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import logging
 import math
 import pathlib
@@ -19,23 +20,37 @@ from score_jax.io import json_files
 _LOGGER = logging.getLogger(__name__)
 
 
-class MetricLog:
-  """Writes one record a step to metrics.jsonl, and the same to TensorBoard.
+class MetricsLog:
+  """Writes one record a step to a JSON lines file, and to TensorBoard.
 
   `step` counts updates: the record of the first update has step 1, as has the
   checkpoint after it; 0 is before training.
   """
 
   def __init__(
-    self, stage: str, lines: pathlib.Path, events: pathlib.Path, step: int = 0
+    self,
+    stage: str,
+    path: pathlib.Path,
+    events: pathlib.Path,
+    step: int = 0,
   ):
-    """Opens both logs of a stage that is continued after `step`."""
+    """Opens the files of a stage that is continued after `step`.
+
+    Records of later steps are dropped from both.
+
+    Args:
+      stage: name that each record has.
+      path: the JSON lines file.
+      events: directory of TensorBoard's event files.
+      step: the newest step to keep.
+    """
     self._stage = stage
-    self._lines = json_files.LineWriter(lines)
+    json_files.truncate_lines(path, step)
+    self._lines = json_files.LineWriter(path)
     self._events = EventLog(events, step)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Writes numbers by name; what is not finite is null in metrics.jsonl."""
+    """Writes numbers by name; what is not finite is null in the JSON lines."""
     values = {name: float(value) for name, value in metrics.items()}
     self._lines.write(
       {
@@ -55,8 +70,9 @@ class MetricLog:
 class EventLog:
   """TensorBoard scalars; where writing fails, says so once and gives up.
 
-  Written in the caller's thread: a background writer that dies on a full disk
-  would block the run that waits for it.
+  Not tensorboardX's SummaryWriter: its background thread dies on a full disk,
+  and the run then waits forever for room in the thread's queue. EventsWriter
+  writes in the caller's thread.
   """
 
   def __init__(self, directory: pathlib.Path, step: int = 0):
@@ -64,43 +80,42 @@ class EventLog:
     self._writer = None
     if not distributed.is_first():
       return
-    try:
+    with self._giving_up():
       directory.mkdir(parents=True, exist_ok=True)
       self._writer = event_file_writer.EventsWriter(str(directory / 'events'))
+      # TensorBoard drops what older files have from the step of this mark on.
       start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
       self._add(step + 1, session_log=start)
-    except Exception as error:
-      self._give_up(error)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars by tag."""
     if self._writer is None:
       return
-    try:
+    with self._giving_up():
       for tag, value in values.items():
         self._add(step, summary=summaries.scalar(tag, value))
       self._writer.flush()
-    except Exception as error:
-      self._give_up(error)
 
   def close(self) -> None:
     """Closes the file. May be called twice."""
     if self._writer is None:
       return
-    try:
+    with self._giving_up():
       self._writer.close()
-    except Exception as error:
-      self._give_up(error)
     self._writer = None
 
   def _add(self, step: int, **content) -> None:
     event = event_pb2.Event(wall_time=time.time(), step=step, **content)
     self._writer.write_event(event)
 
-  def _give_up(self, error: Exception) -> None:
-    self._writer = None
-    _LOGGER.warning(
-      'no more TensorBoard files (%s: %s); metrics.jsonl has everything',
-      type(error).__name__,
-      error,
-    )
+  @contextlib.contextmanager
+  def _giving_up(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:
+      self._writer = None
+      _LOGGER.warning(
+        'no more TensorBoard files (%s: %s); metrics.jsonl has everything',
+        type(error).__name__,
+        error,
+      )

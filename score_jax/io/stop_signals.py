@@ -8,9 +8,9 @@ from score_jax import distributed
 
 
 class StopRequest:
-  """Turns the first signal into a request that the training loop honours.
+  """Turns the first signal into a request that a training loop reads.
 
-  with interrupts.StopRequest() as stop:
+  with stop_signals.StopRequest() as stop:
     for step in ...:
       ...
       if stop.is_requested:
@@ -38,7 +38,10 @@ class StopRequest:
 
   @property
   def is_requested(self) -> bool:
-    """Whether to save and leave after this step; the processes talk."""
+    """Whether to save and leave after this step.
+
+    Collective: call it in every process.
+    """
     if self._agreed is None:
       signals = distributed.gather(self._received)
       self._agreed = next((s for s in signals if s is not None), None)
@@ -46,7 +49,7 @@ class StopRequest:
 
   @property
   def exit_code(self) -> int:
-    """What a shell expects of a program that a signal ended; 0 without one."""
+    """128 + the signal's number, as shells expect; 0 without a signal."""
     stopped_by = self._agreed or self._received
     return 0 if stopped_by is None else 128 + stopped_by
 

@@ -83,7 +83,7 @@ def test_other_numbers_are_called_other(finished, tmp_path, capsys):
     (['--samples=0'], '--samples=0: must be at least 1'),
     (['--eval-problems=0'], '--eval-problems=0: must be at least 1'),
     (['--temperature=-1'], '--temperature=-1.0: must be at least 0'),
-    (['--polcy=base'], 'did you mean --policy?'),
+    (['--polcy=base'], '--polcy'),
     (['--output=/nowhere/at/all.json'], 'there is no /nowhere/at'),
   ],
 )

@@ -1,7 +1,7 @@
-"""Every method's phases, and every objective, against numbers by hand."""
+"""Every method's stages, and every objective, against numbers by hand."""
 
+import dataclasses
 import io
-import typing
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ import pytest
 from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import checks, command_line, schema
+from experiments.config import command_line, schema
 from score_jax.algorithm import adaptive, losses, repair_pairs, rewards
 from tests.support import small_run
 
@@ -23,19 +23,14 @@ FLAGS = (
 )
 
 
-def phases(method, *more):
+def stages(method, *more):
   return methods.stages(
     command_line.parse_settings([*FLAGS, f'--method={method}', *more])
   )
 
 
-def test_the_settings_know_every_method():
-  hints = typing.get_type_hints(schema.Settings)
-  assert typing.get_args(hints['method']) == tuple(methods.METHODS)
-
-
-# method: phases as (name, steps, start, reference or source).
-PHASES = {
+# method: stages as (name, steps, start, reference or source).
+STAGES = {
   'score': [('stage1', 5, 'base', 'base'), ('stage2', 6, 'stage1', 'base')],
   'base': [],
   'self_refine': [('self_refine', 0, 'base', None)],
@@ -80,7 +75,7 @@ PHASES = {
     ('stage1', 5, 'base', 'base'),
     ('stage2', 6, 'stage1', 'base'),
   ],
-  # The second Stage I is held to the policy that it starts from.
+  # The second Stage I is KL-anchored to the policy that it starts from.
   'interleaved': [
     ('stage1_1', 2, 'base', 'base'),
     ('stage2_1', 3, 'stage1_1', 'base'),
@@ -94,37 +89,37 @@ def summary(table):
   return [
     (
       name,
-      phase.steps,
-      phase.start,
-      getattr(phase, 'reference', getattr(phase, 'source', None)),
+      stage.steps,
+      stage.start,
+      getattr(stage, 'reference', getattr(stage, 'source', None)),
     )
-    for name, phase in table.items()
+    for name, stage in table.items()
   ]
 
 
 @pytest.mark.parametrize('method', methods.METHODS)
-def test_phases(method):
-  assert summary(phases(method)) == PHASES[method]
+def test_stages(method):
+  assert summary(stages(method)) == STAGES[method]
 
 
 @pytest.mark.parametrize('method', methods.METHODS)
 def test_one_budget_for_all(method):
-  steps = sum(phase.steps for phase in phases(method).values())
+  steps = sum(stage.steps for stage in stages(method).values())
   assert steps == (0 if method in ('base', 'self_refine') else 11)
 
 
 def test_three_turns():
-  table = phases('score', '--turns=3')
+  table = stages('score', '--turns=3')
   assert summary(table) == [
     ('stage1a', 5, 'base', 'base'),
     ('stage1b', 5, 'stage1a', 'stage1a'),
     ('stage2', 6, 'stage1b', 'base'),
   ]
-  assert [phase.coefficients.turns for phase in table.values()] == [2, 3, 3]
+  assert [stage.coefficients.turns for stage in table.values()] == [2, 3, 3]
   # One more Stage I, for every method.
-  assert phases('multi_turn', '--turns=3')['multi_turn'].steps == 16
-  assert phases('grpo', '--turns=3')['grpo'].coefficients.turns == 3
-  assert summary(phases('interleaved', '--turns=3')) == [
+  assert stages('multi_turn', '--turns=3')['multi_turn'].steps == 16
+  assert stages('grpo', '--turns=3')['grpo'].coefficients.turns == 3
+  assert summary(stages('interleaved', '--turns=3')) == [
     ('stage1a_1', 2, 'base', 'base'),
     ('stage1b_1', 2, 'stage1a_1', 'stage1a_1'),
     ('stage2_1', 3, 'stage1b_1', 'base'),
@@ -134,38 +129,38 @@ def test_three_turns():
   ]
 
 
-def test_supervised_phases():
-  table = phases('star_plus')
-  assert all(phase.construct is repair_pairs.star for phase in table.values())
-  assert all(phase.both_right for phase in table.values())
+def test_supervised_stages():
+  table = stages('star_plus')
+  assert all(stage.construct is repair_pairs.star for stage in table.values())
+  assert all(stage.both_right for stage in table.values())
   # Every round samples at other problems.
-  assert [phase.first_batch for phase in table.values()] == [0, 3, 7]
-  assert not phases('star')['round1'].both_right
-  going_on = phases('star', '--sft.from-newest')
+  assert [stage.first_batch for stage in table.values()] == [0, 3, 7]
+  assert not stages('star')['round1'].both_right
+  going_on = stages('star', '--sft.from-newest')
   assert summary(going_on)[1:] == [
     ('round2', 4, 'round1', 'round1'),
     ('round3', 4, 'round2', 'round2'),
   ]
   for method, both_right in (('pair_sft', False), ('pair_sft_plus', True)):
-    (phase,) = phases(method).values()
-    assert phase.construct is repair_pairs.pair_sft
-    assert phase.both_right == both_right
+    (stage,) = stages(method).values()
+    assert stage.construct is repair_pairs.pair_sft
+    assert stage.both_right == both_right
 
 
 def test_given_attempts_and_adaptation():
-  table = phases('offline_first_attempts')
-  assert [phase.given_share for phase in table.values()] == [0, 1]
-  table = phases('adaptive_beta2')
-  assert [phase.is_adaptive for phase in table.values()] == [True, False]
+  table = stages('offline_first_attempts')
+  assert [stage.given_share for stage in table.values()] == [0, 1]
+  table = stages('adaptive_beta2')
+  assert [stage.is_adaptive for stage in table.values()] == [True, False]
   # What an adaptive beta2 is added to.
   np.testing.assert_allclose(table['stage1'].coefficients.kl_coefficient, 0.01)
-  table = phases('score', '--given-attempts-share=0.5', '--adaptive-beta2')
-  assert [phase.given_share for phase in table.values()] == [0, 0.5]
-  assert [phase.is_adaptive for phase in table.values()] == [True, False]
+  table = stages('score', '--given-attempts-share=0.5', '--adaptive-beta2')
+  assert [stage.given_share for stage in table.values()] == [0, 0.5]
+  assert [stage.is_adaptive for stage in table.values()] == [True, False]
 
 
-def test_what_later_phases_read():
-  table = phases('score', '--turns=3')
+def test_what_later_stages_read():
+  table = stages('score', '--turns=3')
   assert methods.needed_later(table, 'stage1a') == {
     'base',
     'stage1a',
@@ -173,10 +168,10 @@ def test_what_later_phases_read():
   }
   assert methods.needed_later(table, 'stage1b') == {'base', 'stage1b'}
   assert methods.needed_later(table, 'stage2') == set()
-  assert methods.needed_later(phases('star'), 'round2') == {'base', 'round2'}
+  assert methods.needed_later(stages('star'), 'round2') == {'base', 'round2'}
 
 
-# (method, phase, flags): reward weights, bonus, KL coefficients, scale of the
+# (method, stage, flags): reward weights, bonus, KL coefficients, scale of the
 # advantages, discount, whether they are group-normalised.
 STAGE1 = ([0, 1], [0, 0], [0.11, 0.01], [1, 1], 0, False)
 STAGE2 = ([1, 1], [0, 10], [0.01, 0.01], [1, 1 / 11], 0, False)
@@ -207,7 +202,7 @@ OBJECTIVES = {
   ('interleaved', 'stage2_1', ()): STAGE2,
   ('interleaved', 'stage1_2', ()): STAGE1,
   ('interleaved', 'stage2_2', ()): STAGE2,
-  # Appendix A.1: r(y2) with y1 held; r(y3) with y1 and y2 held; all of them,
+  # Appendix A.1: r(y2) with y1 KL-anchored; r(y3) with y1 and y2; all of them,
   # with a bonus over the attempt before.
   ('score', 'stage1a', THREE): STAGE1,
   ('score', 'stage1b', THREE): (
@@ -287,22 +282,22 @@ def slow_loss(batch, weight, bonus, kl_coefficient, scale, gamma, normalised):
 @pytest.mark.parametrize('key', OBJECTIVES, ids=lambda key: '-'.join(key[:2]))
 def test_each_objective_is_that_of_slow_loops(key, seed):
   method, name, more = key
-  phase = phases(method, *more)[name]
-  batch = make_batch(phase.coefficients.turns, seed)
-  stage = phase.coefficients
-  if phase.is_adaptive:
-    stage = adaptive.with_beta2(stage, 0.1)
+  stage = stages(method, *more)[name]
+  coefficients = stage.coefficients
+  batch = make_batch(coefficients.turns, seed)
+  if stage.is_adaptive:
+    coefficients = adaptive.with_beta2(coefficients, 0.1)
   reward, valid = rewards.shape_rewards(
-    jnp.asarray(batch['score']), jnp.asarray(batch['graded']), stage
+    jnp.asarray(batch['score']), jnp.asarray(batch['graded']), coefficients
   )
-  advantages = phase.advantages(reward, valid & batch['sampled'], SAMPLES)
+  advantages = stage.advantages(reward, valid & batch['sampled'], SAMPLES)
   loss, _ = losses.score_loss(
     jnp.asarray(batch['logprobs']),
     jnp.asarray(batch['kl']),
     advantages,
     jnp.asarray(batch['turn']),
     jnp.asarray(batch['sampled'] & batch['graded']),
-    stage,
+    coefficients,
   )
   expected = slow_loss(batch, *OBJECTIVES[key])
   assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -312,8 +307,8 @@ def test_every_objective_is_tested():
   reinforced = {
     (method, name)
     for method in methods.METHODS
-    for name, phase in phases(method).items()
-    if isinstance(phase, methods.RLStage)
+    for name, stage in stages(method).items()
+    if isinstance(stage, methods.RLStage)
   }
   assert reinforced == {key[:2] for key in OBJECTIVES if key[2] == ()}
 
@@ -321,27 +316,82 @@ def test_every_objective_is_tested():
 @pytest.mark.parametrize(
   ('flag', 'says'),
   [
-    (('--method=star', '--turns=3'), 'needs --turns=2, not 3'),
-    (('--method=pair_sft', '--turns=1'), 'needs --turns=2, not 1'),
-    (('--method=grpo', '--turns=1'), 'needs --turns=2 or more'),
-    (('--method=score', '--turns=1'), 'needs --turns=2 or more'),
-    (('--method=multi_turn', '--stage=2'), 'has no such stage: leave it out'),
-    (('--sft.right-share=1.5',), 'must be at most 1'),
-    (('--sft.epochs=0',), 'must be more than 0'),
+    (('--method=star', '--turns=3'), '--method=star'),
+    (('--method=grpo', '--turns=1'), '--method=grpo'),
+    (('--method=multi_turn', '--stage=2'), '--stage=2'),
+    (('--sft.right-share=1.5',), '--sft.right-share'),
+    (('--sft.epochs=0',), '--sft.epochs'),
   ],
 )
-def test_impossible_methods_are_refused(flag, says, capsys):
+def test_impossible_methods_are_rejected(flag, says, capsys):
   with pytest.raises(SystemExit) as stop:
     command_line.parse_settings([*FLAGS, *flag])
   assert stop.value.code == 2
   assert says in capsys.readouterr().err
 
 
-def test_what_has_stages_may_be_asked_for_one():
-  for method in methods.METHODS:
-    has_stages = {'stage1', 'stage2'} & set(phases(method))
-    refused = method in checks._WITHOUT_STAGES
-    assert refused != bool(has_stages), method
+def test_a_new_method_is_one_row(monkeypatch, capsys):
+  def toy(settings):
+    table = methods.stages(dataclasses.replace(settings, method='score'))
+    return {'stage1': table['stage1']}
+
+  row = methods.Method('Toy', 'ablation', toy, 'Stage I alone')
+  monkeypatch.setitem(methods.METHODS, 'toy', row)
+  assert summary(stages('toy', '--stage=1')) == [('stage1', 5, 'base', 'base')]
+  settings = command_line.parse_settings([*FLAGS, '--method=toy'])
+  assert schema.from_record(dataclasses.asdict(settings)) == settings
+  longer = dataclasses.replace(settings, steps_stage1=9)
+  assert methods.may_change_steps(settings, longer, lambda name: True)
+  # What the row does not say is rejected.
+  for wrong in ('--stage=2', '--turns=1'):
+    with pytest.raises(SystemExit):
+      command_line.parse_settings([*FLAGS, '--method=toy', wrong])
+    assert '--method=toy' in capsys.readouterr().err
+
+
+# (method, changed settings, stages that have begun, whether it may go on).
+CONTINUED = [
+  ('score', {'steps_stage1': 9, 'steps_stage2': 9}, [], True),
+  ('score', {'steps_stage1': 9}, ['stage1'], True),
+  ('score', {'steps_stage1': 9}, ['stage1', 'stage2'], False),
+  ('score', {'steps_stage2': 9}, ['stage1', 'stage2'], True),
+  ('score', {'steps_stage1': 9}, ['base'], True),
+  # Stage 1b starts from what Stage 1a learnt in its steps.
+  ('score', {'steps_stage1': 9}, ['stage1a'], True),
+  ('score', {'steps_stage1': 9}, ['stage1a', 'stage1b'], False),
+  # One stage with the whole budget.
+  ('multi_turn', {'steps_stage1': 9}, ['multi_turn'], True),
+  ('without_stage1', {'steps_stage1': 9}, ['stage2'], True),
+  # 11 batches in rounds of 3, 4, 4; 12 in 4, 4, 4; 10 in 3, 3, 4.
+  ('star', {'steps_stage2': 7}, [], True),
+  ('star', {'steps_stage2': 7}, ['round1'], False),
+  ('star', {'steps_stage2': 5}, ['round1'], True),
+  ('star', {'steps_stage2': 5}, ['round1', 'round2'], False),
+  ('pair_sft', {'steps_stage2': 9}, ['pair_sft'], False),
+  # Rounds of 2, 2, 2, or of 2, 2, 3 and 2, 3, 3.
+  ('star_stage2', {'steps_stage1': 9}, ['stage1'], True),
+  ('star_stage2', {'steps_stage1': 9}, ['stage1', 'round1'], False),
+  ('star_stage2', {'steps_stage2': 7}, ['stage1', 'round1', 'round2'], True),
+  ('star_stage2', {'steps_stage2': 8}, ['stage1', 'round1', 'round2'], False),
+  # 5 // 2 and 6 // 2 steps in the first half.
+  ('interleaved', {'steps_stage2': 8}, ['stage1_1'], True),
+  ('interleaved', {'steps_stage2': 8}, ['stage1_1', 'stage2_1'], True),
+  ('interleaved', {'steps_stage2': 8},
+   ['stage1_1', 'stage2_1', 'stage1_2'], False),
+  ('base', {'steps_stage1': 9}, [], True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('method', 'changes', 'begun', 'allowed'), CONTINUED)
+def test_a_run_may_be_made_longer(method, changes, begun, allowed):
+  turns = 3 if 'stage1a' in begun else 2
+  existing = command_line.parse_settings(
+    [*FLAGS, f'--method={method}', f'--turns={turns}']
+  )
+  wanted = dataclasses.replace(existing, **changes)
+  has_begun = begun.__contains__
+  assert methods.may_change_steps(existing, existing, has_begun)
+  assert methods.may_change_steps(existing, wanted, has_begun) == allowed
 
 
 def test_the_table_is_printed():

@@ -12,8 +12,8 @@ from score_jax.io import stop_signals
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOOP = """
 import sys, time
-from experiments import interrupts
-with interrupts.StopRequest() as stop:
+from score_jax.io import stop_signals
+with stop_signals.StopRequest() as stop:
   for step in range(600):
     print('step', flush=True)
     time.sleep(0.1)

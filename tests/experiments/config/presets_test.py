@@ -5,8 +5,7 @@ import shlex
 import pytest
 
 from experiments import train
-from experiments.config import checks, command_line
-from score_jax.models import gemma
+from experiments.config import command_line
 
 
 @pytest.mark.parametrize('name', command_line.preset_names())
@@ -30,7 +29,3 @@ def test_a_document(name):
   given = [word for word in command if word.startswith('--')]
   assert f'--preset={name}' in given
   assert name == 'tiny' or any(f.startswith('--init-from=') for f in given)
-
-
-def test_published_models_are_named_alike():
-  assert tuple(gemma.CONFIGS) == checks.MODELS

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import typing
 
 import pytest
 
@@ -26,15 +27,40 @@ def test_through_json_and_back():
   assert schema.from_record(record) == settings
 
 
-def test_a_record_of_another_version_is_refused():
+def test_a_record_of_another_version_is_rejected():
   record = dataclasses.asdict(schema.Settings()) | {'gamma': 1}
   with pytest.raises(ValueError, match='gamma'):
     schema.from_record(record)
 
 
-def test_free_settings_exist():
-  names = set(schema.flatten(schema.Settings()))
-  assert names >= schema.FREE
+def test_every_setting_says_what_it_affects():
+  levels = typing.get_args(schema.Affects)
+  declarations = schema.declarations()
+  assert list(declarations) == list(schema.flatten(schema.Settings()))
+  for name, declared in declarations.items():
+    assert schema.affects(name) in levels, name
+    assert declared.keys() <= {'affects', 'free', 'low', 'above', 'high'}
+  assert schema.affects('alpha') == 'stage'
+  assert schema.affects('model.width') == 'base'
+  assert schema.affects('mesh.fsdp') == 'rounding'
+
+
+def test_every_number_has_a_range():
+  for name, value in schema.flatten(schema.Settings()).items():
+    if isinstance(value, int | float) and not isinstance(value, bool):
+      declared = schema.declarations()[name]
+      assert ('low' in declared) != ('above' in declared), name
+
+
+def test_what_a_continued_run_may_change():
+  assert schema.free() == {
+    'checkpoint_every', 'data_dir', 'dry_run', 'eval_every', 'eval_problems',
+    'i_understand_model_code_runs_unsandboxed', 'init_from', 'length_buckets',
+    'log_samples_every', 'mesh.data', 'mesh.fsdp', 'mesh.rollout_tensor',
+    'mesh.tensor', 'micro_batch', 'offload_reference', 'preset',
+    'processes.coordinator', 'processes.count', 'processes.index', 'remat',
+    'run_dir', 'sandbox', 'stage', 'tokenizer', 'workers',
+  }  # fmt: skip
 
 
 def test_every_field_has_a_help_text():
@@ -46,7 +72,9 @@ def test_every_field_has_a_help_text():
       if not isinstance(field, ast.AnnAssign):
         continue
       # Nested records have their own class's docstring instead.
-      is_record = isinstance(field.value, ast.Call)
+      is_record = getattr(field.value, 'func', None) and (
+        field.value.func.id == getattr(field.annotation, 'id', None)
+      )
       is_text = isinstance(getattr(after, 'value', None), ast.Constant)
       assert is_record or (is_text and isinstance(after, ast.Expr)), (
         f'{node.name}.{field.target.id} has no help text'

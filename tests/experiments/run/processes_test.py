@@ -29,13 +29,13 @@ import os, signal, sys
 from experiments import train
 from score_jax.io import metric_log
 index, number, stage, step, *arguments = sys.argv[1:]
-write = metric_log.MetricLog.write
+write = metric_log.MetricsLog.write
 def write_and_signal(log, done, metrics):
   write(log, done, metrics)
   if (log._stage, done) == (stage, int(step)):
     os.kill(os.getpid(), int(number))
 if os.environ['JAX_PROCESS_ID'] == index:
-  metric_log.MetricLog.write = write_and_signal
+  metric_log.MetricsLog.write = write_and_signal
 sys.exit(train.main(arguments))
 """
 

@@ -30,12 +30,12 @@ if where == 'saving':
 from experiments import train
 from score_jax.io import metric_log
 if where == 'step':
-  write = metric_log.MetricLog.write
+  write = metric_log.MetricsLog.write
   def write_and_die(log, done, metrics):
     write(log, done, metrics)
     if log._stage == stage and done == int(step):
       die()
-  metric_log.MetricLog.write = write_and_die
+  metric_log.MetricsLog.write = write_and_die
 sys.exit(train.main(arguments))
 """
 
@@ -100,7 +100,7 @@ def test_sigterm_saves_and_the_run_goes_on(
   if stage != 'base':
     without = {'stage1': ('stage1', 'stage2'), 'stage2': ('stage2',)}[stage]
     small_run.copy(finished, path, *without)
-  write = metric_log.MetricLog.write
+  write = metric_log.MetricsLog.write
 
   def write_and_signal(log, done, metrics):
     write(log, done, metrics)
@@ -108,7 +108,7 @@ def test_sigterm_saves_and_the_run_goes_on(
       os.kill(os.getpid(), signal.SIGTERM)
 
   with monkeypatch.context() as patch:
-    patch.setattr(metric_log.MetricLog, 'write', write_and_signal)
+    patch.setattr(metric_log.MetricsLog, 'write', write_and_signal)
     assert small_run.main(path) == 128 + signal.SIGTERM
   saved = (path / stage / 'checkpoints').iterdir()
   assert str(step) in {p.name for p in saved}

@@ -161,17 +161,6 @@ def test_stages(run):
   assert not stage.is_finished(91)
 
 
-def test_rewind_drops_later_steps(run):
-  stage = run.stage('stage1')
-  stage.path.mkdir()
-  for path in (stage.metrics, stage.samples):
-    path.write_text(''.join(f'{{"step": {i}}}\n' for i in range(5)))
-  stage.rewind(2)
-  for path in (stage.metrics, stage.samples):
-    lines = path.read_text().splitlines()
-    assert [json.loads(line)['step'] for line in lines] == [0, 1, 2]
-
-
 TRAINER = """
 import sys, time
 from experiments.run import run_directory

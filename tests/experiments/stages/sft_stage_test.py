@@ -190,9 +190,9 @@ def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, where):
       save = collection._save
       patch.setattr(collection, '_save', lambda *a: (save(*a), signal_once()))
     else:
-      write = metric_log.MetricLog.write
+      write = metric_log.MetricsLog.write
       patch.setattr(
-        metric_log.MetricLog, 'write', lambda *a: (write(*a), signal_once())
+        metric_log.MetricsLog, 'write', lambda *a: (write(*a), signal_once())
       )
     assert small_run.main(path, *STAR) == 128 + signal.SIGTERM
   there = sorted(p.name for p in (path / 'round2' / 'collected').iterdir())
@@ -244,7 +244,7 @@ def test_such_a_run_cannot_be_made_longer(star, tmp_path, capsys):
   path = tmp_path / 'run'
   shutil.copytree(star, path)
   assert small_run.main(path, *STAR, '--steps-stage2=9') == 2
-  assert '--steps-stage2: 3 there, 9 here' in capsys.readouterr().err
+  assert '--steps-stage2: 3 in the run, 9 now' in capsys.readouterr().err
 
 
 @pytest.mark.slow
