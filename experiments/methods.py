@@ -25,6 +25,7 @@ from score_jax.algorithm import (
 )
 
 BASE = 'base'
+_LABELS = {BASE: 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,6 +107,15 @@ def stages(settings: schema.Settings) -> Stages:
   return METHODS[settings.method].stages(settings)
 
 
+def policy_label(settings: schema.Settings, name: str) -> str:
+  """A policy's name in tables; the last one's has the method's title."""
+  label = _LABELS.get(name, name)
+  if name not in list(stages(settings))[-1:]:
+    return label
+  title = METHODS[settings.method].title
+  return title if name == settings.method else f'{label} ({title})'
+
+
 def budget(settings: schema.Settings) -> int:
   """Updates of a whole method: those of SCoRe's stages together."""
   stages_one = max(1, settings.turns - 1)
@@ -173,21 +183,19 @@ def _without_stage1(settings: schema.Settings) -> Stages:
 
 def _interleaved(settings: schema.Settings) -> Stages:
   """Both stages twice, each with half of its steps."""
-  halves = (
-    dataclasses.replace(
-      settings,
-      steps_stage1=settings.steps_stage1 // 2,
-      steps_stage2=settings.steps_stage2 // 2,
-    ),
-    dataclasses.replace(
-      settings,
-      steps_stage1=settings.steps_stage1 - settings.steps_stage1 // 2,
-      steps_stage2=settings.steps_stage2 - settings.steps_stage2 // 2,
-    ),
+  first = dataclasses.replace(
+    settings,
+    steps_stage1=settings.steps_stage1 // 2,
+    steps_stage2=settings.steps_stage2 // 2,
+  )
+  second = dataclasses.replace(
+    settings,
+    steps_stage1=settings.steps_stage1 - first.steps_stage1,
+    steps_stage2=settings.steps_stage2 - first.steps_stage2,
   )
   made: Stages = {}
   before = BASE
-  for number, half in enumerate(halves, start=1):
+  for number, half in enumerate((first, second), start=1):
     for name, phase in _score(half).items():
       reference = BASE if name == 'stage2' else before
       made[f'{name}_{number}'] = dataclasses.replace(
@@ -211,14 +219,6 @@ def _reinforced(
 
 def _multi_turn(settings: schema.Settings) -> stage_coefficients.Stage:
   return ablations.multi_turn(settings.beta1, settings.turns)
-
-
-def _last_turn(settings: schema.Settings) -> stage_coefficients.Stage:
-  return ablations.multi_turn(settings.beta1, settings.turns, only_last=True)
-
-
-def _single_turn(settings: schema.Settings) -> stage_coefficients.Stage:
-  return ablations.single_turn(settings.beta1)
 
 
 def _rounds(
@@ -304,13 +304,15 @@ METHODS: dict[str, Method] = {
     'Single-turn RL',
     'reinforced',
     'w/o multi-turn training: RL on the first attempt alone',
-    _reinforced(_single_turn),
+    _reinforced(lambda s: ablations.single_turn(s.beta1)),
   ),
   'multi_turn_fig5': Method(
     'Multi-turn, turn 2',
     'reinforced',
     'RL on the second attempt given the first, as in Figure 5',
-    _reinforced(_last_turn),
+    _reinforced(
+      lambda s: ablations.multi_turn(s.beta1, s.turns, only_last=True)
+    ),
   ),
   'multi_turn': Method(
     'Multi-turn RL',

@@ -6,12 +6,10 @@ from typing import Any
 
 import jax
 from rich import console as rich_console
-from rich import table as rich_table
 
 from experiments import methods
-from experiments import report as page
 from experiments.config import schema
-from experiments.reporting import curves, plots, tables
+from experiments.reporting import curves, plots, report_page, tables
 from experiments.run import building, policies, run_directory, transcripts
 from score_jax import distributed, types
 from score_jax.evaluation import evaluate
@@ -19,7 +17,6 @@ from score_jax.io import json_files
 from score_jax.rollout import randomness
 
 _PRINTED = 3
-_NAMES = {'base': 'Base', 'stage1': 'Stage I', 'stage2': 'Stage II'}
 
 
 def evaluate_policy(
@@ -172,29 +169,25 @@ def _report(settings, run, results, console) -> None:
   names = [name for name in methods.stages(settings) if name in results]
   for name in names[-1:]:
     transcripts.print_episodes(
-      console, _telling_episodes(run.stage(name)), label(settings, name)
+      console,
+      _telling_episodes(run.stage(name)),
+      methods.policy_label(settings, name),
     )
   _draw_curves(settings, run, results)
-  page.write(page.Options(runs=(str(run.path),)))
+  report_page.write([run.path], run.path)
   console.print(make_table(settings, results))
   _print_places(run, names, console)
 
 
-def label(settings: schema.Settings, name: str) -> str:
-  """What tables call a policy: the method's last one has its title."""
-  shown = _NAMES.get(name, name)
-  if name not in list(methods.stages(settings))[-1:]:
-    return shown
-  title = methods.METHODS[settings.method].title
-  return title if name == settings.method else f'{shown} ({title})'
-
-
 def make_table(
   settings: schema.Settings, results: Mapping[str, Any]
-) -> rich_table.Table:
+) -> tables.Table:
   """The paper's table of what results.json holds."""
   return tables.console_table(
-    {label(settings, name): summary for name, summary in results.items()}
+    {
+      methods.policy_label(settings, name): summary
+      for name, summary in results.items()
+    }
   )
 
 
@@ -204,7 +197,7 @@ def _draw_curves(
   results: Mapping[str, Any],
 ) -> None:
   """Draws every stage that has made an update, if there is one."""
-  names = {name: label(settings, name) for name in results}
+  names = {name: methods.policy_label(settings, name) for name in results}
   records, points = curves.read(run, results, names)
   if not records:
     return
