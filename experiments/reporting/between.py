@@ -1,6 +1,6 @@
 """The page's part on what happens between the attempts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import itertools
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from experiments.reporting import (
   charts,
   measure_tables,
-  page_output,
+  page,
   runs,
   tables,
 )
@@ -23,9 +23,7 @@ _SHARES = (
 _MOST_HISTOGRAMS = 5
 
 
-def between_attempts(
-  groups: Sequence[runs.Group], out: page_output.Output
-) -> page_output.Section:
+def between_attempts(groups: runs.Groups, out: page.Output) -> page.Section:
   """Transitions, changed answers and edit distances, of all seeds pooled."""
   summaries = {
     label: summary
@@ -33,7 +31,7 @@ def between_attempts(
     if (summary := summarize_policy(group, policy))
   }
   if not summaries:
-    return page_output.Section('Between the attempts', [])
+    return page.Section('Between the attempts', [])
   # Outlines of more policies could not be told apart: the first and the last.
   labels = list(summaries)
   if len(labels) > _MOST_HISTOGRAMS:
@@ -51,7 +49,7 @@ def between_attempts(
   ]
   _write_tables(summaries, out)
   parts = [figures, _table(summaries)]
-  return page_output.Section('Between the attempts', parts)
+  return page.Section('Between the attempts', parts)
 
 
 def summarize_policy(group: runs.Group, policy: str) -> dict[str, Any]:
@@ -84,7 +82,7 @@ def summarize_policy(group: runs.Group, policy: str) -> dict[str, Any]:
   return summary | {'steps': steps}
 
 
-def _transition_figures(summaries: Mapping[str, Any], out: page_output.Output):
+def _transition_figures(summaries: Mapping[str, Any], out: page.Output):
   """A figure of each step from one turn to the next."""
   turns = max(len(summary['steps']) for summary in summaries.values())
   for k in range(turns):

@@ -83,9 +83,7 @@ def write(
     for group, row in rows.items()
     for seed, numbers in row['seeds'].items()
   ]
-  metrics = list(
-    dict.fromkeys(name for *_, numbers in lines for name in numbers)
-  )
+  metrics = list(dict.fromkeys(name for *_, seed in lines for name in seed))
   tables.write_csv(
     path.with_suffix('.csv'),
     ['group', 'method', 'seed', *metrics],
@@ -119,27 +117,15 @@ def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
   """The same table as markdown, with the number of seeds in a column."""
   table = _table(rows, titles)
   counts = [tables.Cell(str(len(row['seeds']))) for row in rows.values()]
-  return tables.Table(
-    [*table.headings, 'Seeds'],
-    [[*row, count] for row, count in zip(table.rows, counts)],
-  ).markdown()
+  lines = [[*row, count] for row, count in zip(table.rows, counts)]
+  return tables.Table([*table.headings, 'Seeds'], lines).markdown()
 
 
 def _table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> tables.Table:
   shown = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
-  return tables.Table(
-    ['Method', *[_SHOWN[name] for name in shown]],
-    [
-      [tables.Cell(titles.get(group, group)), *[_cell(row, n) for n in shown]]
-      for group, row in rows.items()
-    ],
-  )
-
-
-def _cell(row: Mapping[str, Any], name: str) -> tables.Cell:
-  """A metric's mean, with its spread over seeds if there are several."""
-  if name not in row['mean']:
-    return tables.MISSING
-  spread = row['spread'].get(name)
-  note = '' if spread is None else f'±{100 * spread:.1f}'
-  return tables.Cell(tables.percent(name, row['mean'][name]), note)
+  headings = ['Method', *[_SHOWN[name] for name in shown]]
+  seeds = {
+    titles.get(group, group): list(row['seeds'].values())
+    for group, row in rows.items()
+  }
+  return tables.metric_table(seeds, shown, headings=headings)

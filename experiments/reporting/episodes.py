@@ -33,7 +33,7 @@ class Shown(NamedTuple):
   texts: list[Marked]
 
 
-def samples(groups: Sequence[runs.Group]) -> dict[str, list[Shown]]:
+def samples(groups: runs.Groups) -> dict[str, list[Shown]]:
   """Some episodes of each group's last policy, by the policy's name."""
   found = {}
   for group in groups:

@@ -4,7 +4,7 @@ Runs of a group that keep the same evaluation are one row, as in the table of
 results: their mean and its spread over seeds.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import pathlib
 from typing import Any, NamedTuple
 
@@ -12,13 +12,11 @@ from experiments.reporting import (
   between,
   charts,
   measure_tables,
-  page_output,
+  page,
   paper_results,
   runs,
   tables,
 )
-from experiments.reporting.page_output import Section
-from experiments.reporting.tables import Cell
 
 _RATES = ('correction_rate', 'spoiling_rate')
 _SEEN = {'all': '', 'last': ', each attempt sees the last one only'}
@@ -70,20 +68,7 @@ class Found(NamedTuple):
 Pooled = dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]]
 
 
-def sections(
-  groups: Sequence[runs.Group], out: page_output.Output
-) -> Iterator[Section]:
-  """A section, perhaps without parts, for each kind of evaluation."""
-  yield _more_attempts(groups, out)
-  yield _inference_scaling(groups, out)
-  yield _several_samples(groups, out)
-  yield _difficulty(groups, out)
-  yield _other_problems(groups, out)
-  yield _given_attempts(groups, out)
-  yield _comparisons(groups, out)
-
-
-def _find(groups: Sequence[runs.Group], measure: str) -> Iterator[Found]:
+def _find(groups: runs.Groups, measure: str) -> Iterator[Found]:
   for group in groups:
     for run in group.runs:
       for evaluation in run.evaluations:
@@ -93,7 +78,7 @@ def _find(groups: Sequence[runs.Group], measure: str) -> Iterator[Found]:
 
 
 def _pool(
-  groups: Sequence[runs.Group],
+  groups: runs.Groups,
   measure: str,
   is_wanted: Callable[[Found], bool] = lambda found: True,
 ) -> Pooled:
@@ -105,13 +90,13 @@ def _pool(
   return pooled
 
 
-def _with_papers(title: str, groups, *parts) -> Section:
+def _with_papers(title: str, groups, *parts) -> page.Section:
   """A section whose parts, if there are any, the paper's tables follow."""
   papers = paper_results.find(title, groups[0].runs[0].settings.task)
-  return Section(title, [*parts, *papers] if any(parts) else [])
+  return page.Section(title, [*parts, *papers] if any(parts) else [])
 
 
-def _more_attempts(groups, out) -> Section:
+def _more_attempts(groups, out) -> page.Section:
   """Accuracy over more attempts than were trained (the paper's Figure 8)."""
   figures, made, lines = [], [], []
   for (name, conditions), policies in _pool(groups, 'acc_t4').items():
@@ -131,7 +116,7 @@ def _more_attempts(groups, out) -> Section:
   return _with_papers('More attempts', groups, figures, *made)
 
 
-def _inference_scaling(groups, out) -> Section:
+def _inference_scaling(groups, out) -> page.Section:
   """Votes with and without corrections (the paper's Figure 1, right)."""
   figures, lines = [], []
   for i, found in enumerate(_find(groups, 'scaling'), start=1):
@@ -149,7 +134,7 @@ def _inference_scaling(groups, out) -> Section:
   return _with_papers('Inference scaling', groups, figures)
 
 
-def _several_samples(groups, out) -> Section:
+def _several_samples(groups, out) -> page.Section:
   """pass@k and majority votes of each turn."""
   made, lines = [], []
   for measure, name in (('pass_at', 'pass@'), ('majority_at', 'majority of ')):
@@ -167,10 +152,10 @@ def _several_samples(groups, out) -> Section:
       ]
   headings = ['policy', 'turn', 'measure', 'value', 'low', 'high']
   out.table('several-samples', headings, lines)
-  return Section('Several samples', made)
+  return page.Section('Several samples', made)
 
 
-def _difficulty(groups, out) -> Section:
+def _difficulty(groups, out) -> page.Section:
   """Accuracies by a column of the problems."""
   figures, lines = [], []
   for i, found in enumerate(_find(groups, 'by'), start=1):
@@ -183,7 +168,7 @@ def _difficulty(groups, out) -> Section:
       lines += tables.lines(start, held, tables.columns([held]))
   headings = ['policy', 'column', 'group', 'problems', 'metric', 'value']
   out.table('difficulty', [*headings, 'low', 'high'], lines)
-  return Section('By difficulty', [figures])
+  return page.Section('By difficulty', [figures])
 
 
 def _is_of_other_problems(found: Found) -> bool:
@@ -194,7 +179,7 @@ def _is_of_other_problems(found: Found) -> bool:
   return bool(is_other) or options['split'] == 'train'
 
 
-def _other_problems(groups, out) -> Section:
+def _other_problems(groups, out) -> page.Section:
   """The five metrics on other tasks, a user's problems, training problems."""
   made, lines = [], []
   pooled = _pool(groups, 'acc_t1', _is_of_other_problems)
@@ -206,10 +191,10 @@ def _other_problems(groups, out) -> Section:
         lines += tables.lines([policy, name], seed, tables.METRICS)
   headings = ['policy', 'evaluation', 'metric', 'value', 'low', 'high']
   out.table('other-problems', headings, lines)
-  return Section('Other problems', made)
+  return page.Section('Other problems', made)
 
 
-def _given_attempts(groups, out) -> Section:
+def _given_attempts(groups, out) -> page.Section:
   """Corrections of off-policy first attempts beside its own (Figure 4)."""
   # Summaries and rates by policy, whose attempts, and split: one a seed, but of
   # its own attempts the rates of all seeds' episodes together.
@@ -229,8 +214,8 @@ def _given_attempts(groups, out) -> Section:
     rates.append(found.measures['changes'])
   rows, lines = [], []
   for (name, whose, split), (summaries, rates) in pooled.items():
-    row = [Cell(name, f'{whose} ({split})')]
-    row.append(Cell(f'{summaries[0]["problems"]:,}'))
+    row = [tables.Cell(name, f'{whose} ({split})')]
+    row.append(tables.Cell(f'{summaries[0]["problems"]:,}'))
     row += [tables.cell(f'acc_t{turn}', summaries) for turn in (1, 2)]
     rows.append(row + [tables.cell(rate, rates) for rate in _RATES])
     lines += [
@@ -242,10 +227,10 @@ def _given_attempts(groups, out) -> Section:
   headings.append('second: right')
   headings += [measure_tables.SHARES[rate] for rate in _RATES]
   table = tables.Table(headings, rows, caption='Percent.')
-  return Section('Given first attempts', [table] if rows else [])
+  return page.Section('Given first attempts', [table] if rows else [])
 
 
-def _comparisons(groups, out) -> Section:
+def _comparisons(groups, out) -> page.Section:
   """Paired tests of policies against another one."""
   rows, lines = [], []
   for found in _find(groups, 'acc_t1'):
@@ -254,7 +239,7 @@ def _comparisons(groups, out) -> Section:
     if tests is None:
       continue
     against = comparison['against']
-    label = Cell(f'{found.name_with_seed} − {against}', found.conditions)
+    label = tables.Cell(f'{found.name_with_seed} − {against}', found.conditions)
     rows.append([label, *measure_tables.differences(tests)])
     for metric in filter(tests.get, tables.METRICS):
       test = tests[metric]
@@ -268,4 +253,17 @@ def _comparisons(groups, out) -> Section:
     caption='Percentage points, with 95 % interval and two-sided p-value of a '
     'bootstrap over problems.',
   )
-  return Section('Paired comparisons', [table] if rows else [])
+  return page.Section('Paired comparisons', [table] if rows else [])
+
+
+# One kind of evaluation each: functions of groups and the page's output, whose
+# section may be without parts.
+SECTIONS = (
+  _more_attempts,
+  _inference_scaling,
+  _several_samples,
+  _difficulty,
+  _other_problems,
+  _given_attempts,
+  _comparisons,
+)

@@ -9,7 +9,6 @@ import dataclasses
 from typing import Any
 
 from experiments.reporting import tables
-from experiments.reporting.tables import Cell
 
 Policies = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -35,7 +34,7 @@ def attempts(policies: Mapping[str, Mapping[str, Any]]) -> tables.Table:
   """Accuracy of every attempt, for the console: without intervals."""
   table = every_attempt({name: [held] for name, held in policies.items()})
   # Ten intervals would not fit a terminal; they are in the file.
-  rows = [[Cell(cell.value) for cell in row] for row in table.rows]
+  rows = [[tables.Cell(cell.value) for cell in row] for row in table.rows]
   title = f'Accuracy of {len(table.headings) - 1} attempts'
   return dataclasses.replace(table, rows=rows, title=title)
 
@@ -46,9 +45,8 @@ def every_attempt(policies: Policies, caption: str = '') -> tables.Table:
     tables.number_of_turns(held) for each in policies.values() for held in each
   )
   names = [f'acc_t{k}' for k in range(1, turns + 1)]
-  table = tables.metric_table(policies, names, caption)
   headings = ['Policy', *map(str, range(1, turns + 1))]
-  return dataclasses.replace(table, headings=headings)
+  return tables.metric_table(policies, names, caption, headings=headings)
 
 
 def others(policies: Mapping[str, Mapping[str, Any]]) -> Iterator[tables.Table]:
@@ -71,15 +69,15 @@ def comparison(
   """Paired differences of policies to the one they are tested against."""
   return tables.Table(
     ['Policy', *map(tables.heading, tables.METRICS)],
-    [[Cell(name), *differences(found)] for name, found in tests.items()],
+    [[tables.Cell(name), *differences(found)] for name, found in tests.items()],
     f'Differences to {against}, paired by problem',
   )
 
 
-def differences(tests: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
+def differences(tests: Mapping[str, Mapping[str, Any]]) -> list[tables.Cell]:
   """Percentage points of each of the five; interval and p-value beneath."""
   return [
-    Cell(
+    tables.Cell(
       f'{100 * test["difference"]:+.1f}',
       ', '.join(f'{100 * bound:+.1f}' for bound in test['difference_ci95'])
       + f'\np = {test["p_value"]:.2g}',
@@ -92,8 +90,8 @@ def differences(tests: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
 
 def changes(policies: Policies, title: str = '') -> tables.Table:
   """What second attempts did to first ones: shares of `changes.summarize`."""
-  table = tables.metric_table(policies, list(SHARES), title=title)
-  return dataclasses.replace(table, headings=['Policy', *SHARES.values()])
+  headings = ['Policy', *SHARES.values()]
+  return tables.metric_table(policies, list(SHARES), '', title, headings)
 
 
 def at_k(title: str, policies: Policies, caption: str = '') -> tables.Table:
@@ -104,7 +102,7 @@ def at_k(title: str, policies: Policies, caption: str = '') -> tables.Table:
   return tables.Table(
     ['Policy', *[f'k = {k}' for k in sizes]],
     [
-      [Cell(f'{name}, {turn}')]
+      [tables.Cell(f'{name}, {turn}')]
       + [tables.cell(turn, [r.get(k, {}) for r in each]) for k in sizes]
       for name, each in policies.items()
       for turn in turns
@@ -123,7 +121,10 @@ def _scaling(name: str, scaling: Mapping[str, Any]) -> tables.Table:
   return tables.Table(
     ['Policy', *[f'2K = {budget}' for budget in scaling['budgets']]],
     [
-      [Cell(label), *[tables.cell(curve, [record]) for record in records]]
+      [
+        tables.Cell(label),
+        *[tables.cell(curve, [record]) for record in records],
+      ]
       for curve, label in _CURVES.items()
     ],
     f'{name}: majority votes ({voters} of corrected episodes)',
@@ -135,6 +136,5 @@ def _by(
 ) -> tables.Table:
   rows = {f'{g} ({held["problems"]:,})': [held] for g, held in groups.items()}
   title = f'{name}, by {column} (problems)'
-  table = tables.metric_table(rows, tables.METRICS, title=title)
-  headings = [column, *table.headings[1:]]
-  return dataclasses.replace(table, headings=headings)
+  headings = [column, *map(tables.heading, tables.METRICS)]
+  return tables.metric_table(rows, tables.METRICS, '', title, headings)

@@ -12,7 +12,7 @@ from matplotlib.backends import backend_agg
 import numpy as np
 
 # Series, told apart in grey and with every colour vision; one a turn. A colour
-# stands for one thing, so that `page_output` can replace it by a CSS variable.
+# stands for one thing, so that `page` can replace it by a CSS variable.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 INK, MUTED, GRID, PAPER = '#1b2430', '#5d6774', '#e4e7ec', '#fefefe'
 _MARKERS = 'os^Dv*'

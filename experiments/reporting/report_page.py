@@ -12,7 +12,7 @@ from experiments.reporting import (
   between,
   episodes,
   evaluations,
-  page_output,
+  page,
   results,
   runs,
   tables,
@@ -31,7 +31,7 @@ _TEMPLATES.filters['shorten'] = episodes.shorten
 
 def write(
   paths: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]
-) -> page_output.Output:
+) -> page.Output:
   """Reads runs and writes the report; one process alone may do so.
 
   Args:
@@ -43,55 +43,36 @@ def write(
   """
   found = [run for path in paths for run in runs.find(path)]
   groups = runs.make_groups([runs.read(path) for path in found])
-  out = page_output.Output(pathlib.Path(output))
-  page = _TEMPLATES.get_template('page.html.j2').render(_contents(groups, out))
-  json_files.write_text(out.page, page)
+  out = page.Output(pathlib.Path(output))
+  template = _TEMPLATES.get_template('page.html.j2')
+  json_files.write_text(out.page, template.render(_contents(groups, out)))
   return out
 
 
-def _contents(
-  groups: Sequence[runs.Group], out: page_output.Output
-) -> dict[str, Any]:
+def _contents(groups: runs.Groups, out: page.Output) -> dict[str, Any]:
   """The values of the template's names; writes plots and tables on the way."""
   first = groups[0].runs[0]
   sections = [
     results.results(groups, out),
     results.curves(groups, out),
     between.between_attempts(groups, out),
-    *evaluations.sections(groups, out),
+    *[make(groups, out) for make in evaluations.SECTIONS],
   ]
   settings = paper_settings.rows(first.settings)
-  tasks = dict.fromkeys(group.runs[0].settings.task for group in groups)
   return {
-    'title': f'Learning to self-correct: {", ".join(tasks)}',
-    'lead': _lead(groups),
+    'tasks': list(dict.fromkeys(g.runs[0].settings.task for g in groups)),
+    'groups': groups,
+    'headline': runs.headline(groups),
     'tiles': results.tiles(groups),
     'sections': [section for section in sections if any(section.parts)],
-    'temperature': first.settings.temperature,
+    'first': first,
     'transcripts': episodes.samples(groups),
-    'compared': groups[0].label,
     'deviations': _table([row for row in settings if row.differs]),
     'settings': _table(settings),
     'footnotes': paper_settings.notes(),
     'other_groups': {g.label: _differences(first, g) for g in groups[1:]},
-    'paths': [run.directory.path for group in groups for run in group.runs],
-    'versions': first.versions,
+    'runs': [run for group in groups for run in group.runs],
   }
-
-
-def _lead(groups: Sequence[runs.Group]) -> str:
-  count = sum(len(group.runs) for group in groups)
-  preset = f'preset {groups[0].runs[0].settings.preset}'
-  group = runs.headline(groups)
-  name = group.name(group.last_policy)
-  if count == 1:
-    seed = group.runs[0].settings.seed
-    return (
-      f'{name}: one run ({preset}, seed {seed}), measured on problems that it '
-      'was not trained on.'
-    )
-  kinds = f'{len(groups)} settings, ' if len(groups) > 1 else ''
-  return f'{count} runs ({kinds}{preset}); the large numbers are of {name}.'
 
 
 def _table(rows: Sequence[paper_settings.Row]) -> tables.Table:

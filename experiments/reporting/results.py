@@ -6,7 +6,7 @@ from typing import Any
 from experiments import methods
 from experiments.reporting import (
   charts,
-  page_output,
+  page,
   paper_results,
   plots,
   runs,
@@ -17,38 +17,27 @@ from experiments.reporting import (
 _FEWEST_DRAWN = 4
 # Of longer episodes the table has accuracies alone.
 _MOST_TURNS = 3
-_TILES = {
-  'acc_t1': 'right at the first attempt',
-  'acc_t2': 'right at the second',
-  'delta': 'gained by looking again',
-  'i_to_c': 'corrected',
-  'c_to_i': 'spoilt',
-}
 # Metrics that curves.csv has.
 _IN_FILE = ('score/', 'kl/', 'reward/', 'eval/')
 
 
-def tiles(groups: Sequence[runs.Group]) -> list[tuple[str, str]]:
-  """The headline group's metrics and their descriptions, with the base's."""
+def tiles(groups: runs.Groups) -> dict[str, tuple[tables.Cell, tables.Cell]]:
+  """The headline group's metrics: of its last policy, and of the base policy.
+
+  A metric without a value is left out; the base policy's may be missing.
+  """
   group = runs.headline(groups)
-  summaries = group.summaries(group.last_policy)
   is_trained = group.last_policy != methods.BASE
   base = group.summaries(methods.BASE) if is_trained else []
-  shown = []
-  for name, description in _TILES.items():
-    value = tables.cell(name, summaries)
-    if value == tables.MISSING:
-      continue
-    before = tables.cell(name, base)
-    if before != tables.MISSING:
-      description += f' (base: {before.value} %)'
-    shown.append((f'{value.value} %', description))
-  return shown
+  last = group.summaries(group.last_policy)
+  return {
+    name: (tables.cell(name, last), tables.cell(name, base))
+    for name in tables.METRICS
+    if any(name in summary for summary in last)
+  }
 
 
-def results(
-  groups: Sequence[runs.Group], out: page_output.Output
-) -> page_output.Section:
+def results(groups: runs.Groups, out: page.Output) -> page.Section:
   """The paper's table of all policies, and the paper's own."""
   policies = {label: held for label, *_, held in runs.table_rows(groups)}
   summaries = [summary for held in policies.values() for summary in held]
@@ -70,7 +59,7 @@ def results(
     caption = 'Accuracy of the first and of the last attempt.'
     parts.append([out.figure('turns', charts.draw_turns(policies), caption)])
   papers = paper_results.find('Results', groups[0].runs[0].settings.task)
-  return page_output.Section('Results', [*parts, *papers])
+  return page.Section('Results', [*parts, *papers])
 
 
 def _caption(policies: Collection[Sequence[Mapping[str, Any]]]) -> str:
@@ -87,9 +76,7 @@ def _caption(policies: Collection[Sequence[Mapping[str, Any]]]) -> str:
   return f'Percent of {problems} held-out problems, greedy; {spread}.'
 
 
-def curves(
-  groups: Sequence[runs.Group], out: page_output.Output
-) -> page_output.Section:
+def curves(groups: runs.Groups, out: page.Output) -> page.Section:
   """Accuracy of each turn over training: a plot a group, of its first seed."""
   drawn = [group for group in groups if group.runs[0].learning_curve[0]]
   is_alone = len(drawn) == 1
@@ -119,4 +106,4 @@ def curves(
     if name.startswith(_IN_FILE)
   ]
   out.table('curves', ['run', 'stage', 'step', 'metric', 'value'], lines)
-  return page_output.Section('Learning curves', [figures])
+  return page.Section('Learning curves', [figures])

@@ -86,8 +86,11 @@ class Group:
     return self.label if policy == made[-1] else f'{self.label}: {name}'
 
 
+Groups = Sequence[Group]
+
+
 def table_rows(
-  groups: Sequence[Group],
+  groups: Groups,
 ) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
   """Policies of the table of results: label, group, policy and summaries.
 
@@ -112,7 +115,7 @@ def table_rows(
   return rows
 
 
-def headline(groups: Sequence[Group]) -> Group:
+def headline(groups: Groups) -> Group:
   """The group whose numbers the page begins with: SCoRe's, else the first."""
   return next(
     (g for g in groups if g.runs[0].settings.method == 'score'), groups[0]

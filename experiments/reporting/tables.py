@@ -119,7 +119,7 @@ def cell(name: str, records: Sequence[Mapping[str, Any]]) -> Cell:
     return MISSING
   values = np.array([record[name] for record in records])
   if len(records) > 1:
-    note = f'± {100 * values.std(ddof=1):.1f}'
+    note = f'±{100 * values.std(ddof=1):.1f}'
   else:
     bounds = records[0].get(f'{name}_ci95', ())
     note = ', '.join(percent(name, bound) for bound in bounds)
@@ -131,13 +131,15 @@ def metric_table(
   names: Sequence[str],
   caption: str = '',
   title: str = '',
+  headings: Sequence[str] = (),
 ) -> Table:
   """A row a policy (its records, one a run, by its name), a column a metric."""
   rows = [
     [Cell(policy), *[cell(name, records) for name in names]]
     for policy, records in policies.items()
   ]
-  return Table(['Policy', *map(heading, names)], rows, title, caption)
+  headings = headings or ['Policy', *map(heading, names)]
+  return Table(headings, rows, title, caption)
 
 
 def console_table(

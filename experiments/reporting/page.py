@@ -1,11 +1,10 @@
 """Parts of the page, and where it goes with its plots and tables as files."""
 
 from collections.abc import Sequence
-import dataclasses
 import io
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import markupsafe
 import matplotlib as mpl
@@ -15,21 +14,18 @@ from experiments.reporting import charts, plots, tables
 
 # Colours of the plots -> variables of templates/page.css, which has another
 # value of each for dark screens.
+_OUTCOMES = charts.OUTCOME_COLOURS.items()
 _VARIABLES = {
   **{colour: f'c{i}' for i, colour in enumerate(plots.COLOURS, start=1)},
+  **{colour: outcome.replace('_', '-') for outcome, colour in _OUTCOMES},
   plots.INK: 'ink',
   plots.MUTED: 'muted',
   plots.GRID: 'grid',
   plots.PAPER: 'page',
-  **{
-    colour: outcome.replace('_', '-')
-    for outcome, colour in charts.OUTCOME_COLOURS.items()
-  },
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
   """A plot as an SVG element; a wide one has no other beside it."""
 
   svg: markupsafe.Markup
@@ -37,17 +33,11 @@ class Figure:
   is_wide: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
   """A part of the page: tables, and figures that stand side by side."""
 
   title: str
   parts: Sequence[tables.Table | Sequence[Figure]]
-
-  @property
-  def anchor(self) -> str:
-    """The section's id on the page."""
-    return self.title.lower().replace(' ', '-')
 
 
 class Output:
