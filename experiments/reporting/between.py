@@ -6,20 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.reporting import (
-  charts,
-  measure_tables,
-  page,
-  runs,
-  tables,
-)
+from experiments.reporting import charts, measure_tables, page, runs, tables
 from score_jax.evaluation import changes
 from score_jax.tasks import answer_keys
 
-_SHARES = (
-  *('changed_answer', 'frac_identical', 'correction_rate', 'spoiling_rate'),
-  'edit_distance_ratio',
-)
 _MOST_HISTOGRAMS = 5
 
 
@@ -120,10 +110,10 @@ def _write_tables(summaries: Mapping[str, Any], out) -> None:
   headings = ['policy', 'from_turn', 'to_turn', *changes.OUTCOMES]
   out.table('transitions', headings, steps)
   shares = [
-    [name, *[summary.get(share, '') for share in _SHARES]]
+    [name, *[summary.get(share, '') for share in measure_tables.SHARES]]
     for name, summary in summaries.items()
   ]
-  out.table('changes', ['policy', *_SHARES], shares)
+  out.table('changes', ['policy', *measure_tables.SHARES], shares)
   bins = [
     [name, *edges, count]
     for name, summary in summaries.items()

@@ -1,7 +1,6 @@
 """Plots of evaluations: outcomes, edits, attempts, samples, difficulty."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from matplotlib import figure as mpl_figure
 from matplotlib import ticker
@@ -21,7 +20,7 @@ OUTCOME_LABELS = dict(
 _STRONG = ('wrong_right', 'right_wrong')
 
 # By policy, its summaries: one a seed.
-Summaries = Mapping[str, Sequence[Mapping[str, Any]]]
+Summaries = Mapping[str, Sequence[tables.Record]]
 
 
 def draw_turns(policies: Summaries) -> mpl_figure.Figure:
@@ -137,7 +136,7 @@ def draw_attempts(policies: Summaries) -> mpl_figure.Figure:
   return axes.figure
 
 
-def draw_scaling(scaling: Mapping[str, Any]) -> mpl_figure.Figure:
+def draw_scaling(scaling: tables.Record) -> mpl_figure.Figure:
   """Draws a vote's accuracy over samples spent in either way (Figure 1, right).
 
   Args:
@@ -160,7 +159,7 @@ def draw_scaling(scaling: Mapping[str, Any]) -> mpl_figure.Figure:
 
 
 def draw_groups(
-  groups: Mapping[str, Mapping[str, Any]], column: str
+  groups: Mapping[str, tables.Record], column: str
 ) -> mpl_figure.Figure:
   """Draws accuracy of two turns by groups of problems, with 95 % intervals.
 

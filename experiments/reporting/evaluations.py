@@ -30,7 +30,7 @@ class Found(NamedTuple):
   run: runs.Run
   evaluation: Mapping[str, Any]
   policy: str
-  measures: Mapping[str, Any]
+  measures: tables.Record
 
   @property
   def name(self) -> str:
@@ -51,21 +51,19 @@ class Found(NamedTuple):
     if options['data']['file']:
       file = pathlib.Path(options['data']['file']).name
       asked = f'{problems:,} problems of {file}'
-    decoding = 'greedy'
+    said = [asked, 'greedy']
     if options['temperature']:
-      decoding = f'temperature {options["temperature"]:g}'
-      decoding += f', {options["samples"]} samples'
-    others = [
-      f'{name.replace("_", " ")} {options[name]}'
-      for name in ('task', 'given_attempts')
-      if options.get(name)
-    ]
-    return ', '.join([asked, decoding, *others]) + _SEEN[options['history']]
+      said = [asked, f'temperature {options["temperature"]:g}']
+      said.append(f'{options["samples"]} samples')
+    for name in ('task', 'given_attempts'):
+      if options.get(name):
+        said.append(f'{name.replace("_", " ")} {options[name]}')
+    return ', '.join(said) + _SEEN[options['history']]
 
 
 # Of one evaluation (its name and conditions): measures by the policy's name,
 # one record a seed.
-Pooled = dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]]
+Pooled = dict[tuple[str, str], dict[str, list[tables.Record]]]
 
 
 def _find(groups: runs.Groups, measure: str) -> Iterator[Found]:

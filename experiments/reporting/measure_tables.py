@@ -6,11 +6,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-from typing import Any
 
 from experiments.reporting import tables
 
-Policies = Mapping[str, Sequence[Mapping[str, Any]]]
+Policies = Mapping[str, Sequence[tables.Record]]
 
 AT_K = {
   'pass_at': 'pass@k: at least one of k samples is right',
@@ -19,18 +18,14 @@ AT_K = {
 SHARES = {
   'changed_answer': 'answer changed',
   'frac_identical': 'identical',
-  'edit_distance_ratio': 'edit ratio',
   'correction_rate': 'wrong ones corrected',
   'spoiling_rate': 'right ones spoilt',
+  'edit_distance_ratio': 'edit ratio',
 }
-_CURVES = {
-  'parallel': '2K attempts',
-  'corrected': 'K, corrected',
-  'gain': 'difference',
-}
+_CURVES = {'parallel': '2K', 'corrected': 'K, corrected', 'gain': 'difference'}
 
 
-def attempts(policies: Mapping[str, Mapping[str, Any]]) -> tables.Table:
+def attempts(policies: Mapping[str, tables.Record]) -> tables.Table:
   """Accuracy of every attempt, for the console: without intervals."""
   table = every_attempt({name: [held] for name, held in policies.items()})
   # Ten intervals would not fit a terminal; they are in the file.
@@ -49,7 +44,7 @@ def every_attempt(policies: Policies, caption: str = '') -> tables.Table:
   return tables.metric_table(policies, names, caption, headings=headings)
 
 
-def others(policies: Mapping[str, Mapping[str, Any]]) -> Iterator[tables.Table]:
+def others(policies: Mapping[str, tables.Record]) -> Iterator[tables.Table]:
   """A table of each other measure that any of the policies has."""
   titles = {'changes': 'From the first attempt to the second'} | AT_K
   for measure, title in titles.items():
@@ -64,7 +59,7 @@ def others(policies: Mapping[str, Mapping[str, Any]]) -> Iterator[tables.Table]:
 
 
 def comparison(
-  against: str, tests: Mapping[str, Mapping[str, Any]]
+  against: str, tests: Mapping[str, tables.Record]
 ) -> tables.Table:
   """Paired differences of policies to the one they are tested against."""
   return tables.Table(
@@ -74,7 +69,7 @@ def comparison(
   )
 
 
-def differences(tests: Mapping[str, Mapping[str, Any]]) -> list[tables.Cell]:
+def differences(tests: Mapping[str, tables.Record]) -> list[tables.Cell]:
   """Percentage points of each of the five; interval and p-value beneath."""
   return [
     tables.Cell(
@@ -99,40 +94,33 @@ def at_k(title: str, policies: Policies, caption: str = '') -> tables.Table:
   records = [record for each in policies.values() for record in each]
   sizes = list(dict.fromkeys(k for record in records for k in record))
   turns = [t for t in records[0][sizes[0]] if not t.endswith('_ci95')]
-  return tables.Table(
-    ['Policy', *[f'k = {k}' for k in sizes]],
-    [
-      [tables.Cell(f'{name}, {turn}')]
-      + [tables.cell(turn, [r.get(k, {}) for r in each]) for k in sizes]
-      for name, each in policies.items()
-      for turn in turns
-    ],
-    title,
-    caption,
-  )
+  rows = [
+    [tables.Cell(f'{name}, {turn}')]
+    + [tables.cell(turn, [r.get(k, {}) for r in each]) for k in sizes]
+    for name, each in policies.items()
+    for turn in turns
+  ]
+  headings = ['Policy', *[f'k = {k}' for k in sizes]]
+  return tables.Table(headings, rows, title, caption)
 
 
-def _scaling(name: str, scaling: Mapping[str, Any]) -> tables.Table:
+def _scaling(name: str, scaling: tables.Record) -> tables.Table:
   voters = {'last': 'second attempts', 'all': 'all attempts'}[scaling['vote']]
   records = [
     {key: values[i] for key, values in scaling.items() if key != 'vote'}
     for i in range(len(scaling['budgets']))
   ]
-  return tables.Table(
-    ['Policy', *[f'2K = {budget}' for budget in scaling['budgets']]],
-    [
-      [
-        tables.Cell(label),
-        *[tables.cell(curve, [record]) for record in records],
-      ]
-      for curve, label in _CURVES.items()
-    ],
-    f'{name}: majority votes ({voters} of corrected episodes)',
-  )
+  rows = [
+    [tables.Cell(label), *[tables.cell(curve, [r]) for r in records]]
+    for curve, label in _CURVES.items()
+  ]
+  headings = ['Attempts', *map(str, scaling['budgets'])]
+  title = f'{name}: majority votes ({voters} of corrected episodes)'
+  return tables.Table(headings, rows, title)
 
 
 def _by(
-  name: str, column: str, groups: Mapping[str, Mapping[str, Any]]
+  name: str, column: str, groups: Mapping[str, tables.Record]
 ) -> tables.Table:
   rows = {f'{g} ({held["problems"]:,})': [held] for g, held in groups.items()}
   title = f'{name}, by {column} (problems)'

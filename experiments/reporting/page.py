@@ -41,17 +41,12 @@ class Section(NamedTuple):
 
 
 class Output:
-  """A directory with report.html and, in report/, its PNG and CSV files.
-
-  Attributes:
-    page: path of report.html.
-    written: paths of the files in report/ so far.
-  """
+  """A directory with report.html and, in report/, PNG and CSV files."""
 
   def __init__(self, path: pathlib.Path):
     """Makes the directory if it does not exist."""
     self.page = path / 'report.html'
-    self.written: list[pathlib.Path] = []
+    self.written: list[pathlib.Path] = []  # of report/, so far
     self._folder = path / 'report'
     self._folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,7 +1,6 @@
 """The page's first parts: the numbers, the paper's, the learning curves."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from experiments import methods
 from experiments.reporting import (
@@ -62,7 +61,7 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
   return page.Section('Results', [*parts, *papers])
 
 
-def _caption(policies: Collection[Sequence[Mapping[str, Any]]]) -> str:
+def _caption(policies: Collection[Sequence[tables.Record]]) -> str:
   problems, seeds = (
     ' or '.join(f'{number:,}' for number in sorted(numbers))
     for numbers in (

@@ -17,11 +17,7 @@ from score_jax.io import json_files
 # The paper's five.
 METRICS = ('acc_t1', 'acc_t2', 'delta', 'i_to_c', 'c_to_i')
 _COUNTS = ('problems', 'ungraded')
-_HEADINGS = {
-  'delta': 'Δ(t1,t2)',
-  'i_to_c': 'Δ i→c',
-  'c_to_i': 'Δ c→i',
-}
+_HEADINGS = {'delta': 'Δ(t1,t2)', 'i_to_c': 'Δ i→c', 'c_to_i': 'Δ c→i'}
 
 
 class Cell(NamedTuple):
@@ -32,6 +28,9 @@ class Cell(NamedTuple):
 
 
 MISSING = Cell('-')
+
+# Measures by name: fractions, with `<name>_ci95` the bounds of some.
+Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +68,12 @@ def _printed(cell: Cell) -> text.Text:
   return text.Text.assemble((cell.value, 'bold'), *note)
 
 
-def number_of_turns(summary: Mapping[str, Any]) -> int:
+def number_of_turns(summary: Record) -> int:
   """K of a policy summary."""
   return sum(bool(re.fullmatch(r'acc_t\d+', name)) for name in summary)
 
 
-def columns(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+def columns(summaries: Iterable[Record]) -> list[str]:
   """Metrics of any of the summaries: accuracies, then transitions in turn."""
   names = dict.fromkeys(
     name
@@ -107,7 +106,7 @@ def percent(name: str, value: float) -> str:
   return f'{100 * value:{sign}.1f}'
 
 
-def cell(name: str, records: Sequence[Mapping[str, Any]]) -> Cell:
+def cell(name: str, records: Sequence[Record]) -> Cell:
   """A metric in percent: of one run with its interval, of several their mean.
 
   Beneath the mean stands the standard deviation over runs (n - 1). It holds
@@ -127,7 +126,7 @@ def cell(name: str, records: Sequence[Mapping[str, Any]]) -> Cell:
 
 
 def metric_table(
-  policies: Mapping[str, Sequence[Mapping[str, Any]]],
+  policies: Mapping[str, Sequence[Record]],
   names: Sequence[str],
   caption: str = '',
   title: str = '',
@@ -142,9 +141,7 @@ def metric_table(
   return Table(headings, rows, title, caption)
 
 
-def console_table(
-  summaries: Mapping[str, Mapping[str, Any]], title: str = ''
-) -> Table:
+def console_table(summaries: Mapping[str, Record], title: str = '') -> Table:
   """The paper's table (its Table 2) of `metrics.policy_summary` by policy.
 
   Of two turns it fits into 80 columns. The number of problems is in a column
@@ -163,11 +160,9 @@ def console_table(
 
 
 def lines(
-  start: Iterable[Any],
-  record: Mapping[str, Any],
-  names: Iterable[str] | None = None,
+  start: Iterable[Any], record: Record, names: Iterable[str] = ()
 ) -> list[list]:
-  """Lines of a CSV file: start, metric, value, bounds; of those in a record."""
+  """Lines of a CSV file: start, metric, value, bounds; of all without names."""
   return [
     [*start, name, record[name], *record.get(f'{name}_ci95', ('', ''))]
     for name in names or record
