@@ -51,26 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Evaluates and prints the table; returns the exit code."""
   logging.basicConfig(format='%(levelname)s: %(message)s')
   arguments = list(sys.argv[1:] if arguments is None else arguments)
-<<<<<<< HEAD
-=======
-  if checkpoint_run.is_asked_for(arguments):
-    try:
-      arguments = checkpoint_run.begin(arguments)
-    except run_directory.RunError as error:
-      print(f'error: {error}', file=sys.stderr)
-      return 2
-  options = command_line.parse(
-    evaluation_options.Options,
-    arguments,
-    program='experiments.evaluate',
-    document=__doc__,
-  )
-  options = evaluation_options.complete(options)
-  mistakes = evaluation_options.find_errors(options)
-  if mistakes:
-    command_line.reject('\n       '.join(mistakes))
-  run = run_directory.RunDirectory(options.run_dir)
->>>>>>> h-config
   try:
     if checkpoint_run.is_asked_for(arguments):
       arguments = checkpoint_run.begin(arguments)

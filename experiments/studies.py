@@ -15,11 +15,9 @@ import statistics
 import sys
 from typing import Any, Literal
 
-from rich import table as rich_table
-
 from experiments import compare, methods
 from experiments.config import command_line, schema
-from experiments.reporting import comparison_table, study_plots
+from experiments.reporting import comparison_table, study_plots, tables
 from experiments.run import building, many_runs, outcome, policies
 from score_jax.io import json_files
 
@@ -243,11 +241,11 @@ def titles(rows: Mapping[str, Any]) -> dict[str, str]:
   }
 
 
-def make_table(rows: Mapping[str, Any]) -> rich_table.Table:
+def make_table(rows: Mapping[str, Any]) -> tables.Table:
   """The table of the rows."""
   table = comparison_table.make_table(rows, titles(rows))
-  table.columns[0].header = 'Method, value (base i→c)'
-  return table
+  headings = ['Method, value (base i→c)', *table.headings[1:]]
+  return dataclasses.replace(table, headings=headings)
 
 
 if __name__ == '__main__':

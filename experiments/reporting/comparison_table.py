@@ -1,17 +1,12 @@
 """The table of many runs: a row a method, its seeds' mean and spread."""
 
 from collections.abc import Mapping, Sequence
-import csv
-import io
+import dataclasses
 import pathlib
 import statistics
 from typing import Any
 
-from rich import box, text
-from rich import table as rich_table
-
-from experiments import methods
-from experiments.run import many_runs
+from experiments.reporting import tables
 from score_jax.io import json_files
 
 _SHOWN = {
@@ -25,26 +20,27 @@ _SHOWN = {
 }
 
 
-def summarise(cells: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
+def summarise(runs: Sequence[Any]) -> dict[str, Any]:
   """Rows by group: each seed's numbers, their mean and standard deviation.
 
   `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
-  that its spread over seeds is not that of the base policies.
+  that its spread over seeds is not that of the base policies. Runs are
+  `run.many_runs`', with a summary of the last policy once they are finished.
   """
   rows: dict[str, Any] = {}
-  for cell in cells:
-    result = cell.result()
+  for run in runs:
+    result = run.result()
     if result is None:
       continue
     row = rows.setdefault(
-      cell.group, {'method': cell.settings.method, 'value': cell.value}
+      run.group, {'method': run.settings.method, 'value': run.value}
     )
     numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    score = _score_beside(cell, cells)
+    score = _score_beside(run, runs)
     if score:
-      last = f'acc_t{cell.settings.turns}'
+      last = f'acc_t{run.settings.turns}'
       numbers['gain'] = result[last] - score[last]
-    row.setdefault('seeds', {})[str(cell.settings.seed)] = numbers
+    row.setdefault('seeds', {})[str(run.settings.seed)] = numbers
   for row in rows.values():
     names = dict.fromkeys(n for s in row['seeds'].values() for n in s)
     values = {
@@ -58,14 +54,11 @@ def summarise(cells: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
   return rows
 
 
-def _score_beside(
-  cell: many_runs.PlannedRun, cells: Sequence[many_runs.PlannedRun]
-) -> dict[str, Any] | None:
-  """SCoRe's result of the same seed and value, if it is there."""
-  key = (cell.settings.seed, cell.value)
-  for other in cells:
-    is_beside = (other.settings.seed, other.value) == key
-    if is_beside and other.settings.method == 'score':
+def _score_beside(run: Any, runs: Sequence[Any]) -> Mapping[str, Any] | None:
+  """SCoRe's result with the same seed and value, if it is finished."""
+  key = ('score', run.settings.seed, run.value)
+  for other in runs:
+    if (other.settings.method, other.settings.seed, other.value) == key:
       return other.result()
   return None
 
@@ -85,81 +78,54 @@ def write(
     about: what else the JSON file says.
   """
   json_files.write_json(path, {**about, 'rows': rows})
-  seeds = [(g, r['method'], s, n) for g, r in rows.items()
-           for s, n in r['seeds'].items()]  # fmt: skip
-  metrics = list(dict.fromkeys(name for *_, n in seeds for name in n))
-  lines = io.StringIO()
-  writer = csv.writer(lines, lineterminator='\n')
-  writer.writerow(['group', 'method', 'seed', *metrics])
-  for group, method, seed, numbers in seeds:
-    writer.writerow(
-      [group, method, seed, *(numbers.get(name, '') for name in metrics)]
-    )
-  json_files.write_text(path.with_suffix('.csv'), lines.getvalue())
+  lines = [
+    (group, row['method'], seed, numbers)
+    for group, row in rows.items()
+    for seed, numbers in row['seeds'].items()
+  ]
+  metrics = list(dict.fromkeys(name for *_, seed in lines for name in seed))
+  tables.write_csv(
+    path.with_suffix('.csv'),
+    ['group', 'method', 'seed', *metrics],
+    ([*line, *[n.get(m, '') for m in metrics]] for *line, n in lines),
+  )
   json_files.write_text(path.with_suffix('.md'), markdown_table(rows, titles))
 
 
 def make_table(
   rows: Mapping[str, Any], titles: Mapping[str, str]
-) -> rich_table.Table:
+) -> tables.Table:
   """The paper's table of several methods: percent, spread over seeds beneath.
 
-  Args:
-    rows: from `summarise`.
-    titles: what groups are called; others by their own name.
+  Rows are `summarise`'s; a group without a title is called by its name.
   """
-  counts = {len(row['seeds']) for row in rows.values()}
-  most = max(counts, default=0)
+  counts = {group: len(row['seeds']) for group, row in rows.items()}
+  most = max(counts.values(), default=0)
+  titles = {
+    group: titles.get(group, group)
+    + (f' ({n} seed{"s" * (n > 1)})' if n < most else '')
+    for group, n in counts.items()
+  }
   caption = f'percent, mean of {most} seeds, ± their standard deviation'
   if most == 1:
     caption = 'percent, one seed'
   caption += '; vs SCoRe: last accuracy less that from the same base policy'
-  table = rich_table.Table(box=box.HORIZONTALS, caption=caption)
-  names = _columns(rows)
-  table.add_column('Method')
-  for name in names:
-    table.add_column(_SHOWN[name], justify='right', no_wrap=True)
-  kind = None
-  for group, row in rows.items():
-    before, kind = kind, methods.METHODS[row['method']].kind
-    if before not in (None, kind):
-      table.add_section()
-    missing = most - len(row['seeds'])
-    count = len(row['seeds'])
-    note = f' ({count} seed{"s" * (count > 1)})' if missing else ''
-    cells = [
-      text.Text.assemble((mean, 'bold'), '\n', (spread, 'dim'))
-      if spread
-      else mean
-      for mean, spread in (_cell(row, name) for name in names)
-    ]
-    table.add_row(titles.get(group, group) + note, *cells)
-  return table
+  return dataclasses.replace(_table(rows, titles), caption=caption)
 
 
 def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-  """The same table as markdown, one line a method, ending with a line break."""
-  names = _columns(rows)
-  lines = [
-    ['Method', *(_SHOWN[name] for name in names), 'Seeds'],
-    ['---', *['---:'] * (len(names) + 1)],
-  ]
-  for group, row in rows.items():
-    cells = [' '.join(filter(None, _cell(row, name))) for name in names]
-    lines.append([titles.get(group, group), *cells, str(len(row['seeds']))])
-  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  """The same table as markdown, with the number of seeds in a column."""
+  table = _table(rows, titles)
+  counts = [tables.Cell(str(len(row['seeds']))) for row in rows.values()]
+  lines = [[*row, count] for row, count in zip(table.rows, counts)]
+  return tables.Table([*table.headings, 'Seeds'], lines).markdown()
 
 
-def _columns(rows: Mapping[str, Any]) -> list[str]:
-  return [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
-
-
-def _cell(row: Mapping[str, Any], name: str) -> tuple[str, str]:
-  """A metric's mean and its spread as texts; the latter may be empty."""
-  if name not in row['mean']:
-    return '-', ''
-  sign = '+' if name in ('delta', 'gain') else ''
-  spread = ''
-  if name in row['spread']:
-    spread = f'±{100 * row["spread"][name]:.1f}'
-  return f'{100 * row["mean"][name]:{sign}.1f}', spread
+def _table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> tables.Table:
+  shown = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
+  headings = ['Method', *[_SHOWN[name] for name in shown]]
+  seeds = {
+    titles.get(group, group): list(row['seeds'].values())
+    for group, row in rows.items()
+  }
+  return tables.metric_table(seeds, shown, headings=headings)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments import methods
 from experiments.run import outcome, run_directory
 from score_jax.io import json_files
 
@@ -12,44 +13,29 @@ def read(
   results: Mapping[str, Any],
   names: Mapping[str, str],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-  """What `plots.draw_learning_curves` takes: records and evaluations.
+  """Reads the records and evaluations of `plots.draw_learning_curves`.
 
   Args:
     run: a run.
-    results: policy summaries by policy, in their order.
-    names: what to call the policies.
+    results: policy summaries by policy, in the order of training.
+    names: of the policies, as plots show them.
 
   Returns:
-    Records of all updates of phases that measured accuracies, and points of
-    held-out evaluations: before the first phase, during and after each.
+    Records of all updates of stages that measured accuracies, and points of
+    held-out evaluations: before the first stage, during and after each.
   """
-  updates = {
-    policy: list(json_files.read_lines(run.stage(policy).metrics))
-    for policy in results
-    if policy != 'base'
-  }
-  drawn = [
-    policy
-    for policy, records in updates.items()
-    if any('score/acc_t1' in record for record in records)
-  ]
-  records = [
-    record | {'stage': names[policy]}
-    for policy in drawn
-    for record in updates[policy]
-  ]
-  points = [
-    {
-      'stage': names[policy],
-      'step': updates[policy][-1]['step'],
-      **results[policy],
-    }
-    for policy in drawn
-  ]
-  before = list(results)[: list(results).index(drawn[0])] if drawn else []
-  if before:
-    start = {'stage': names[drawn[0]], 'step': 0, **results[before[-1]]}
-    points.insert(0, start)
+  records, points = [], []
+  before = results.get(methods.BASE)
+  for policy in [name for name in results if name != methods.BASE]:
+    stage = {'stage': names[policy]}
+    lines = json_files.read_lines(run.stage(policy).metrics)
+    updates = [record | stage for record in lines]
+    if any('score/acc_t1' in record for record in updates):
+      if before and not records:
+        points.append({**stage, 'step': 0, **before})
+      records += updates
+      points.append({**stage, 'step': updates[-1]['step'], **results[policy]})
+    before = results[policy]
   points += [
     {
       name.removeprefix(outcome.HELD_OUT): value

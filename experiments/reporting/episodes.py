@@ -1,52 +1,50 @@
 """The page's transcripts: both attempts, and what changed between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import difflib
+import itertools
+import re
+from typing import NamedTuple
 
-from experiments.reporting import difference, markup, runs
+from experiments.reporting import runs
 from experiments.run import transcripts
 from score_jax.tasks import arithmetic
 
-# Scores of the first two attempts, with what to say, and how many of each.
+# Scores of the first two attempts, what to call them, and how many to show.
 _KINDS = (
   ((0.0, 1.0), 'corrected', 2),
   ((1.0, 0.0), 'spoilt', 1),
   ((0.0, 0.0), 'still wrong', 1),
   ((1.0, 1.0), 'right twice', 1),
 )
-_LONGEST = 6000
+_MOST_CHARACTERS = 6000
+# Comparing takes quadratic time: longer texts are shown without marks.
+_MOST_PIECES = 4000
+
+# Pieces of a text with 'del', 'ins' or ''.
+Marked = list[tuple[str, str]]
 
 
-def samples(groups: Sequence[runs.Group]) -> markup.Html | None:
-  """Telling episodes of each group's last policy."""
-  parts = []
+class Shown(NamedTuple):
+  """An episode, its kind, and the attempts' texts with what changed marked."""
+
+  kind: str
+  episode: transcripts.Episode
+  texts: list[Marked]
+
+
+def samples(groups: runs.Groups) -> dict[str, list[Shown]]:
+  """Some episodes of each group's last policy, by the policy's name."""
+  found = {}
   for group in groups:
-    run = group.runs[0]
-    policy = group.last_policy
+    run, policy = group.runs[0], group.last_policy
+    # Characters read better for numbers, words and punctuation for prose.
     by_character = run.settings.task == arithmetic.NAME
-    shown = [
-      _episode(episode, kind, by_character)
+    found[group.name(policy)] = [
+      _show(kind, episode, by_character)
       for kind, episode in choose(run.episodes(policy))
     ]
-    if shown:
-      parts.append((group.name(policy), shown))
-  if not parts:
-    return None
-  blocks = []
-  for i, (name, shown) in enumerate(parts):
-    if len(parts) == 1:
-      blocks += shown
-    else:
-      summary = markup.element('summary', name)
-      blocks.append(
-        markup.element('details', summary, *shown, open=i == len(parts) - 1)
-      )
-  name = parts[0][0] if len(parts) == 1 else 'the last policy of each'
-  return markup.section(
-    'Transcripts',
-    *blocks,
-    note=f'Held-out problems as {name} attempts them, the first of each kind. '
-    'Marked: what the second attempt took out, and what it put in.',
-  )
+  return {name: shown for name, shown in found.items() if shown}
 
 
 def choose(
@@ -55,46 +53,64 @@ def choose(
   """The first episodes of each kind, with the kind's name."""
   found = []
   for scores, kind, most in _KINDS:
-    matching = [
-      episode
+    matching = (
+      (kind, episode)
       for episode in episodes
       if tuple(verdict.score for verdict in episode.verdicts[:2]) == scores
-    ]
-    found += [(kind, episode) for episode in matching[:most]]
+    )
+    found += itertools.islice(matching, most)
   return found
 
 
-def _episode(
-  episode: transcripts.Episode, kind: str, by_character: bool
-) -> markup.Html:
-  texts = [_shorten(attempt.text) for attempt in episode.attempts]
-  first, second = difference.mark(*texts[:2], by_character=by_character)
-  marked = [first, second, *texts[2:]]
-  lines = [('problem', markup.join([_shorten(episode.problem.question)]))]
-  for attempt, verdict, text in zip(episode.attempts, episode.verdicts, marked):
-    state = verdict.label + ('' if attempt.finished else ', cut off')
-    badge = markup.element(
-      'span', state, class_=f'badge {verdict.label}', title=verdict.reason
-    )
-    lines.append((f'attempt {attempt.turn}', markup.join([text, badge])))
-  lines.append(('reference', _shorten(episode.problem.reference)))
-  return markup.element(
-    'div',
-    markup.element('h3', f'{kind} · {episode.problem.id}'),
-    markup.element(
-      'dl',
-      *[
-        part
-        for term, text in lines
-        for part in (markup.element('dt', term), markup.element('dd', text))
-      ],
-    ),
-    class_='episode',
-  )
+def _show(kind: str, episode: transcripts.Episode, by_character: bool) -> Shown:
+  first, second, *others = [shorten(a.text) for a in episode.attempts]
+  marked = mark(first, second, by_character=by_character)
+  return Shown(kind, episode, [*marked, *[[('', text)] for text in others]])
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
+  """The beginning of a text that is very long."""
   text = text.strip()
-  if len(text) <= _LONGEST:
+  if len(text) <= _MOST_CHARACTERS:
     return text
-  return f'{text[:_LONGEST]} … ({len(text) - _LONGEST:,} characters more)'
+  left_out = len(text) - _MOST_CHARACTERS
+  return f'{text[:_MOST_CHARACTERS]} … ({left_out:,} characters more)'
+
+
+def mark(
+  first: str, second: str, *, by_character: bool = False
+) -> tuple[Marked, Marked]:
+  """Both attempts in pieces, those that went and those that came marked.
+
+  By character rather than by word and punctuation, texts of one length are
+  compared place by place, as numbers are.
+  """
+  before, after = (
+    list(text) if by_character else re.findall(r'\s+|\w+|[^\w\s]', text)
+    for text in (first, second)
+  )
+  if max(len(before), len(after)) > _MOST_PIECES:
+    return [('', first)], [('', second)]
+  left, right = [], []
+  for is_same, i, j, k, m in _steps(before, after, by_character):
+    left.append(('' if is_same else 'del', ''.join(before[i:j])))
+    right.append(('' if is_same else 'ins', ''.join(after[k:m])))
+  return tuple([piece for piece in side if piece[1]] for side in (left, right))
+
+
+def _steps(
+  before: list[str], after: list[str], by_place: bool
+) -> Iterator[tuple[bool, int, int, int, int]]:
+  """Equal and different parts: before[i:j] against after[k:m]."""
+  if not by_place or len(before) != len(after):
+    # autojunk would leave frequent pieces, spaces above all, unmatched.
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for kind, *bounds in matcher.get_opcodes():
+      yield kind == 'equal', *bounds
+    return
+  start = 0
+  places = zip(before, after)
+  for is_same, part in itertools.groupby(places, lambda pair: len({*pair}) < 2):
+    end = start + len(list(part))
+    yield is_same, start, end, start, end
+    start = end

@@ -1,48 +1,56 @@
-"""Console tables of what an evaluation measured beyond the five metrics."""
+"""Tables of what an evaluation measured beyond the five metrics.
+
+`Policies` are records of measures by the name to show: one record for each run
+(seed) of a policy, whose mean and spread the table then has.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from rich import box, table, text
+import dataclasses
 
 from experiments.reporting import tables
 
-Cell = tuple[str, str]  # a value and what stands beneath it
-Policies = Mapping[str, Mapping[str, Any]]
+Policies = Mapping[str, Sequence[tables.Record]]
 
-# The paper's five.
-_METRICS = ('acc_t1', 'acc_t2', 'delta', 'i_to_c', 'c_to_i')
+AT_K = {
+  'pass_at': 'pass@k: at least one of k samples is right',
+  'majority_at': 'majority of k samples',
+}
+SHARES = {
+  'changed_answer': 'answer changed',
+  'frac_identical': 'identical',
+  'correction_rate': 'wrong ones corrected',
+  'spoiling_rate': 'right ones spoilt',
+  'edit_distance_ratio': 'edit ratio',
+}
+_CURVES = {'parallel': '2K', 'corrected': 'K, corrected', 'gain': 'difference'}
 
 
-def attempts(policies: Policies) -> table.Table:
+def attempts(policies: Mapping[str, tables.Record]) -> tables.Table:
+  """Accuracy of every attempt, for the console: without intervals."""
+  table = every_attempt({name: [held] for name, held in policies.items()})
+  # Ten intervals would not fit a terminal; they are in the file.
+  rows = [[tables.Cell(cell.value) for cell in row] for row in table.rows]
+  title = f'Accuracy of {len(table.headings) - 1} attempts'
+  return dataclasses.replace(table, rows=rows, title=title)
+
+
+def every_attempt(policies: Policies, caption: str = '') -> tables.Table:
   """Accuracy of every attempt, for episodes of more than a few turns."""
-  turns = max(map(tables.number_of_turns, policies.values()))
-  return _grid(
-    f'Accuracy of {turns} attempts',
-    [str(k) for k in range(1, turns + 1)],
-    {
-      # Ten intervals would not fit a terminal; they are in the file.
-      name: [
-        (_value(measured, f'acc_t{k}', 'acc')[0], '')
-        for k in range(1, turns + 1)
-      ]
-      for name, measured in policies.items()
-    },
+  turns = max(
+    tables.number_of_turns(held) for each in policies.values() for held in each
   )
+  names = [f'acc_t{k}' for k in range(1, turns + 1)]
+  headings = ['Policy', *map(str, range(1, turns + 1))]
+  return tables.metric_table(policies, names, caption, headings=headings)
 
 
-def others(policies: Policies) -> Iterator[table.Table]:
+def others(policies: Mapping[str, tables.Record]) -> Iterator[tables.Table]:
   """A table of each other measure that any of the policies has."""
-  changes = {n: m['changes'] for n, m in policies.items() if 'changes' in m}
-  if changes:
-    yield _changes(changes)
-  for measure, title in (
-    ('pass_at', 'pass@k: at least one of k samples is right'),
-    ('majority_at', 'majority of k samples'),
-  ):
-    held = {n: m[measure] for n, m in policies.items() if measure in m}
+  titles = {'changes': 'From the first attempt to the second'} | AT_K
+  for measure, title in titles.items():
+    held = {n: [m[measure]] for n, m in policies.items() if measure in m}
     if held:
-      yield _at_k(title, held)
+      yield changes(held, title) if measure == 'changes' else at_k(title, held)
   for name, measured in policies.items():
     if 'scaling' in measured:
       yield _scaling(name, measured['scaling'])
@@ -51,113 +59,70 @@ def others(policies: Policies) -> Iterator[table.Table]:
 
 
 def comparison(
-  against: str, tests: Mapping[str, Mapping[str, Any]]
-) -> table.Table:
-  """Differences of policies to the one they are tested against."""
-  rows = {}
-  for name, found in tests.items():
-    rows[name] = [
-      (
-        f'{100 * found[metric]["difference"]:+.1f}',
-        f'p = {found[metric]["p_value"]:.2g}',
-      )
-      if metric in found
-      else ('-', '')
-      for metric in _METRICS
-    ]
-  headings = [tables.heading(metric) for metric in _METRICS]
-  return _grid(f'Differences to {against}, paired by problem', headings, rows)
-
-
-def _changes(changes: Policies) -> table.Table:
-  shares = {
-    'changed_answer': 'answer changed',
-    'frac_identical': 'identical',
-    'edit_distance_ratio': 'edit ratio',
-    'correction_rate': 'wrong ones corrected',
-    'spoiling_rate': 'right ones spoilt',
-  }
-  rows = {
-    name: [_value(held, share, share) for share in shares]
-    for name, held in changes.items()
-  }
-  return _grid('From the first attempt to the second', shares.values(), rows)
-
-
-def _at_k(title: str, held: Policies) -> table.Table:
-  sizes = list(dict.fromkeys(k for by_size in held.values() for k in by_size))
-  rows = {
-    f'{name}, {turn}': [_value(by_size.get(k, {}), turn, turn) for k in sizes]
-    for name, by_size in held.items()
-    for turn in (t for t in by_size[sizes[0]] if not t.endswith('_ci95'))
-  }
-  return _grid(title, [f'k = {k}' for k in sizes], rows)
-
-
-def _scaling(name: str, scaling: Mapping[str, Any]) -> table.Table:
-  labels = {
-    'parallel': '2K attempts',
-    'corrected': 'K, corrected',
-    'gain': 'difference',
-  }
-  rows = {
-    label: [
-      (_percent(value, curve), _interval(bounds, curve))
-      for value, bounds in zip(scaling[curve], scaling[f'{curve}_ci95'])
-    ]
-    for curve, label in labels.items()
-  }
-  voters = {'last': 'second attempts', 'all': 'all attempts'}[scaling['vote']]
-  return _grid(
-    f'{name}: majority votes ({voters} of corrected episodes)',
-    [f'2K = {budget}' for budget in scaling['budgets']],
-    rows,
+  against: str, tests: Mapping[str, tables.Record]
+) -> tables.Table:
+  """Paired differences of policies to the one they are tested against."""
+  return tables.Table(
+    ['Policy', *map(tables.heading, tables.METRICS)],
+    [[tables.Cell(name), *differences(found)] for name, found in tests.items()],
+    f'Differences to {against}, paired by problem',
   )
 
 
-def _by(name: str, column: str, groups: Policies) -> table.Table:
-  rows = {
-    f'{group} ({held["problems"]:,})': [
-      _value(held, metric, metric) for metric in _METRICS
-    ]
-    for group, held in groups.items()
-  }
-  headings = [tables.heading(metric) for metric in _METRICS]
-  return _grid(f'{name}, by {column} (problems)', headings, rows, column)
-
-
-def _value(held: Mapping[str, Any], name: str, kind: str) -> Cell:
-  if name not in held:
-    return '-', ''
-  bounds = held.get(f'{name}_ci95', ())
-  return _percent(held[name], kind), _interval(bounds, kind)
-
-
-def _percent(value: float, kind: str) -> str:
-  return tables.percent('delta' if kind == 'gain' else kind, value)
-
-
-def _interval(bounds: Sequence[float], kind: str) -> str:
-  return ', '.join(_percent(bound, kind) for bound in bounds)
-
-
-def _grid(
-  title: str,
-  headings: Sequence[str],
-  rows: Mapping[str, Sequence[Cell]],
-  label: str = 'Policy',
-) -> table.Table:
-  """Percent with 95 % intervals beneath, a row a policy."""
-  result = table.Table(title=title, box=box.HORIZONTALS, show_lines=True)
-  result.add_column(label)
-  for heading in headings:
-    result.add_column(heading, justify='right')
-  for name, cells in rows.items():
-    result.add_row(
-      text.Text(name),
-      *(
-        text.Text.assemble((value, 'bold'), '\n', (beneath, 'dim'))
-        for value, beneath in cells
-      ),
+def differences(tests: Mapping[str, tables.Record]) -> list[tables.Cell]:
+  """Percentage points of each of the five; interval and p-value beneath."""
+  return [
+    tables.Cell(
+      f'{100 * test["difference"]:+.1f}',
+      ', '.join(f'{100 * bound:+.1f}' for bound in test['difference_ci95'])
+      + f'\np = {test["p_value"]:.2g}',
     )
-  return result
+    if (test := tests.get(metric))
+    else tables.MISSING
+    for metric in tables.METRICS
+  ]
+
+
+def changes(policies: Policies, title: str = '') -> tables.Table:
+  """What second attempts did to first ones: shares of `changes.summarize`."""
+  headings = ['Policy', *SHARES.values()]
+  return tables.metric_table(policies, list(SHARES), '', title, headings)
+
+
+def at_k(title: str, policies: Policies, caption: str = '') -> tables.Table:
+  """A measure of k samples: a row a policy and turn, a column a k."""
+  records = [record for each in policies.values() for record in each]
+  sizes = list(dict.fromkeys(k for record in records for k in record))
+  turns = [t for t in records[0][sizes[0]] if not t.endswith('_ci95')]
+  rows = [
+    [tables.Cell(f'{name}, {turn}')]
+    + [tables.cell(turn, [r.get(k, {}) for r in each]) for k in sizes]
+    for name, each in policies.items()
+    for turn in turns
+  ]
+  headings = ['Policy', *[f'k = {k}' for k in sizes]]
+  return tables.Table(headings, rows, title, caption)
+
+
+def _scaling(name: str, scaling: tables.Record) -> tables.Table:
+  voters = {'last': 'second attempts', 'all': 'all attempts'}[scaling['vote']]
+  records = [
+    {key: values[i] for key, values in scaling.items() if key != 'vote'}
+    for i in range(len(scaling['budgets']))
+  ]
+  rows = [
+    [tables.Cell(label), *[tables.cell(curve, [r]) for r in records]]
+    for curve, label in _CURVES.items()
+  ]
+  headings = ['Attempts', *map(str, scaling['budgets'])]
+  title = f'{name}: majority votes ({voters} of corrected episodes)'
+  return tables.Table(headings, rows, title)
+
+
+def _by(
+  name: str, column: str, groups: Mapping[str, tables.Record]
+) -> tables.Table:
+  rows = {f'{g} ({held["problems"]:,})': [held] for g, held in groups.items()}
+  title = f'{name}, by {column} (problems)'
+  headings = [column, *map(tables.heading, tables.METRICS)]
+  return tables.metric_table(rows, tables.METRICS, '', title, headings)

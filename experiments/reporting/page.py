@@ -1,159 +1,99 @@
-"""The whole page, from its parts."""
+"""Parts of the page, and where it goes with its plots and tables as files."""
 
 from collections.abc import Sequence
+import io
+import pathlib
 import re
+from typing import Any, NamedTuple
 
-from experiments.config import paper_settings, schema
-from experiments.reporting import (
-  between,
-  episodes,
-  further,
-  markup,
-  output,
-  results,
-  runs,
-  style,
-)
+import markupsafe
+import matplotlib as mpl
+from matplotlib import figure as mpl_figure
 
+from experiments.reporting import charts, plots, tables
 
-def render(groups: Sequence[runs.Group], out: output.Output) -> str:
-  """The page as one HTML document; its files are written on the way."""
-  sections = [
-    results.results(groups, out),
-    results.curves(groups, out),
-    between.between_attempts(groups, out),
-    *further.parts(groups, out),
-    episodes.samples(groups),
-    _settings(groups),
-  ]
-  sections = [section for section in sections if section]
-  title = _title(groups)
-  body = markup.element(
-    'body',
-    markup.element(
-      'header',
-      markup.element('h1', title),
-      markup.element('p', _lead(groups), class_='lead'),
-      results.tiles(groups),
-      _contents(sections),
-    ),
-    markup.element('main', *sections),
-    _footer(groups),
-  )
-  head = markup.element(
-    'head',
-    markup.element('meta', charset='utf-8'),
-    markup.element(
-      'meta', name='viewport', content='width=device-width, initial-scale=1'
-    ),
-    markup.element('title', title),
-    markup.element('style', markup.Html(style.sheet())),
-  )
-  return f'<!doctype html>\n{markup.element("html", head, body, lang="en")}\n'
+# Colours of the plots -> variables of templates/page.css, which has another
+# value of each for dark screens.
+_OUTCOMES = charts.OUTCOME_COLOURS.items()
+_VARIABLES = {
+  **{colour: f'c{i}' for i, colour in enumerate(plots.COLOURS, start=1)},
+  **{colour: outcome.replace('_', '-') for outcome, colour in _OUTCOMES},
+  plots.INK: 'ink',
+  plots.MUTED: 'muted',
+  plots.GRID: 'grid',
+  plots.PAPER: 'page',
+}
 
 
-def _title(groups: Sequence[runs.Group]) -> str:
-  tasks = dict.fromkeys(group.runs[0].settings.task for group in groups)
-  return f'Learning to self-correct: {", ".join(tasks)}'
+class Figure(NamedTuple):
+  """A plot as an SVG element; a wide one has no other beside it."""
+
+  svg: markupsafe.Markup
+  caption: str
+  is_wide: bool = False
 
 
-def _lead(groups: Sequence[runs.Group]) -> str:
-  count = sum(len(group.runs) for group in groups)
-  settings = groups[0].runs[0].settings
-  if count == 1:
-    return (
-      f'{groups[0].name(groups[0].last_policy)}: one run (preset '
-      f'{settings.preset}, seed {settings.seed}), measured on problems that it '
-      'was not trained on.'
-    )
-  kinds = f'{len(groups)} settings, ' if len(groups) > 1 else ''
-  group = runs.headline(groups)
-  return (
-    f'{count} runs ({kinds}preset {settings.preset}); the large numbers are of '
-    f'{group.name(group.last_policy)}.'
-  )
+class Section(NamedTuple):
+  """A part of the page: tables, and figures that stand side by side."""
+
+  title: str
+  parts: Sequence[tables.Table | Sequence[Figure]]
 
 
-def _contents(sections: Sequence[markup.Html]) -> markup.Html:
-  """Links to the sections."""
-  links = [
-    re.search(r'<section id="([^"]*)"><h2>(.*?)</h2>', section).groups()
-    for section in sections
-  ]
-  return markup.element(
-    'nav',
-    *[
-      markup.element('a', markup.Html(title), href=f'#{anchor}')
-      for anchor, title in links
-    ],
-  )
+class Output:
+  """A directory with report.html and, in report/, PNG and CSV files."""
+
+  def __init__(self, path: pathlib.Path):
+    """Makes the directory if it does not exist."""
+    self.page = path / 'report.html'
+    self.written: list[pathlib.Path] = []  # of report/, so far
+    self._folder = path / 'report'
+    self._folder.mkdir(parents=True, exist_ok=True)
+
+  def figure(
+    self, name: str, figure: mpl_figure.Figure, caption: str, **options: bool
+  ) -> Figure:
+    """Writes NAME.png (unique on the page); returns the plot for the page."""
+    plots.save_png(figure, self._new(f'{name}.png'))
+    return Figure(inline_svg(figure, name, caption), caption, **options)
+
+  def table(
+    self, name: str, headings: Sequence[str], rows: Sequence[Sequence[Any]]
+  ) -> None:
+    """Writes NAME.csv, if there are rows."""
+    if rows:
+      tables.write_csv(self._new(f'{name}.csv'), headings, rows)
+
+  def _new(self, name: str) -> pathlib.Path:
+    path = self._folder / name
+    self.written.append(path)
+    return path
 
 
-def _settings(groups: Sequence[runs.Group]) -> markup.Html:
-  """Settings beside the paper's: what differs from it, then all."""
-  first = groups[0].runs[0].settings
-  rows = paper_settings.rows(first)
-  headings = ['Setting', 'Value', 'The paper, MATH', 'The paper, MBPP']
-  others = [
-    markup.join([f'{group.label}: ', _differences(first, group)])
-    for group in groups[1:]
-  ]
-  return markup.section(
-    'Settings',
-    _table(headings, [row for row in rows if row.differs]),
-    markup.element(
-      'ul', *[markup.element('li', other) for other in others]
-    ) if others else None,
-    markup.element(
-      'details',
-      markup.element('summary', f'All {len(rows)} settings'),
-      _table(headings, rows),
-      *[
-        markup.element('p', f'[{i}] {note}', class_='note')
-        for i, note in enumerate(paper_settings.notes(), start=1)
-      ],
-    ),
-    note='First, what is not as the paper states it for such a task'
-    + (f' ({groups[0].label}).' if groups[0].label else '.'),
-  )  # fmt: skip
+def inline_svg(
+  figure: mpl_figure.Figure, name: str, description: str
+) -> markupsafe.Markup:
+  """A plot as an <svg> element in the page's font and colours.
 
-
-def _table(
-  headings: list[str], rows: Sequence[paper_settings.Row]
-) -> markup.Html:
-  return markup.table(
-    headings,
-    [[schema.flag(row.name), row.value, row.math, row.mbpp] for row in rows],
-  )
-
-
-def _differences(first: schema.Settings, group: runs.Group) -> str:
-  ours = schema.flatten(first)
-  theirs = schema.flatten(group.runs[0].settings)
-  return ' '.join(
-    f'{schema.flag(name)}={value}'
-    for name, value in theirs.items()
-    if value != ours[name] and name not in schema.FREE | {'seed'}
-  )
-
-
-def _footer(groups: Sequence[runs.Group]) -> markup.Html:
-  paths = [str(run.directory.path) for group in groups for run in group.runs]
-  versions = groups[0].runs[0].versions
-  return markup.element(
-    'footer',
-    markup.element(
-      'p',
-      'Made by python -m experiments.report from ',
-      ', '.join(paths),
-      '. Pictures (PNG) and tables (CSV) are in report/.',
-    ),
-    markup.element(
-      'p', ', '.join(f'{name} {version}' for name, version in versions.items())
-    ),
-    markup.element(
-      'p',
-      'Method: Kumar et al., Training Language Models to Self-Correct via '
-      'Reinforcement Learning, ICLR 2025 (arXiv:2409.12917).',
-    ),
-  )
+  The ids within derive from the name, which must be unique on the page. The
+  description is for screen readers.
+  """
+  stream = io.StringIO()
+  # Text stays text, and ids are the same whenever a page is made.
+  with mpl.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': name}):
+    nothing = dict.fromkeys(('Date', 'Creator', 'Format', 'Type'))
+    figure.savefig(stream, format='svg', transparent=True, metadata=nothing)
+  text = stream.getvalue()
+  text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+  text = text.replace('xlink:href', 'href')
+  # Group ids such as axes_1 come in every plot, and nothing refers to them.
+  text = re.sub(r'<g id="[^"]*"', '<g', text)
+  for colour, variable in _VARIABLES.items():
+    text = text.replace(colour, f'var(--{variable})')
+  text = re.sub(r"'DejaVu Sans'[^;\"]*", 'inherit', text)
+  # An element of the page needs no namespaces, and the page sets its width.
+  view, content = re.search(
+    r'<svg[^>]*viewBox="([^"]*)"[^>]*>(.*)', text, re.DOTALL
+  ).groups()
+  opening = markupsafe.Markup('<svg viewBox="{}" role="img" aria-label="{}">')
+  return opening.format(view, description) + markupsafe.Markup(content.strip())

@@ -1,184 +1,108 @@
-"""The page's first part: the numbers, the paper's beside them, the curves."""
+"""The page's first parts: the numbers, the paper's, the learning curves."""
 
-from collections.abc import Sequence
-import functools
+from collections.abc import Collection, Sequence
 
+from experiments import methods
 from experiments.reporting import (
   charts,
-  markup,
-  numbers,
-  output,
+  page,
   paper_results,
   plots,
   runs,
+  tables,
 )
 
 # Fewer policies are as easily read off the table.
 _FEWEST_DRAWN = 4
+# Of longer episodes the table has accuracies alone.
+_MOST_TURNS = 3
+# Metrics that curves.csv has.
+_IN_FILE = ('score/', 'kl/', 'reward/', 'eval/')
 
 
-def tiles(groups: Sequence[runs.Group]) -> markup.Html:
-  """What came out, in a few large numbers: SCoRe's, or the first group's."""
+def tiles(groups: runs.Groups) -> dict[str, tuple[tables.Cell, tables.Cell]]:
+  """The headline group's metrics: of its last policy, and of the base policy.
+
+  A metric without a value is left out; the base policy's may be missing.
+  """
   group = runs.headline(groups)
-  last = group.last_policy
-  base = group.summaries('base')
-  summaries = group.summaries(last)
-  shown = [
-    ('acc_t1', 'right at the first attempt'),
-    ('acc_t2', 'right at the second'),
-    ('delta', 'gained by looking again'),
-    ('i_to_c', 'corrected'),
-    ('c_to_i', 'spoilt'),
-  ]
-  return markup.element(
-    'div',
-    *[
-      markup.element(
-        'div',
-        markup.element('b', _percent(name, summaries)),
-        markup.element('span', label, _before(name, base, last)),
-        class_='tile',
-      )
-      for name, label in shown
-      if name in summaries[0]
-    ],
-    class_='tiles',
-  )
+  is_trained = group.last_policy != methods.BASE
+  base = group.summaries(methods.BASE) if is_trained else []
+  last = group.summaries(group.last_policy)
+  return {
+    name: (tables.cell(name, last), tables.cell(name, base))
+    for name in tables.METRICS
+    if any(name in summary for summary in last)
+  }
 
 
-def _percent(name, summaries) -> str:
-  mean = sum(summary[name] for summary in summaries) / len(summaries)
-  sign = '+' if name == 'delta' else ''
-  return f'{100 * mean:{sign}.1f} %'
-
-
-def _before(name, base, last) -> str:
-  if not base or last == 'base' or name not in base[0]:
-    return ''
-  return f' (base: {_percent(name, base)})'
-
-
-def results(groups: Sequence[runs.Group], out: output.Output) -> markup.Html:
+def results(groups: runs.Groups, out: page.Output) -> page.Section:
   """The paper's table of all policies, and the paper's own."""
-  rows = [(label, held) for label, *_, held in runs.table_rows(groups)]
-  names = numbers.metrics([s for _, held in rows for s in held])
-  problems = sorted({s['problems'] for _, held in rows for s in held})
-  counts = ' or '.join(f'{count:,}' for count in problems)
-  seeds = sorted({len(held) for _, held in rows})
-  spread = '95 % bootstrap intervals beneath'
-  if seeds[-1] > 1:
-    counts_of = ' or '.join(map(str, seeds))
-    spread = f'mean ± standard deviation over {counts_of} seeds'
-  table = markup.table(
-    ['Policy', *numbers.headings(names)],
-    [
-      [label, *[numbers.cell(name, held) for name in names]]
-      for label, held in rows
-    ],
-    caption=f'Percent of {counts} held-out problems, greedy; {spread}.',
-  )
-  out.table(
-    'results',
-    ['group', 'run', 'seed', 'policy', 'metric', 'value', 'low', 'high'],
-    _lines(groups),
-  )
-  picture = None
-  if len(rows) >= _FEWEST_DRAWN and len(names) > 1:
-    picture = out.picture(
-      'turns',
-      charts.draw_turns(dict(rows)),
-      caption='Accuracy of the first and of the last attempt.',
+  policies = {label: held for label, *_, held in runs.table_rows(groups)}
+  summaries = [summary for held in policies.values() for summary in held]
+  names = tables.columns(summaries)
+  if max(map(tables.number_of_turns, summaries)) > _MOST_TURNS:
+    names = [name for name in names if name.startswith('acc_t')]
+  headings = ['group', 'run', 'seed', 'policy', 'metric', 'value', 'low']
+  lines = [
+    [group.label, run.directory.path, run.settings.seed, policy, *line]
+    for group in groups
+    for run in group.runs
+    for policy, summary in run.results.items()
+    for line in tables.lines([], summary)
+  ]
+  out.table('results', [*headings, 'high'], lines)
+  caption = _caption(policies.values())
+  parts = [tables.metric_table(policies, names, caption=caption)]
+  if len(policies) >= _FEWEST_DRAWN and len(names) > 1:
+    caption = 'Accuracy of the first and of the last attempt.'
+    parts.append([out.figure('turns', charts.draw_turns(policies), caption)])
+  papers = paper_results.find('Results', groups[0].runs[0].settings.task)
+  return page.Section('Results', [*parts, *papers])
+
+
+def _caption(policies: Collection[Sequence[tables.Record]]) -> str:
+  problems, seeds = (
+    ' or '.join(f'{number:,}' for number in sorted(numbers))
+    for numbers in (
+      {summary['problems'] for held in policies for summary in held},
+      {len(held) for held in policies},
     )
-  return markup.section(
-    'Results',
-    table,
-    picture,
-    *_papers_own(groups[0].runs[0].settings.task),
-    note='Δ i→c: wrong, then right; Δ c→i: right, then wrong; both of all '
-    'problems, so that Δ(t1,t2) is their difference.',
   )
+  spread = f'mean ± standard deviation over {seeds} seeds'
+  if seeds == '1':
+    spread = '95 % bootstrap intervals beneath'
+  return f'Percent of {problems} held-out problems, greedy; {spread}.'
 
 
-def _lines(groups):
-  for group in groups:
-    for run in group.runs:
-      for policy, summary in run.results.items():
-        for name, value in summary.items():
-          if name.endswith('_ci95'):
-            continue
-          bounds = summary.get(f'{name}_ci95', ('', ''))
-          path = str(run.directory.path)
-          seed = run.settings.seed
-          yield group.label, path, seed, policy, name, value, *bounds
-
-
-def _papers_own(task: str) -> list[markup.Html]:
-  found = []
-  for table in paper_results.tables_for(task):
-    rows = [
-      [name, *['–' if v is None else f'{v:.1f}' for v in values]]
-      for name, values in table.rows.items()
-    ]
-    found += [
-      markup.element('h3', f'The paper: {table.title}'),
-      markup.table(
-        ['Method', *table.headings],
-        rows,
-        caption=f'Kumar et al., ICLR 2025, {table.source}; percent.',
-      ),
-    ]
-  return found
-
-
-def curves(
-  groups: Sequence[runs.Group], out: output.Output
-) -> markup.Html | None:
-  """Accuracy of each turn over training; one picture a group."""
-  firsts = [(group, group.runs[0]) for group in groups]
-  drawn = [(group, run) for group, run in firsts if run.learning_curve[0]]
-  if not drawn:
-    return None
-  pictures = []
-  for i, (group, run) in enumerate(drawn, start=1):
+def curves(groups: runs.Groups, out: page.Output) -> page.Section:
+  """Accuracy of each turn over training: a plot a group, of its first seed."""
+  drawn = [group for group in groups if group.runs[0].learning_curve[0]]
+  is_alone = len(drawn) == 1
+  figures = []
+  for i, group in enumerate(drawn, start=1):
+    run = group.runs[0]
     records, points = run.learning_curve
-    label = 'Accuracy of each turn, update by update.'
-    if len(drawn) > 1:
-      label = group.name(group.last_policy)
+    caption = 'Accuracy of each turn, update by update'
+    if not is_alone:
+      caption = group.name(group.last_policy)
     if len(group.runs) > 1:
-      label += f', seed {run.settings.seed}'
-    sizes = [(9.0, 4.8), (5.2, 3.9)] if len(drawn) == 1 else [(5.2, 3.6)]
-    draw = functools.partial(
-      plots.draw_learning_curves,
+      caption += f', seed {run.settings.seed}'
+    figure = plots.draw_learning_curves(
       records,
       evaluations=points,
       evaluation_label='held-out, greedy',
+      size=(6.4, 3.8) if is_alone else (5.2, 3.6),
     )
-    pictures.append(
-      out.picture(
-        f'curves-{i}', *[draw(size=size) for size in sizes], caption=label
-      )
-    )
-  _write_curves(groups, out)
-  temperature = groups[0].runs[0].settings.temperature
-  return markup.section(
-    'Learning curves',
-    pictures[0] if len(pictures) == 1 else markup.gallery(*pictures),
-    note=f'Thin lines: updates, at temperature {temperature:g}; heavy lines: '
-    'their moving average; points: held-out problems, greedy, with 95 % '
-    'intervals where a stage ends.',
-  )
-
-
-def _write_curves(groups, out) -> None:
-  out.table(
-    'curves',
-    ['run', 'stage', 'step', 'metric', 'value'],
-    (
-      (run.directory.path, record['stage'], record['step'], name, value)
-      for group in groups
-      for run in group.runs
-      for record in run.learning_curve[0]
-      for name, value in record.items()
-      if name.startswith(('score/', 'kl/', 'reward/', 'eval/'))
-    ),
-  )
+    name = f'curves-{i}'
+    figures.append(out.figure(name, figure, f'{caption}.', is_wide=is_alone))
+  lines = [
+    (run.directory.path, record['stage'], record['step'], name, value)
+    for group in groups
+    for run in group.runs
+    for record in run.learning_curve[0]
+    for name, value in record.items()
+    if name.startswith(_IN_FILE)
+  ]
+  out.table('curves', ['run', 'stage', 'step', 'metric', 'value'], lines)
+  return page.Section('Learning curves', [figures])

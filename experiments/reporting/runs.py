@@ -1,9 +1,10 @@
-"""What runs left on disk, read back; and which of them belong together."""
+"""Runs read back from disk, and grouped where only their seeds differ."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -13,22 +14,15 @@ from experiments.evaluations import kept_evaluations
 from experiments.reporting import curves
 from experiments.run import run_directory, transcripts
 
-_IGNORED = schema.FREE | {'seed'}
-# More differences make no label.
+# Settings that do not make two runs different.
+_IGNORED = schema.free() | {'seed'}
+# With more differences a group is called by its run's directory.
 _MOST_IN_LABEL = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A run directory.
-
-  Attributes:
-    directory: where it is.
-    settings: of the run.
-    versions: of what it was made with.
-    results: policy summaries by policy, in their order.
-    evaluations: those that it keeps, see `kept_evaluations`.
-  """
+  """A run that has results: policy summaries by policy, in training order."""
 
   directory: run_directory.RunDirectory
   settings: schema.Settings
@@ -37,17 +31,23 @@ class Run:
   evaluations: Sequence[Mapping[str, Any]]
 
   @functools.cached_property
+  def distinctive(self) -> dict[str, Any]:
+    """Flattened settings without those that do not make runs different."""
+    flat = schema.flatten(self.settings)
+    return {n: value for n, value in flat.items() if n not in _IGNORED}
+
+  @functools.cached_property
   def learning_curve(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Records and held-out points, see `experiments.reporting.curves`."""
     names = {policy: self.name(policy) for policy in self.results}
     return curves.read(self.directory, self.results, names)
 
   def name(self, policy: str) -> str:
-    """What to call a policy."""
+    """A policy's name in tables."""
     return methods.policy_label(self.settings, policy)
 
   def episodes(self, policy: str) -> list[transcripts.Episode]:
-    """The judged attempts of a policy's evaluation in the run."""
+    """The graded episodes of the run's own evaluation of a policy."""
     path = self.directory.stage(policy).path / 'evaluation.jsonl'
     return list(transcripts.read_episodes(path))
 
@@ -56,30 +56,29 @@ class Run:
 class Group:
   """Runs whose settings differ in the seed alone.
 
-  Attributes:
-    label: what tells it from other groups; '' where there is one.
-    runs: at least one.
+  The label has the settings that differ from other groups; it is '' of a single
+  group.
   """
 
   label: str
   runs: Sequence[Run]
 
   def summaries(self, policy: str) -> list[Mapping[str, Any]]:
-    """A policy's summary in each run that has it."""
+    """A policy's summary in every run that has it."""
     return [run.results[policy] for run in self.runs if policy in run.results]
 
   @property
   def policies(self) -> list[str]:
-    """Policies of any run, in order."""
+    """Policies of any of the runs, in the order of training."""
     return list(dict.fromkeys(p for run in self.runs for p in run.results))
 
   @property
   def last_policy(self) -> str:
-    """The policy that they ended with, or have come to so far."""
+    """The newest policy: the final one, or the last that is evaluated."""
     return self.policies[-1]
 
   def name(self, policy: str) -> str:
-    """What to call a policy of this group on a page."""
+    """A policy's name among other groups' policies."""
     name = self.runs[0].name(policy)
     if not self.label:
       return name
@@ -87,116 +86,99 @@ class Group:
     return self.label if policy == made[-1] else f'{self.label}: {name}'
 
 
-def table_rows(
-  groups: Sequence[Group],
-) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
-  """The policies to show: label, group, policy, and its summary in each run.
+Groups = Sequence[Group]
 
-  All of one group; of several the policies that they ended with, and before
-  them each base policy once.
+
+def table_rows(
+  groups: Groups,
+) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
+  """Policies of the table of results: label, group, policy and summaries.
+
+  All policies of a single group. Of several groups each one's last policy, and
+  every base policy once, although each run has its own record of it.
   """
   rows = []
   bases: list[list[Mapping[str, Any]]] = []
   for group in groups:
     for policy in group.policies:
-      held = group.summaries(policy)
-      label = group.name(policy)
+      held, label = group.summaries(policy), group.name(policy)
       if policy == methods.BASE:
         shared = next((b for b in bases if any(s in b for s in held)), None)
         if shared is not None:
-          # Perhaps of more seeds than the groups before have.
+          # This group may have more seeds than the groups before it.
           shared += [summary for summary in held if summary not in shared]
           continue
         label = label if bases else group.runs[0].name(policy)
         bases.append(held)
-      elif len(groups) > 1 and policy != group.last_policy:
-        continue
-      rows.append((label, group, policy, held))
+      if policy in (methods.BASE, group.last_policy) or len(groups) == 1:
+        rows.append((label, group, policy, held))
   return rows
 
 
-def headline(groups: Sequence[Group]) -> Group:
-  """The group whose numbers a page begins with: SCoRe's, or the first."""
+def headline(groups: Groups) -> Group:
+  """The group whose numbers the page begins with: SCoRe's, else the first."""
   return next(
     (g for g in groups if g.runs[0].settings.method == 'score'), groups[0]
   )
 
 
-def find(path: str) -> list[str]:
-  """The run at a path, or all in a directory of runs that have results.
+def find(path: str | os.PathLike[str]) -> list[str]:
+  """Paths of runs: the path itself, or the runs with results below it.
 
-  Where there are none it is the path itself, which `read` then refuses.
+  Without any the path itself, which `read` then rejects.
   """
   folder = pathlib.Path(path)
   if (folder / 'config.json').exists():
-    return [path]
+    return [str(path)]
   found = [*folder.glob('*/results.json'), *folder.glob('*/*/results.json')]
-  return sorted(str(file.parent) for file in found) or [path]
+  return sorted(str(file.parent) for file in found) or [str(path)]
 
 
 def read(path: str) -> Run:
-  """Reads a run.
+  """Reads a run; no collective, so that one process alone can report.
 
   Raises:
     RunError: it holds no run, or nothing was evaluated yet.
   """
   directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
-  results = directory.read_results()
+  results = {}
+  if directory.results.exists():
+    results = json.loads(directory.results.read_text())
   if not results:
     raise run_directory.RunError(
       f'{path} has no results yet; go on with it: python -m '
       f'experiments.train --preset={settings.preset} --run-dir={path}'
     )
-  return Run(
-    directory,
-    settings,
-    json.loads(directory.config.read_text())['versions'],
-    results,
-    kept_evaluations.read_all(directory),
-  )
+  versions = json.loads(directory.config.read_text())['versions']
+  evaluations = kept_evaluations.read_all(directory)
+  return Run(directory, settings, versions, results, evaluations)
 
 
 def make_groups(runs: Sequence[Run]) -> list[Group]:
-  """Groups in the order of their methods, else of their first runs."""
+  """Groups in the order of their methods, then of their first runs."""
   order = list(methods.METHODS)
   members: dict[tuple, list[Run]] = {}
   for run in sorted(runs, key=lambda run: order.index(run.settings.method)):
-    members.setdefault(tuple(_telling(run).items()), []).append(run)
-  firsts = [_telling(held[0]) for held in members.values()]
+    members.setdefault(tuple(run.distinctive.items()), []).append(run)
+  firsts = [held[0] for held in members.values()]
   differing = [
     name
-    for name in firsts[0]
-    if len({repr(first.get(name)) for first in firsts}) > 1
+    for name, value in firsts[0].distinctive.items()
+    if any(first.distinctive[name] != value for first in firsts)
   ]
-  labels = [
-    _label(held[0], first, differing)
-    for held, first in zip(members.values(), firsts)
-  ]
+  labels = [_label(first, differing) for first in firsts]
   if len(set(labels)) < len(labels):
-    labels = [str(held[0].directory.path.name) for held in members.values()]
+    labels = [first.directory.path.name for first in firsts]
   return [Group(label, held) for label, held in zip(labels, members.values())]
 
 
-def _telling(run: Run) -> dict[str, Any]:
-  """Settings that make a difference, as they can be compared."""
-  return {
-    name: value
-    for name, value in schema.flatten(run.settings).items()
-    if name not in _IGNORED
-  }
-
-
-def _label(
-  run: Run, settings: Mapping[str, Any], differing: Sequence[str]
-) -> str:
-  if not differing:
-    return ''
+def _label(run: Run, differing: Sequence[str]) -> str:
   if len(differing) > _MOST_IN_LABEL:
     return run.directory.path.name
   return ', '.join(
-    methods.METHODS[settings[name]].title
+    methods.METHODS[run.settings.method].title
     if name == 'method'
-    else f'{name}={settings[name]}'
+    else f'{name}={run.distinctive[name]}'
     for name in differing
   )

@@ -1,30 +1,83 @@
-"""The paper's table (its Table 2) of several policies, for console and page."""
+"""Tables as plain texts: rich prints them, the page's template renders them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+import csv
+import dataclasses
+import io
+import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich import box, table, text
+import numpy as np
+from rich import box, markup, text
+from rich import table as rich_table
 
-_MISSING = '-'
+from score_jax.io import json_files
+
+# The paper's five.
+METRICS = ('acc_t1', 'acc_t2', 'delta', 'i_to_c', 'c_to_i')
 _COUNTS = ('problems', 'ungraded')
-_HEADINGS = {
-  'delta': 'Δ(t1,t2)',
-  'i_to_c': 'Δ i→c',
-  'c_to_i': 'Δ c→i',
-}
+_HEADINGS = {'delta': 'Δ(t1,t2)', 'i_to_c': 'Δ i→c', 'c_to_i': 'Δ c→i'}
 
 
-def number_of_turns(summary: Mapping[str, Any]) -> int:
+class Cell(NamedTuple):
+  """A value, and an interval, a spread or a remark beneath it."""
+
+  value: str
+  note: str = ''
+
+
+MISSING = Cell('-')
+
+# Measures by name: fractions, with `<name>_ci95` the bounds of some.
+Record = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table of texts, whose first column names the rows."""
+
+  headings: Sequence[str]
+  rows: Sequence[Sequence[Cell]]
+  title: str = ''
+  caption: str = ''
+
+  def __rich__(self) -> rich_table.Table:
+    table = rich_table.Table(
+      title=markup.escape(self.title) or None,
+      caption=markup.escape(self.caption) or None,
+      box=box.HORIZONTALS,
+      show_lines=True,
+    )
+    for i, heading in enumerate(self.headings):
+      justify = 'right' if i else 'left'
+      table.add_column(text.Text(heading), justify=justify, overflow='fold')
+    for (name, _), *cells in self.rows:
+      table.add_row(text.Text(name), *map(_printed, cells))
+    return table
+
+  def markdown(self) -> str:
+    """The table as markdown, one line a row, ending with a line break."""
+    lines = [self.headings, ['---'] + ['---:'] * (len(self.headings) - 1)]
+    lines += [[' '.join(filter(None, c)) for c in row] for row in self.rows]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _printed(cell: Cell) -> text.Text:
+  note = ('\n', (cell.note, 'dim')) if cell.note else ()
+  return text.Text.assemble((cell.value, 'bold'), *note)
+
+
+def number_of_turns(summary: Record) -> int:
   """K of a policy summary."""
   return sum(bool(re.fullmatch(r'acc_t\d+', name)) for name in summary)
 
 
-def columns(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def columns(summaries: Iterable[Record]) -> list[str]:
   """Metrics of any of the summaries: accuracies, then transitions in turn."""
   names = dict.fromkeys(
     name
-    for summary in summaries.values()
+    for summary in summaries
     for name, value in summary.items()
     if isinstance(value, int | float) and name not in _COUNTS
   )
@@ -49,71 +102,80 @@ def heading(name: str) -> str:
 
 def percent(name: str, value: float) -> str:
   """A metric in percent with one digit; differences have a sign."""
-  sign = '+' if name.startswith('delta') else ''
+  sign = '+' if name.startswith(('delta', 'gain')) else ''
   return f'{100 * value:{sign}.1f}'
 
 
-def _cell(name: str, summary: Mapping[str, Any]) -> tuple[str, str]:
-  """A metric and its interval as texts; the latter may be empty."""
-  if name not in summary:
-    return _MISSING, ''
-  bounds = summary.get(f'{name}_ci95', ())
-  interval = ', '.join(percent(name, bound) for bound in bounds)
-  return percent(name, summary[name]), interval
+def cell(name: str, records: Sequence[Record]) -> Cell:
+  """A metric in percent: of one run with its interval, of several their mean.
 
-
-def console_table(
-  summaries: Mapping[str, Mapping[str, Any]], title: str | None = None
-) -> table.Table:
-  """A table for rich's console: percent, with the 95 % interval beneath.
-
-  Two turns fit into 80 columns. The number of problems stands below the table,
-  or in a column where the policies' numbers differ.
-
-  Args:
-    summaries: `metrics.policy_summary` of each policy, by the name to show.
-    title: above the table.
+  Beneath the mean stands the standard deviation over runs (n - 1). It holds
+  what the interval of one run does not: another seed trains another policy.
+  Records of one policy without the metric are left out.
   """
-  counts = {summary['problems'] for summary in summaries.values()}
-  of_all = f'of {counts.pop():,} problems' if len(counts) == 1 else ''
-  result = table.Table(
-    title=title,
-    caption=f'percent {of_all or "of all problems"}, 95 % intervals beneath',
-    box=box.HORIZONTALS,
-    show_lines=True,
-  )
-  names = columns(summaries)
-  result.add_column('Policy')
-  for name in names:
-    result.add_column(heading(name), justify='right', overflow='fold')
-  if not of_all:
-    result.add_column('Problems', justify='right')
-  for policy, summary in summaries.items():
-    row = [text.Text(policy)]
-    for name in names:
-      value, interval = _cell(name, summary)
-      row.append(text.Text.assemble((value, 'bold'), '\n', (interval, 'dim')))
-    if not of_all:
-      row.append(text.Text(f'{summary["problems"]:,}'))
-    result.add_row(*row)
-  return result
+  records = [record for record in records if name in record]
+  if not records:
+    return MISSING
+  values = np.array([record[name] for record in records])
+  if len(records) > 1:
+    note = f'±{100 * values.std(ddof=1):.1f}'
+  else:
+    bounds = records[0].get(f'{name}_ci95', ())
+    note = ', '.join(percent(name, bound) for bound in bounds)
+  return Cell(percent(name, values.mean()), note)
 
 
-def markdown_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-  """The same table as markdown, one line a policy, ending with a line break.
-
-  Args:
-    summaries: `metrics.policy_summary` of each policy, by the name to show.
-  """
-  names = columns(summaries)
+def metric_table(
+  policies: Mapping[str, Sequence[Record]],
+  names: Sequence[str],
+  caption: str = '',
+  title: str = '',
+  headings: Sequence[str] = (),
+) -> Table:
+  """A row a policy (its records, one a run, by its name), a column a metric."""
   rows = [
-    ['Policy', *[heading(name) for name in names], 'Problems'],
-    ['---'] + ['---:'] * (len(names) + 1),
+    [Cell(policy), *[cell(name, records) for name in names]]
+    for policy, records in policies.items()
   ]
-  for policy, summary in summaries.items():
-    cells = []
-    for name in names:
-      value, interval = _cell(name, summary)
-      cells.append(f'{value} [{interval}]' if interval else value)
-    rows.append([policy, *cells, f'{summary["problems"]:,}'])
-  return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
+  headings = headings or ['Policy', *map(heading, names)]
+  return Table(headings, rows, title, caption)
+
+
+def console_table(summaries: Mapping[str, Record], title: str = '') -> Table:
+  """The paper's table (its Table 2) of `metrics.policy_summary` by policy.
+
+  Of two turns it fits into 80 columns. The number of problems is in a column
+  where the policies' numbers differ.
+  """
+  held = {name: [summary] for name, summary in summaries.items()}
+  counts = [f'{summary["problems"]:,}' for summary in summaries.values()]
+  caption = 'percent of {} problems, 95 % intervals beneath'
+  names = columns(summaries.values())
+  if len(set(counts)) == 1:
+    return metric_table(held, names, caption.format(counts[0]), title)
+  table = metric_table(held, names, caption.format('all'), title)
+  rows = [[*row, Cell(n)] for row, n in zip(table.rows, counts)]
+  headings = [*table.headings, 'Problems']
+  return dataclasses.replace(table, headings=headings, rows=rows)
+
+
+def lines(
+  start: Iterable[Any], record: Record, names: Iterable[str] = ()
+) -> list[list]:
+  """Lines of a CSV file: start, metric, value, bounds; of all without names."""
+  return [
+    [*start, name, record[name], *record.get(f'{name}_ci95', ('', ''))]
+    for name in names or record
+    if name in record and not name.endswith('_ci95')
+  ]
+
+
+def write_csv(
+  path: pathlib.Path, headings: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+  """Writes a CSV file; it replaces an older one once it is complete."""
+  stream = io.StringIO()
+  writer = csv.writer(stream, lineterminator='\n')
+  writer.writerow(headings)
+  writer.writerows(rows)
+  json_files.write_text(path, stream.getvalue())

@@ -162,7 +162,7 @@ def test_the_table_by_hand():
   rows = {
     'base': {
       'method': 'base',
-      'seeds': {'0': {'acc_t1': 0.1}, '1': {'acc_t1': 0.2}},
+      'seeds': {'0': {'acc_t1': 0.1, 'delta': -0.012}, '1': {'acc_t1': 0.2}},
       'mean': {'acc_t1': 0.15, 'delta': -0.012},
       'spread': {'acc_t1': statistics.stdev([0.1, 0.2])},
     },

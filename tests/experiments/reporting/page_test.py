@@ -9,6 +9,8 @@ import shutil
 import pytest
 
 from experiments import evaluate, report
+from experiments.reporting import page as page_lib
+from experiments.reporting import plots
 from experiments.run import run_directory
 from tests.support import small_run
 
@@ -105,6 +107,23 @@ def test_well_formed_with_every_part(text):
   ):  # fmt: skip
     assert title in page.texts
   assert page.tags.count('svg') >= 8
+
+
+def test_plots_take_the_pages_colours_and_share_no_ids():
+  axes = plots.new_axes()
+  axes.plot([0, 1], [0, 1], color=plots.COLOURS[1], label='a < b')
+  plots.add_legend(axes)
+  text = page_lib.inline_svg(axes.figure, 'one', 'a "line"')
+  assert 'aria-label="a &#34;line&#34;"' in text
+  assert 'var(--c2)' in text
+  assert 'var(--ink)' in text
+  for colour in (plots.COLOURS[1], plots.INK, plots.MUTED, plots.GRID):
+    assert colour not in text
+  assert 'a &lt; b' in text
+  again = page_lib.inline_svg(axes.figure, 'two', '')
+  ids = [set(re.findall(r'id="([^"]*)"', each)) for each in (text, again)]
+  assert ids[0]
+  assert not ids[0] & ids[1]
 
 
 def test_needs_nothing_from_elsewhere(text):
@@ -218,9 +237,13 @@ def test_seeds_are_one_line_with_spread(run, tmp_path):
   # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
   mean, spread = 100 * (own + 0.9) / 2, 100 * abs(own - 0.9) / 2**0.5
   cell = page.tables[0][1][1]
-  assert cell.split() == f'{mean:.1f} ± {spread:.1f}'.split()
+  assert cell.split() == [f'{mean:.1f}', f'±{spread:.1f}']
   assert 'standard deviation over 2 seeds' in ''.join(page.texts)
   assert len(page.tables[0]) == 4
+  # Both keep the same evaluations: one row a policy there, too.
+  attempts = next(t for t in page.tables if t[0][1].strip() == '1')
+  assert len(attempts) == 4
+  assert '±0.0' in attempts[1][1]
 
 
 def test_groups_are_told_apart_by_what_differs(run, tmp_path):
@@ -279,14 +302,13 @@ def test_of_one_run_it_lies_in_the_run(run):
   assert run_directory.RunDirectory(run).read_settings().preset == 'tiny'
 
 
-def test_what_is_not_there(tmp_path, run, capsys):
+def test_paths_without_results_are_rejected(tmp_path, run, capsys):
   assert report.main([str(tmp_path)]) == 2
-  assert 'holds no run' in capsys.readouterr().err
+  assert 'no run' in capsys.readouterr().err
   path = altered(run, tmp_path / 'young')
   (path / 'results.json').unlink()
   assert report.main([str(path)]) == 2
-  assert 'has no results yet; go on with it' in capsys.readouterr().err
+  assert 'no results' in capsys.readouterr().err
   with pytest.raises(SystemExit) as stop:
     report.main([])
   assert stop.value.code == 2
-  assert 'which runs?' in capsys.readouterr().err

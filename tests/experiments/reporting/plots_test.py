@@ -86,8 +86,11 @@ def test_evaluations_stand_at_finished_updates(tmp_path, drawn):
   )
   (axes,) = drawn[0].axes
   points = {
-    tuple(container[0].get_xydata()[0]): container[2][0].get_segments()[0][:, 1]
+    tuple(point): segment[:, 1]
     for container in axes.containers
+    for point, segment in zip(
+      container[0].get_xydata().round(6), container[2][0].get_segments()
+    )
   }
   assert set(points) == {(0, 50), (0, 40), (30, 70), (30, 80)}
   np.testing.assert_allclose(points[30, 70], [68, 73])

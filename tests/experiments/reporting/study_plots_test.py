@@ -1,5 +1,6 @@
 """The study's picture: every method and seed is in it."""
 
+from matplotlib import figure as figure_lib
 import pytest
 
 from experiments.reporting import study_plots
@@ -15,13 +16,13 @@ CURVES = {
 
 def test_lines_are_the_means(tmp_path, monkeypatch):
   figures = []
-  savefig = study_plots.mpl_figure.Figure.savefig
+  savefig = figure_lib.Figure.savefig
 
   def keep(figure, *args, **kwargs):
     figures.append(figure)
     savefig(figure, *args, **kwargs)
 
-  monkeypatch.setattr(study_plots.mpl_figure.Figure, 'savefig', keep)
+  monkeypatch.setattr(figure_lib.Figure, 'savefig', keep)
   curves = CURVES | {
     'SCoRe': {
       0.5: [
@@ -53,4 +54,4 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
 
 def test_nothing_is_refused(tmp_path):
   with pytest.raises(ValueError, match='nothing to draw'):
-    study_plots.draw_study({}, tmp_path / 'study.png', label='')
+    study_plots.draw_study({}, tmp_path / 'study.png', label='', notes={})

@@ -32,12 +32,16 @@ def printed(summaries, width=80, **options):
 
 
 def test_markdown_by_hand():
-  assert tables.markdown_table({'Base': BASE}) == (
-    '| Policy | Accuracy@t1 | Accuracy@t2 | Δ(t1,t2) | Δ i→c | Δ c→i '
-    '| Problems |\n'
-    '| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n'
-    '| Base | 52.6 [48.2, 57.0] | 41.4 [37.0, 45.8] | -11.2 [-15.0, -7.4] '
-    '| 4.6 [2.8, 6.6] | 15.8 [12.6, 19.0] | 500 |\n'
+  names = ['acc_t1', 'delta']
+  seeds = [{'acc_t1': 0.5, 'delta': 0.1}, {'acc_t1': 0.6, 'delta': 0.1}]
+  table = tables.metric_table({'Base': [BASE], 'SCoRe': seeds, 'x': []}, names)
+  # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
+  assert table.markdown() == (
+    '| Policy | Accuracy@t1 | Δ(t1,t2) |\n'
+    '| --- | ---: | ---: |\n'
+    '| Base | 52.6 48.2, 57.0 | -11.2 -15.0, -7.4 |\n'
+    '| SCoRe | 55.0 ±7.1 | +10.0 ±0.0 |\n'
+    '| x | - | - |\n'
   )
 
 
@@ -65,14 +69,14 @@ def test_policies_with_different_turns_share_a_table():
   # Accuracies come first, in the order of turns, and gaps are marked.
   three = SCORE | {'acc_t3': 0.65, 'delta_t2_t3': 0.006, 'i_to_c_t2_t3': 0.01}
   single = {'acc_t1': 0.618, 'problems': 500}
-  lines = tables.markdown_table({'Single': single, 'Three': three}).split('\n')
-  assert lines[0] == (
-    '| Policy | Accuracy@t1 | Accuracy@t2 | Accuracy@t3 | Δ(t1,t2) | Δ i→c '
-    '| Δ c→i | Δ(t2,t3) | Δ i→c (t2,t3) | Problems |'
-  )
-  assert lines[2] == '| Single | 61.8 | - | - | - | - | - | - | - | 500 |'
-  assert '| 65.0 |' in lines[3]
-  assert '| +0.6 | 1.0 | 500 |' in lines[3]
+  table = tables.console_table({'Single': single, 'Three': three})
+  assert table.headings == [
+    'Policy', 'Accuracy@t1', 'Accuracy@t2', 'Accuracy@t3', 'Δ(t1,t2)', 'Δ i→c',
+    'Δ c→i', 'Δ(t2,t3)', 'Δ i→c (t2,t3)',
+  ]  # fmt: skip
+  first, second = table.rows
+  assert [cell.value for cell in first] == ['Single', '61.8', *['-'] * 7]
+  assert [cell.value for cell in second[-2:]] == ['+0.6', '1.0']
 
 
 def test_names_are_not_markup():
