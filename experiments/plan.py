@@ -1,11 +1,12 @@
-"""Whether a run fits on a TPU slice, and how long it takes there.
+"""Whether a run fits on a TPU slice, its disk, and a range of its time.
 
   python -m experiments.plan --preset=gemma2_2b_math --topology=v5p-8
 
 compiles the two programs of a training step, the rollout's episode and the
 update, for that slice, on a machine without it. Any flag of experiments.train
 changes what is planned, such as --micro-batch. The update is compiled once for
-all stages, whose coefficients are among its arguments.
+all stages, whose coefficients are among its arguments. Times are a bound below,
+which no program can beat, and an estimate above (planning/roofline.py).
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,13 @@ from experiments.run import run_directory
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Where the run is to go."""
+  """The slice, and how it is planned for."""
 
   topology: str = 'v5e-8'
   """The slice, such as v5e-1, v5e-16, v5p-8, v6e-8."""
   attempt_tokens: int | None = None
-  """Tokens of the longest attempt of a batch; None: --max-attempt-tokens."""
+  """Tokens of every attempt, for the range of time; None:
+  --max-attempt-tokens."""
   level: Literal['O0', 'O1', 'default'] = 'O0'
   """Optimisation level of the compiler; default: the one that runs have. O0
   takes a fifth of its time and needs a little more memory."""
@@ -37,7 +39,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Plans and prints; the exit code, 1 where it does not fit."""
+  """Plans and prints; returns the exit code, 1 where it does not fit."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   own, rest = command_line.split(
     arguments, [field.name for field in dataclasses.fields(Options)]
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Options, own, program='experiments.plan', document=__doc__
   )
   settings = command_line.parse_settings(rest, program='experiments.plan')
-  # Nothing is run: an accelerator that is here stays free for others.
+  # Nothing is run: an accelerator of this machine stays free for others.
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from experiments.planning import advice, chips, estimate, report, workload
 
