@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.planning import programs
-from score_jax.models import gemma, kv_cache
+from experiments.planning import memory, programs
+from score_jax.models import gemma
 from tests.support import compiled_text
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
@@ -27,19 +27,11 @@ def _two_layers(name):
   return dataclasses.replace(config, num_layers=2, layer_pattern=pattern)
 
 
-def _cache(config):
-  """Shapes of the episode's cache."""
-  return jax.eval_shape(
-    lambda: kv_cache.empty(
-      config, SIZES.batch_size, SIZES.length, block=SIZES.separator
-    )
-  )
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_episode(name):
   config = _two_layers(name)
-  compiled = programs.lower_episode(programs.Model(config), SIZES).compile()
+  model = programs.Model(config)
+  compiled = programs.lower_episode(model, SIZES).compile()
   text = compiled.as_text()
   logits = SIZES.batch_size * config.vocab_size
   loops = compiled_text.loop_bodies(text)
@@ -49,7 +41,7 @@ def test_episode(name):
     if i.computation in loops and i.elements == logits
   }
   assert len(decode) == 1  # of both attempts: one program, one set of logits
-  cache = _cache(config)
+  cache = memory.cache(model, SIZES)
   caches = [keys.k.size for keys in cache.layers]
   copies = compiled_text.copies_in_loops(text, min(caches))
   assert not [i for i in copies if i.computation in decode]

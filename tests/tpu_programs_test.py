@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.planning import chips, programs
-from score_jax.models import gemma, kv_cache, splash
+from experiments.planning import chips, memory, programs
+from score_jax.models import gemma, splash
 from score_jax.training import sharding
 from tests.support import compiled_text
 
@@ -55,15 +55,7 @@ def test_episode(name, slice16):
   config = model.config
   compiled = programs.lower_episode(model, SIZES, mesh).compile()
   text = compiled.as_text()
-  cache = jax.eval_shape(
-    lambda: kv_cache.empty(
-      config,
-      SIZES.batch_size,
-      SIZES.length,
-      block=SIZES.separator,
-      transposed=False,
-    )
-  )
+  cache = memory.cache(model, SIZES)
   smallest = min(keys.k.size for keys in cache.layers) // mesh.size
   logits = SIZES.batch_size * config.vocab_size // mesh.size
   loops = compiled_text.loop_bodies(text)

@@ -114,16 +114,16 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
     'square', 'benchmark', '', '', {'tests': _TESTS, 'entry_point': 'f'}
   )
 
-  def judge(programs):
+  def grade(programs):
     attempts = [types.Attempt(program) for program in programs]
     return grader.grade([problem] * len(attempts), attempts)
 
-  judge([_PROGRAM] * workers)
+  grade([_PROGRAM] * workers)
   honest = programs_of(settings.code_jobs, 0)
   mixed = programs_of(settings.batch, settings.batch // 20)
-  alone = _timed('code', lambda: judge(honest), grader.pool)
+  alone = _timed('code', lambda: grade(honest), grader.pool)
   yield alone
-  result = _timed(_MIXED.format('code'), lambda: judge(mixed), grader.pool)
+  result = _timed(_MIXED.format('code'), lambda: grade(mixed), grader.pool)
   yield result | {
     'bound': _bound(settings.batch, workers, alone, _CODE_DEADLINE)
   }
@@ -131,10 +131,10 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 
 def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
-  """Seconds a mixed batch may take, whatever the pathological answers do.
+  """Seconds that a mixed batch takes at most.
 
-  Each of them holds a worker to the deadline at most; the others go on at the
-  rate that was measured without them.
+  Each pathological answer occupies a worker until its deadline; the others are
+  graded at the rate that was measured without them.
   """
   bad = batch // 20
   rate = max(alone['per_second'], 1e-3)
@@ -142,7 +142,7 @@ def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
 
 
 def _cpu_seconds(pids: list[int]) -> float:
-  """CPU time of processes and of those they waited for."""
+  """CPU time of processes and of their children that have ended."""
   ticks = 0
   for pid in pids:
     stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
@@ -150,10 +150,10 @@ def _cpu_seconds(pids: list[int]) -> float:
   return ticks / os.sysconf('SC_CLK_TCK')
 
 
-def _timed(name: str, judge, pool: worker_pool.Pool) -> dict[str, Any]:
+def _timed(name: str, grade, pool: worker_pool.Pool) -> dict[str, Any]:
   used = _cpu_seconds(pool.pids)
   start = time.monotonic()
-  verdicts = judge()
+  verdicts = grade()
   seconds = time.monotonic() - start
   labels: dict[str, int] = {}
   for verdict in verdicts:

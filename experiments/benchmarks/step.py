@@ -5,10 +5,10 @@ r"""Where the time of a training step goes: rollout, grading, update, the rest.
       --max-prompt-tokens=640 --max-attempt-tokens=64 --problems-per-step=8
 
 Trains for a few steps in a temporary directory and times each step from its
-begin to the next one's. What follows `--train` are flags of experiments.train.
+start to the next one's. Flags after `--train` are those of experiments.train.
 The reference's forward pass is part of the update's program. The rest is
-logging, metrics of texts, checkpoints and choosing problems; while it and the
-grading last, an accelerator would be idle.
+logging, metrics of texts, checkpoints and choosing problems; during it and the
+grading an accelerator would be idle.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from experiments import train
 from experiments.config import command_line
 from experiments.run import stage_recorder
 
-_PHASES = ('rollout', 'grade', 'update')
+_PARTS = ('rollout', 'grade', 'update')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +31,16 @@ class Settings:
   """Measures training steps."""
 
   steps: int = 12
-  """Of Stage I; the first two, which compile, and the last do not count."""
+  """Steps of Stage I; the first two, which compile, and the last do not
+  count."""
 
 
 class _TimedRecorder(stage_recorder.StageRecorder):
-  begins: list[float] = []
+  starts: list[float] = []
 
   def begin_step(self) -> None:
-    """Also notes when."""
-    self.begins.append(time.perf_counter())
+    """Notes the time, too."""
+    self.starts.append(time.perf_counter())
     super().begin_step()
 
 
@@ -55,18 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
       return code
     path = pathlib.Path(folder, 'run', 'stage1', 'metrics.jsonl')
     lines = path.read_text().splitlines()
-  begins = _TimedRecorder.begins[-steps:]
+  starts = _TimedRecorder.starts[-steps:]
   rows = []
   for i in range(2, steps - 1):
     record = json.loads(lines[i])
-    row = {name: record[f'perf/{name}_seconds'] for name in _PHASES}
-    rows.append(row | {'step': begins[i + 1] - begins[i]})
+    row = {name: record[f'perf/{name}_seconds'] for name in _PARTS}
+    rows.append(row | {'step': starts[i + 1] - starts[i]})
   _print(rows)
   return 0
 
 
 def _split(arguments):
-  """Own flags, and those of experiments.train."""
+  """Splits off the flags of experiments.train."""
   if '--train' not in arguments:
     return arguments, ['--preset=tiny']
   place = arguments.index('--train')
@@ -76,7 +77,7 @@ def _split(arguments):
 
 
 def _train(folder, steps, arguments):
-  """Runs experiments.train, whose recorder notes when steps begin."""
+  """Runs experiments.train with a recorder that times its steps."""
   original = stage_recorder.StageRecorder
   stage_recorder.StageRecorder = _TimedRecorder
   try:
@@ -96,7 +97,7 @@ def _train(folder, steps, arguments):
 
 def _print(rows):
   total = sum(row['step'] for row in rows)
-  shares = {p: sum(row[p] for row in rows) / total for p in _PHASES}
+  shares = {p: sum(row[p] for row in rows) / total for p in _PARTS}
   shares['the rest'] = 1 - sum(shares.values())
   typical = statistics.median(row['step'] for row in rows)
   print(f'{len(rows)} steps, median {typical:.2f} s of wall time')

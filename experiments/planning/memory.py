@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from experiments.planning import workload
+from experiments.planning import programs, workload
 from score_jax.models import kv_cache
 
 _USED = re.compile(r'[Uu]sed ([\d.]+)([KMGT]) of')
@@ -76,29 +76,26 @@ def resident(work: workload.Workload) -> Mapping[str, int]:
   `decode weights` and `cache` exist during the episode, the rest always.
   """
   state = work.model.state(work.mesh)
+  keys_and_values = cache(work.model, work.sizes).layers
   return {
     'trained weights': of_shapes(state.params),
     'optimizer': of_shapes(state.opt_state),
     'reference': of_shapes(work.model.reference(work.mesh)),
     'decode weights': of_shapes(work.model.inference_params(work.rollout_mesh)),
-    'cache': _cache(work),
+    # Split by sequences or, over `tensor`, by heads: equal shares.
+    'cache': of_shapes(keys_and_values) // work.rollout_mesh.size,
   }
 
 
-def _cache(work):
-  """Keys and values of all sequences: every device has an equal share.
-
-  Split by sequences or, over `tensor`, by heads.
-  """
-  sizes = work.sizes
-  cache = jax.eval_shape(
+def cache(model: programs.Model, sizes: programs.Sizes) -> kv_cache.KVCache:
+  """Shapes of an episode's cache, of all devices together."""
+  return jax.eval_shape(
     lambda: kv_cache.empty(
-      work.model.config,
+      model.config,
       sizes.batch_size,
       sizes.length,
       block=sizes.separator,
-      dtype=work.model.dtype,
-      transposed=work.model.transposed,
+      dtype=model.dtype,
+      transposed=model.transposed,
     )
   )
-  return of_shapes(cache.layers) // work.rollout_mesh.size

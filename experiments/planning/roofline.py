@@ -20,6 +20,7 @@ Above, which is an estimate and nothing measured here:
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.planning import chips, programs, workload
@@ -147,7 +148,9 @@ def _decode_seconds(work, chip, weights, keys):
   head = 2.0 * config.width * config.vocab_size
   flops = share * (_token_flops(config, keys) + head)
   per_key = 2 * config.num_kv_heads * config.head_dim
-  cache = per_key * work.model.dtype.itemsize * _keys_seen(config, keys)
+  cache = (
+    per_key * jnp.dtype(work.model.dtype).itemsize * _keys_seen(config, keys)
+  )
   read = weights + share * cache
   return float(np.maximum(flops / chip.flops, read / chip.bandwidth).sum())
 

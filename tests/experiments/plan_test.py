@@ -189,7 +189,7 @@ def test_wrong_command_lines(arguments, message, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize('preset', command_line.preset_names())
 def test_every_preset_fits_where_it_says(preset):
-  """Compiles both programs for the slice that the document has peaks of."""
+  """Compiles both programs for the document's slice; compares its figures."""
   pytest.importorskip('libtpu')
   settings, document = command_line.load_preset(preset)
   planned = re.search(r'--topology=([\w-]+)', document)
@@ -202,3 +202,5 @@ def test_every_preset_fits_where_it_says(preset):
   peaks = [float(peak) for peak in re.findall(r'peak (\d+\.\d)', document)]
   measured = [p / 2**30 for p in (found.episode_peak, found.update_peak)]
   assert peaks == pytest.approx(measured, abs=0.1)
+  [seconds] = re.findall(r'step\s+takes\s+at\s+least\s+([\d.]+)\s+s', document)
+  assert float(seconds) == pytest.approx(found.step_seconds.lower, abs=0.1)

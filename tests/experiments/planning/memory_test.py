@@ -20,7 +20,7 @@ def _work(lora=_NO_LORA, frozen=jnp.float32):
     model=programs.Model(
       small_models.CONFIGS['gemma1'],
       lora=lora,
-      dtype=jnp.dtype(jnp.bfloat16),
+      dtype=jnp.bfloat16,
       frozen_dtype=frozen,
       transposed=False,
     ),

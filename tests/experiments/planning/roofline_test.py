@@ -62,7 +62,7 @@ _NO_LORA = schema.LoRA()
 def _work(config, lora=_NO_LORA):
   mesh = sharding.make_mesh(jax.devices(), 1, 8, 1)
   return workload.Workload(
-    model=programs.Model(config, lora=lora, dtype=jnp.dtype(jnp.bfloat16)),
+    model=programs.Model(config, lora=lora, dtype=jnp.bfloat16),
     sizes=programs.Sizes(
       problems=8, samples=2, prompt=5, max_new_tokens=(9, 9), separator=3
     ),
