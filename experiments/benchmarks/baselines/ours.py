@@ -120,13 +120,7 @@ def update(work: workload.Workload, length_buckets: int = 1):
   batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
   batch, loss_mask = put((batch, jnp.ones((work.rows, 2), bool)))
   rest = (reference, batch, loss_mask, stage_coefficients.stage_two())
-  held = [state]
-
-  def run():
-    held[0], _ = train_step(held[0], *rest)
-    jax.block_until_ready(held[0])
-
-  return run
+  return _repeat(train_step, state, *rest)
 
 
 def update_without_reference(work: workload.Workload):
@@ -138,13 +132,16 @@ def update_without_reference(work: workload.Workload):
     shardings=shardings,
     micro_batches=_micro_batches(work),
   )
+  rest = put((_trajectory(work), jnp.ones((work.rows, 2), bool)))
+  return _repeat(train_step, state, *rest)
+
+
+def _repeat(train_step, state, *rest):
+  """A function that updates the state, whose buffers are donated, each time."""
   held = [state]
-  trajectory, loss_mask = put(
-    (_trajectory(work), jnp.ones((work.rows, 2), bool))
-  )
 
   def run():
-    held[0], _ = train_step(held[0], trajectory, loss_mask)
+    held[0], _ = train_step(held[0], *rest)
     jax.block_until_ready(held[0])
 
   return run
