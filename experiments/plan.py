@@ -1,20 +1,21 @@
-"""Whether a run fits on a TPU slice, and how long it takes there.
+"""Whether a run fits on a TPU slice, its disk, and a range of its time.
 
   python -m experiments.plan --preset=gemma2_2b_math --topology=v5p-8
 
 compiles the two programs of a training step, the rollout's episode and the
 update, for that slice, on a machine without it. Any flag of experiments.train
 changes what is planned, such as --micro-batch. The update is compiled once for
-all stages, whose coefficients are among its arguments.
+all stages, whose coefficients are among its arguments. Times are a bound below,
+which no program can beat, and an estimate above (planning/roofline.py).
 """
 
 from collections.abc import Sequence
 import dataclasses
 import json
-import os
 import sys
 from typing import Literal
 
+import jax
 from rich import console as rich_console
 
 from experiments.config import command_line
@@ -23,12 +24,13 @@ from experiments.run import run_directory
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Where the run is to go."""
+  """The slice, and how it is planned for."""
 
   topology: str = 'v5e-8'
   """The slice, such as v5e-1, v5e-16, v5p-8, v6e-8."""
   attempt_tokens: int | None = None
-  """Tokens of the longest attempt of a batch; None: --max-attempt-tokens."""
+  """Tokens of every attempt, for the range of time; None:
+  --max-attempt-tokens."""
   level: Literal['O0', 'O1', 'default'] = 'O0'
   """Optimisation level of the compiler; default: the one that runs have. O0
   takes a fifth of its time and needs a little more memory."""
@@ -45,9 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document=__doc__,
     return_unknown_args=True,
   )
-  # Nothing is run: an accelerator that is here stays free for others. Checking
-  # settings imports jax, which reads this.
-  os.environ['JAX_PLATFORMS'] = 'cpu'
+  # Nothing is run: an accelerator of this machine stays free for others.
+  jax.config.update('jax_platforms', 'cpu')
   settings = command_line.parse_settings(rest, program='experiments.plan')
   from experiments.planning import advice, chips, estimate, report, workload
 

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.planning import programs as planned
-from score_jax.models import gemma, kv_cache
-from tests.support import programs
+from experiments.planning import memory, programs
+from score_jax.models import gemma
+from tests.support import compiled_text
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
-# Rows of 4776 tokens: longer than Gemma 2's window of 4096.
-SIZES = planned.Sizes(
-  problems=2, samples=2, prompt=640, max_new_tokens=(2048, 2048), block=40
+# Sequences of 4776 tokens: longer than Gemma 2's window of 4096.
+SIZES = programs.Sizes(
+  problems=2, samples=2, prompt=640, max_new_tokens=(2048, 2048), separator=40
 )
 
 
@@ -27,35 +27,29 @@ def _two_layers(name):
   return dataclasses.replace(config, num_layers=2, layer_pattern=pattern)
 
 
-def _cache(config):
-  """Shapes of the episode's cache."""
-  return jax.eval_shape(
-    lambda: kv_cache.empty(config, SIZES.rows, SIZES.length, block=SIZES.block)
-  )
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_episode(name):
   config = _two_layers(name)
-  compiled = planned.lower_episode(planned.Model(config), SIZES).compile()
+  model = programs.Model(config)
+  compiled = programs.lower_episode(model, SIZES).compile()
   text = compiled.as_text()
-  logits = SIZES.rows * config.vocab_size
-  loops = programs.loop_bodies(text)
+  logits = SIZES.batch_size * config.vocab_size
+  loops = compiled_text.loop_bodies(text)
   decode = {
     i.computation
-    for i in programs.stored_arrays(text)
+    for i in compiled_text.stored_arrays(text)
     if i.computation in loops and i.elements == logits
   }
   assert len(decode) == 1  # of both attempts: one program, one set of logits
-  cache = _cache(config)
+  cache = memory.cache(model, SIZES)
   caches = [keys.k.size for keys in cache.layers]
-  copies = programs.copies_in_loops(text, min(caches))
+  copies = compiled_text.copies_in_loops(text, min(caches))
   assert not [i for i in copies if i.computation in decode]
   # Weights least of all: nothing that a token needs is larger than a layer's
   # cache or the logits.
   made = [
     i
-    for i in programs.stored_arrays(text)
+    for i in compiled_text.stored_arrays(text)
     if i.computation in decode and i.opcode in ('copy', 'fusion', 'transpose')
   ]
   assert max(i.elements for i in made) <= max(logits, *caches)
@@ -64,11 +58,11 @@ def test_episode(name):
   of_cache = [i for i in copies if i.elements in caches]
   assert len(of_cache) <= 4 * config.layer_kinds.count('local')
   # The largest array is the embedding.
-  largest = max(i.elements for i in programs.stored_arrays(text))
+  largest = max(i.elements for i in compiled_text.stored_arrays(text))
   assert largest <= config.vocab_size * config.width
   # Beyond weights and cache: a few logits, scores of the prompts and of the
   # block, hidden units of the MLP.
-  block = SIZES.rows * SIZES.block
+  block = SIZES.batch_size * SIZES.separator
   prompts = SIZES.problems * SIZES.prompt
   working = (
     4 * logits
@@ -83,17 +77,18 @@ def test_episode(name):
 def test_update(name):
   config = _two_layers(name)
   rows, length = 4, 1024
-  compiled = planned.lower_update(
-    planned.Model(config), rows, length, remat=True
+  compiled = programs.lower_update(
+    programs.Model(config), rows, length, remat=True
   ).compile()
-  largest = max(i.elements for i in programs.stored_arrays(compiled.as_text()))
+  stored = compiled_text.stored_arrays(compiled.as_text())
+  largest = max(i.elements for i in stored)
   # The embedding is larger than a chunk of logits, [B, 128, V], and far
-  # smaller than the logits of whole rows would be.
+  # smaller than the logits of whole sequences would be.
   assert largest == config.vocab_size * config.width
   assert largest < rows * length * config.vocab_size / 1.5
 
 
-def test_the_program_reader_sees_copies():
+def test_the_reader_of_compiled_text_sees_copies():
   """What the assertions above look for is found where it is."""
 
   @jax.jit
@@ -105,5 +100,5 @@ def test_the_program_reader_sees_copies():
     return jax.lax.fori_loop(0, 5, body, (x, y))
 
   text = copying.lower(jnp.zeros(4096), jnp.ones(4096)).compile().as_text()
-  assert programs.copies_in_loops(text, 4096)
-  assert not programs.copies_in_loops(text, 4097)
+  assert compiled_text.copies_in_loops(text, 4096)
+  assert not compiled_text.copies_in_loops(text, 4097)

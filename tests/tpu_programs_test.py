@@ -10,21 +10,20 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.planning import chips
-from experiments.planning import programs as planned
-from score_jax.models import gemma, kv_cache, splash
+from experiments.planning import chips, memory, programs
+from score_jax.models import gemma, splash
 from score_jax.training import sharding
-from tests.support import programs
+from tests.support import compiled_text
 
 pytestmark = pytest.mark.slow
 
 NAMES = ('gemma-1-2b', 'gemma-2-2b', 'gemma-3-1b')
-# Four rows a device, of 4688 tokens: longer than Gemma 2's window of 4096.
-SIZES = planned.Sizes(
-  problems=16, samples=4, prompt=512, max_new_tokens=(2048, 2048), block=80
+# Four sequences a device, of 4688 tokens: longer than Gemma 2's window of 4096.
+SIZES = programs.Sizes(
+  problems=16, samples=4, prompt=512, max_new_tokens=(2048, 2048), separator=80
 )
 # A length that is no model's width, so that logits can be told from weights.
-UPDATE_ROWS, UPDATE_LENGTH, MICRO_BATCHES = 64, 1920, 4
+UPDATE_BATCH, UPDATE_LENGTH, MICRO_BATCHES = 64, 1920, 4
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +40,7 @@ def slice16():
 
 
 def _model(name):
-  return planned.Model(
+  return programs.Model(
     gemma.CONFIGS[name],
     dtype=jnp.bfloat16,
     frozen_dtype=jnp.bfloat16,
@@ -54,34 +53,29 @@ def test_episode(name, slice16):
   chip, mesh = slice16
   model = _model(name)
   config = model.config
-  places = planned.episode_places(model, mesh)
-  compiled = planned.lower_episode(model, SIZES, places).compile()
+  compiled = programs.lower_episode(model, SIZES, mesh).compile()
   text = compiled.as_text()
-  cache = jax.eval_shape(
-    lambda: kv_cache.empty(
-      config, SIZES.rows, SIZES.length, block=SIZES.block, transposed=False
-    )
-  )
+  cache = memory.cache(model, SIZES)
   smallest = min(keys.k.size for keys in cache.layers) // mesh.size
-  logits = SIZES.rows * config.vocab_size // mesh.size
-  loops = programs.loop_bodies(text)
+  logits = SIZES.batch_size * config.vocab_size // mesh.size
+  loops = compiled_text.loop_bodies(text)
   decode = {
     i.computation
-    for i in programs.stored_arrays(text)
+    for i in compiled_text.stored_arrays(text)
     if i.computation in loops and i.elements == logits
   }
   assert decode
-  copies = programs.copies_in_loops(text, smallest)
+  copies = compiled_text.copies_in_loops(text, smallest)
   assert not [i for i in copies if i.computation in decode]
-  for i in programs.stored_arrays(text):
+  for i in compiled_text.stored_arrays(text):
     assert i.elements <= config.vocab_size * config.width, i.line
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
   assert peak < chip.memory
-  # Rows are independent: nothing crosses devices but whether all have ended.
-  for i in programs.stored_arrays(text):
+  # Sequences are independent: nothing crosses devices but whether all ended.
+  for i in compiled_text.stored_arrays(text):
     if i.opcode.startswith(('all-gather', 'all-to-all', 'collective-permute')):
-      assert i.elements <= SIZES.rows, i.line
+      assert i.elements <= SIZES.batch_size, i.line
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -89,30 +83,30 @@ def test_update(name, slice16):
   chip, mesh = slice16
   model = _model(name)
   config = model.config
-  compiled = planned.lower_update(
+  compiled = programs.lower_update(
     model,
-    UPDATE_ROWS,
+    UPDATE_BATCH,
     UPDATE_LENGTH,
-    places=planned.update_places(model, mesh),
+    mesh=mesh,
     micro_batches=MICRO_BATCHES,
     attention='splash',
     unroll=False,
     remat=True,
   ).compile()
   text = compiled.as_text()
-  # Layers' weights travel, not the products of rows with them.
-  for i in programs.stored_arrays(text):
+  # Layers' weights travel, not the products of activations with them.
+  for i in compiled_text.stored_arrays(text):
     if i.opcode.startswith(('all-', 'reduce-scatter', 'collective-permute')):
       assert not {UPDATE_LENGTH, config.mlp_width} <= set(i.dims), i.line
-  rows = UPDATE_ROWS // MICRO_BATCHES // mesh.size
+  rows = UPDATE_BATCH // MICRO_BATCHES // mesh.size
   vocabularies = {config.vocab_size, config.vocab_size // mesh.size}
   logits = [
     i
-    for i in programs.stored_arrays(text)
+    for i in compiled_text.stored_arrays(text)
     if vocabularies & set(i.dims) and config.width not in i.dims
   ]
   largest = max(i.elements for i in logits)
-  # Chunks of 128 tokens, far from whole rows.
+  # Chunks of 128 tokens, far from whole sequences.
   assert largest <= rows * UPDATE_LENGTH * config.vocab_size // 2
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(f'{name}: {peak / 2**30:.2f} GiB a device')
@@ -135,6 +129,6 @@ def test_attention_kernel(slice16, window):
 
   gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
   compiled = gradient.lower(array(8), array(4), array(4)).compile()
-  # Scores of whole rows are 8 x 1920 x 1920 numbers a device.
-  sizes = [i.elements for i in programs.stored_arrays(compiled.as_text())]
+  # Scores of whole sequences are 8 x 1920 x 1920 numbers a device.
+  sizes = [i.elements for i in compiled_text.stored_arrays(compiled.as_text())]
   assert max(sizes) < 8 * UPDATE_LENGTH**2 / 4

@@ -1,7 +1,7 @@
-"""What a core of this machine can do at best: f32 products, and copies.
+"""Peak rates of one core of this machine: f32 matrix products, and copies.
 
-Run as a program, alone in its process and with one thread, it prints both: a
-product's FLOPs and a copy's bytes (read and written) a CPU second.
+Run as a program, alone in its process and with one thread, it prints both:
+FLOPs of products and bytes copied (read and written) in a CPU second.
 """
 
 import json
@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Rows, depth, columns: a square, and what a model has.
+# Rows, depth, columns: a square, and a model's.
 _SHAPES = ((1024, 1024, 1024), (2048, 512, 2048), (1536, 64, 256))
 _COPIED = 2**27
 
 
 def measure() -> tuple[float, float]:
-  """FLOPs and bytes a CPU second of one core."""
+  """FLOPs and bytes in a CPU second of one core."""
   environment = os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=false',

@@ -7,15 +7,14 @@ written to a temporary directory and read back, for each dtype in a process of
 its own, so that its peak is its own. The files are deleted afterwards.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import json
 import math
-import multiprocessing
 import pathlib
 import tempfile
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +42,8 @@ class Options:
 
   Attributes:
     model: one of the published sizes, such as gemma-2-2b.
-    layers: of it; 0: all.
-    format: what Hugging Face has, or Google's on Kaggle.
+    layers: layers of it; 0: all.
+    format: Hugging Face's, or Google's on Kaggle.
     dtypes: of the parameters; one import each.
     max_file_mb: weights in one safetensors file, in 10**6 bytes.
     directory: where the checkpoint is written, below a name of its own.
@@ -76,23 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   )
   with tempfile.TemporaryDirectory(dir=options.directory) as directory:
     path = str(pathlib.Path(directory) / 'checkpoint')
-    _in_own_process(write, options, path)
+    process_memory.run_alone(write, options, path)
     for dtype in options.dtypes:
-      _in_own_process(measure, options, path, dtype)
+      process_memory.run_alone(measure, options, path, dtype)
   return 0
-
-
-def _in_own_process(function: Callable[..., None], *arguments: Any) -> None:
-  process = multiprocessing.get_context('spawn').Process(
-    target=function, args=arguments
-  )
-  process.start()
-  process.join()
-  if process.exitcode:
-    raise SystemExit(
-      f'{function.__name__} ended with {process.exitcode}; -9 usually means '
-      'that the memory did not suffice'
-    )
 
 
 def write(options: Options, path: str) -> None:
@@ -143,13 +129,13 @@ def _write_orbax(options: Options, path: pathlib.Path) -> None:
 
 
 def _random(numbers: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-  """bfloat16 numbers of random sign and fraction, as fast as they come."""
+  """bfloat16 numbers of random sign and fraction, made quickly."""
   bits = numbers.integers(0, 2**16, shape, np.uint16)
   return ((bits & 0x807F) | _EXPONENT).view(jnp.bfloat16)
 
 
 def measure(options: Options, path: str, dtype: str) -> None:
-  """Imports the checkpoint and prints what it took."""
+  """Imports the checkpoint and prints time and memory."""
   jax.config.update('jax_platforms', 'cpu')
   jnp.zeros(1).block_until_ready()
   before = process_memory.now()
@@ -157,10 +143,8 @@ def measure(options: Options, path: str, dtype: str) -> None:
   start, cpu = time.perf_counter(), time.process_time()
   params = checkpoint_formats.load(path, options.config, dtype=jnp.dtype(dtype))
   jax.block_until_ready(params)
-  seconds, cpu_seconds = (
-    time.perf_counter() - start,
-    time.process_time() - cpu,
-  )
+  seconds = time.perf_counter() - start
+  cpu_seconds = time.process_time() - cpu
   leaves = jax.tree.leaves(params)
   result = sum(leaf.nbytes for leaf in leaves)
   largest = 2 * options.config.vocab_size * options.config.width

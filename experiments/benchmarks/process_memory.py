@@ -1,14 +1,20 @@
-"""Resident memory of this process, as the operating system counts it."""
+"""Resident memory of this process, as the operating system counts it.
 
+Imports neither jax nor torch, since baselines of either kind use it.
+"""
+
+from collections.abc import Callable
 import contextlib
+import multiprocessing
 import pathlib
 import resource
+from typing import Any
 
 _STATUS = pathlib.Path('/proc/self/status')
 
 
 def now() -> int:
-  """Bytes resident now; 0 where nobody says."""
+  """Bytes resident now; 0 where the system does not say."""
   return _read('VmRSS') or 0
 
 
@@ -19,9 +25,27 @@ def peak() -> int:
 
 
 def forget_peak() -> None:
-  """Lets the peak begin again, where Linux allows it."""
+  """Starts the peak anew, where Linux allows it."""
   with contextlib.suppress(OSError):
     pathlib.Path('/proc/self/clear_refs').write_text('5')
+
+
+def run_alone(function: Callable[..., None], *arguments: Any) -> None:
+  """Runs a function in a new process, so that its peak is its own.
+
+  Raises:
+    SystemExit: the process failed.
+  """
+  process = multiprocessing.get_context('spawn').Process(
+    target=function, args=arguments
+  )
+  process.start()
+  process.join()
+  if process.exitcode:
+    raise SystemExit(
+      f'{function.__name__} ended with {process.exitcode}; -9 usually means '
+      'that the memory did not suffice'
+    )
 
 
 def _read(name: str) -> int | None:

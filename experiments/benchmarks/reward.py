@@ -33,7 +33,6 @@ PATHOLOGICAL_PROGRAMS = (
 )
 # Wall time: of a math worker, and of a program with 2 s of CPU time.
 _MATH_DEADLINE, _CODE_DEADLINE = 90.0, 30.0
-_MIXED = '{}, 5 % pathological'
 _TESTS = ['assert f(2) == 4', 'assert f(3) == 9', 'assert f(-1) == 1']
 _PROGRAM = 'import math\ndef f(x):\n  # {n}\n  return math.prod([x, x])\n'
 
@@ -88,21 +87,17 @@ def _measure(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   grader = math_grading.MathGrader(workers=workers, deadline=_MATH_DEADLINE)
-  grader.grade_answers(
-    ['x+1'] * workers, [f'{n}+x' for n in range(workers)]
-  )  # warm
-  pairs = [math_pair(n) for n in range(settings.math_jobs)]
+
+  def grade(pairs):
+    return grader.grade_answers(*map(list, zip(*pairs)))
+
+  grade([('x+1', f'{n}+x') for n in range(workers)])  # warm
+  honest = [math_pair(n) for n in range(settings.math_jobs)]
   mixed = mixed_math(settings.batch)
-  alone = _timed(
-    'math', lambda: grader.grade_answers(*zip(*pairs)), grader.pool
-  )
-  yield alone
-  result = _timed(
-    _MIXED.format('math'), lambda: grader.grade_answers(*mixed), grader.pool
-  )
   # A worker that passes its deadline is replaced, and the answer tried again.
-  bound = _bound(settings.batch, workers, alone, 2 * _MATH_DEADLINE)
-  yield result | {'bound': bound}
+  yield from _measure_two(
+    'math', grade, grader.pool, workers, honest, mixed, 2 * _MATH_DEADLINE
+  )
   grader.close()
 
 
@@ -114,27 +109,33 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
     'square', 'benchmark', '', '', {'tests': _TESTS, 'entry_point': 'f'}
   )
 
-  def judge(programs):
+  def grade(programs):
     attempts = [types.Attempt(program) for program in programs]
     return grader.grade([problem] * len(attempts), attempts)
 
-  judge([_PROGRAM] * workers)
+  grade([_PROGRAM] * workers)  # warm
   honest = programs_of(settings.code_jobs, 0)
   mixed = programs_of(settings.batch, settings.batch // 20)
-  alone = _timed('code', lambda: judge(honest), grader.pool)
-  yield alone
-  result = _timed(_MIXED.format('code'), lambda: judge(mixed), grader.pool)
-  yield result | {
-    'bound': _bound(settings.batch, workers, alone, _CODE_DEADLINE)
-  }
+  yield from _measure_two(
+    'code', grade, grader.pool, workers, honest, mixed, _CODE_DEADLINE
+  )
   grader.close()
 
 
-def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
-  """Seconds a mixed batch may take, whatever the pathological answers do.
+def _measure_two(name, grade, pool, workers, honest, mixed, deadline):
+  """Measures a batch of honest answers, then one with pathological ones."""
+  alone = _timed(name, lambda: grade(honest), pool)
+  yield alone
+  result = _timed(f'{name}, 5 % pathological', lambda: grade(mixed), pool)
+  bound = _bound(len(mixed), workers, alone, deadline)
+  yield result | {'bound': bound}
 
-  Each of them holds a worker to the deadline at most; the others go on at the
-  rate that was measured without them.
+
+def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
+  """Seconds that a mixed batch takes at most.
+
+  Each pathological answer occupies a worker until its deadline; the others are
+  graded at the rate that was measured without them.
   """
   bad = batch // 20
   rate = max(alone['per_second'], 1e-3)
@@ -142,7 +143,7 @@ def _bound(batch: int, workers: int, alone: dict, deadline: float) -> float:
 
 
 def _cpu_seconds(pids: list[int]) -> float:
-  """CPU time of processes and of those they waited for."""
+  """CPU time of processes and of their children that have ended."""
   ticks = 0
   for pid in pids:
     stat = pathlib.Path(f'/proc/{pid}/stat').read_text()
@@ -150,10 +151,10 @@ def _cpu_seconds(pids: list[int]) -> float:
   return ticks / os.sysconf('SC_CLK_TCK')
 
 
-def _timed(name: str, judge, pool: worker_pool.Pool) -> dict[str, Any]:
+def _timed(name: str, grade, pool: worker_pool.Pool) -> dict[str, Any]:
   used = _cpu_seconds(pool.pids)
   start = time.monotonic()
-  verdicts = judge()
+  verdicts = grade()
   seconds = time.monotonic() - start
   labels: dict[str, int] = {}
   for verdict in verdicts:
@@ -185,17 +186,17 @@ def math_pair(n: int) -> tuple[str, str]:
   return kinds[n % len(kinds)]
 
 
-def mixed_math(count: int) -> tuple[list[str], list[str]]:
-  """Golds and answers, 5 % of them pathological, in a fixed random order."""
-  pairs = [math_pair(n + 100_000) for n in range(count - count // 20)]
+def mixed_math(count: int) -> list[tuple[str, str]]:
+  """Pairs, 5 % of them pathological, in a fixed random order."""
+  bad = count // 20
+  pairs = [math_pair(n + 100_000) for n in range(count - bad)]
+  # Distinct, so that none is answered from the cache.
   pairs += [
-    # Distinct, so that none is answered from the cache.
     ('x+1', PATHOLOGICAL_MATH[n % len(PATHOLOGICAL_MATH)] + f'+{n}')
-    for n in range(count // 20)
+    for n in range(bad)
   ]
   random.Random(0).shuffle(pairs)
-  golds, preds = zip(*pairs)
-  return list(golds), list(preds)
+  return pairs
 
 
 def programs_of(count: int, pathological: int) -> list[str]:

@@ -12,41 +12,32 @@ ours is measured alone.
 
 from collections.abc import Sequence
 import dataclasses
-import sys
+from typing import Annotated
+
+import tyro
 
 from experiments.benchmarks import ceilings, side_by_side, workload
 from experiments.config import command_line
 
-_BASELINES = 'experiments.benchmarks.baselines'
 _OURS = {'ours': 'rollout', 'shrinking': 'shrinking'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(side_by_side.Settings):
   """Measures episodes."""
 
-  peers: str | None = None
-  """Interpreter of an environment with requirements-peers.txt."""
   rows: int = 64
   """Episodes at a time, eight of a problem."""
-  prompt: int = 64
-  """Tokens of a prompt."""
-  limit: int = 64
-  """Most tokens of an attempt."""
-  layers: int = 8
-  """Of the model: 32.5M parameters with 8."""
   dtypes: tuple[str, ...] = ('float32', 'bfloat16')
   """Of the weights; activations are float32 in ours."""
-  contestants: tuple[str, ...] = (
+  programs: Annotated[tuple[str, ...], tyro.conf.arg(name='contestants')] = (
     *_OURS,
-    *('dynamic', 'static', 'tunix'),
+    'dynamic',
+    'static',
+    'tunix',
   )
-  """ours (shrinking: finished rows leave the batch), Hugging Face with a
-  dynamic or a static cache, tunix."""
-  repeats: int = 3
-  """Runs of each that count."""
-  quick: bool = False
-  """A small model and short attempts: whether it works, not how fast."""
+  """ours (shrinking: finished sequences leave the batch) and the baselines:
+  Hugging Face with a dynamic or a static cache, tunix."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,17 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments,
     program='experiments.benchmark rollout',
     document=__doc__,
-  )
-  if settings.quick:
-    settings = dataclasses.replace(
-      settings, rows=16, prompt=16, limit=16, layers=2, repeats=1
-    )
-  work = workload.Workload(
-    rows=settings.rows,
-    prompt=settings.prompt,
-    limit=settings.limit,
-    layers=settings.layers,
-  )
+    renamed={'programs': 'contestants'},
+  ).reduced()
+  work = settings.work()
   matmul, copy = ceilings.measure()
   lengths = work.attempt_lengths()
   steps = int(lengths.max(axis=0).sum())
@@ -77,32 +60,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     f'{copy / 1e9:.1f} GB/s (copies); the weights alone, read once a step: '
     f'{4 * work.weights * steps / copy:.2f} s in f32'
   )
-  results = side_by_side.hold(commands(settings, work), settings.repeats)
+  results = side_by_side.run_in_turns(
+    commands(settings, work), settings.repeats
+  )
   side_by_side.print_table(
     results, int(lengths.sum()), work.rollout_floats(), matmul
   )
-  side_by_side.print_ratios(results, next(iter(results), ''))
   return 0
 
 
 def commands(
   settings: Settings, work: workload.Workload
 ) -> dict[str, list[str]]:
-  """How to start each contestant, by name."""
+  """How to start each program, by name; without peers ours alone."""
   found = {}
   for dtype in settings.dtypes:
-    job = dataclasses.replace(work, dtype=dtype).to_json()
-    for name in settings.contestants:
+    job = dataclasses.replace(work, dtype=dtype)
+    for name in settings.programs:
       if name in _OURS:
-        module = f'{_BASELINES}.ours'
-        command = [sys.executable, '-m', module, _OURS[name], job]
+        words = side_by_side.command('ours', _OURS[name], job)
       elif settings.peers is None:
         continue
       elif name == 'tunix':
-        module = f'{_BASELINES}.tunix_sampler'
-        command = [settings.peers, '-m', module, 'rollout', job]
+        words = side_by_side.command(
+          'tunix_sampler', 'rollout', job, settings.peers
+        )
       else:
-        module = f'{_BASELINES}.hugging_face'
-        command = [settings.peers, '-m', module, name, job]
-      found[f'{name} {dtype}'] = command
+        words = side_by_side.command('hugging_face', name, job, settings.peers)
+      found[f'{name} {dtype}'] = words
   return found

@@ -3,14 +3,13 @@
     python -m experiments.benchmark scaling
 
 Each size is doubled twice while the others stay. The exponent is the slope of
-log cost over log size: 1 is linear; attention's share of longer rows is above
-it, what does not depend on a size is below it. Devices are virtual ones on the
-same cores and share the same rows, so that their exponent should be 0.
+log cost over log size: 1 is linear; attention over longer sequences pushes it
+above, fixed costs below. Devices are virtual ones on the same cores and share
+the same sequences, so that their exponent should be 0.
 """
 
 from collections.abc import Sequence
 import dataclasses
-import sys
 
 import numpy as np
 
@@ -30,7 +29,7 @@ class Settings:
   sizes: tuple[str, ...] = _SIZES
   """Some of rows, limit (tokens of an attempt), layers, devices."""
   programs: tuple[str, ...] = ('rollout', 'update')
-  """What is measured; devices are measured for the update alone."""
+  """Programs to measure; devices are measured for the update alone."""
   doublings: int = 2
   """Of each size."""
   repeats: int = 5
@@ -54,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       commands = {
         f'{size}={value}': _command(program, size, value) for value in values
       }
-      results = side_by_side.hold(commands, settings.repeats)
+      results = side_by_side.run_in_turns(commands, settings.repeats)
       costs = [min(result.cpu) for result in results.values()]
       if len(costs) < len(values):
         return 1
@@ -68,10 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(program: str, size: str, value: int) -> list[str]:
-  job = dataclasses.replace(_BASE, **{size: value})
-  flag = f'--xla_force_host_platform_device_count={job.devices}'
-  module = 'experiments.benchmarks.baselines.ours'
-  return [
-    *('env', f'XLA_FLAGS={flag}'),
-    *(sys.executable, '-m', module, program, job.to_json()),
-  ]
+  work = dataclasses.replace(_BASE, **{size: value})
+  flag = f'--xla_force_host_platform_device_count={work.devices}'
+  words = side_by_side.command('ours', program, work)
+  return ['env', f'XLA_FLAGS={flag}', *words]

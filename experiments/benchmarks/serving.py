@@ -1,16 +1,16 @@
-"""A contestant's side of a contest: runs its work each time it is asked.
+"""A baseline's process: runs its work each time that it is asked to.
 
-Imports neither jax nor torch. Lines on stdin are requests; answers are lines on
-stdout that start with `MARK`, so that what libraries print does not matter.
+Imports neither jax nor torch. Requests are lines on stdin; answers are lines on
+stdout that start with `MARK`, so that other prints of libraries do not matter.
 """
 
 from collections.abc import Callable
 import ctypes.util
 import json
-import pathlib
-import resource
 import sys
 import time
+
+from experiments.benchmarks import process_memory
 
 MARK = '@@'
 
@@ -22,48 +22,31 @@ def serve(make: Callable[[], Callable[[], None]]) -> None:
     make: called once, with nothing but libraries in memory; what it returns
       does the work once, and returns when it is done.
   """
-  return_freed()
-  libraries = memory()
+  _return_freed()
+  libraries = process_memory.now()
   run = make()
-  answer({'ready': True})
+  _answer({'ready': True})
   for _ in sys.stdin:
-    return_freed()
-    forget_peak()
+    _return_freed()
+    process_memory.forget_peak()
     cpu, start = time.process_time(), time.perf_counter()
     run()
-    answer(
+    _answer(
       {
         'wall': time.perf_counter() - start,
         'cpu': time.process_time() - cpu,
-        'peak': memory('VmHWM'),
+        'peak': process_memory.peak(),
         'libraries': libraries,
       }
     )
 
 
-def answer(record: dict) -> None:
-  """Prints one record."""
+def _answer(record):
   print(MARK + json.dumps(record), flush=True)
 
 
-def return_freed() -> None:
-  """Gives back what was freed, such as a compiler's memory, if it is glibc."""
+def _return_freed():
+  """Returns freed memory, such as a compiler's, to the system; glibc only."""
   library = ctypes.util.find_library('c')
   if library and hasattr(trim := ctypes.CDLL(library), 'malloc_trim'):
     trim.malloc_trim(0)
-
-
-def forget_peak() -> None:
-  """Lets the process's peak begin again, where Linux allows it."""
-  path = pathlib.Path('/proc/self/clear_refs')
-  if path.exists():
-    path.write_text('5')
-
-
-def memory(field: str = 'VmRSS') -> int:
-  """Resident memory now, or at its peak ('VmHWM'), in bytes."""
-  status = pathlib.Path('/proc/self/status')
-  if not status.is_file():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-  lines = dict(line.split(':', 1) for line in status.read_text().splitlines())
-  return int(lines[field].split()[0]) * 1024

@@ -1,8 +1,8 @@
-"""Contests: several programs do the same work in turns, in one run.
+"""Runs several programs side by side: they do the same work in turns.
 
-Each contestant is a process of its own, with its own interpreter, that waits
-while the others work; so all of them meet the same machine, and the peak of
-each one's memory is its own. On a busy machine compare CPU seconds.
+Each is a process of its own, with its own interpreter, that waits while the
+others work; so all of them meet the same machine, and the peak of each one's
+memory is its own. On a busy machine compare CPU seconds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,58 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import time
 
-from experiments.benchmarks import serving
+from experiments.benchmarks import serving, workload
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MIB = 2**20
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What benchmarks beside peers have in common."""
+
+  peers: str | None = None
+  """Interpreter of an environment with requirements-peers.txt."""
+  rows: int = 16
+  """Episodes at a time, eight of a problem."""
+  prompt: int = 64
+  """Tokens of a prompt."""
+  limit: int = 64
+  """Most tokens of an attempt."""
+  layers: int = 8
+  """Of the model: 32.5M parameters with 8."""
+  repeats: int = 3
+  """Runs of each that count."""
+  quick: bool = False
+  """A small model and short attempts: whether it works, not how fast."""
+
+  def reduced(self) -> 'Settings':
+    """The settings, smaller if `quick`."""
+    if not self.quick:
+      return self
+    return dataclasses.replace(
+      self, rows=16, prompt=16, limit=16, layers=2, repeats=1
+    )
+
+  def work(self) -> workload.Workload:
+    """The work that all programs are given."""
+    return workload.Workload(
+      rows=self.rows, prompt=self.prompt, limit=self.limit, layers=self.layers
+    )
+
+
 @dataclasses.dataclass
 class Result:
-  """What a contestant's runs cost.
+  """What a program's runs cost, an entry for each.
 
   Attributes:
-    cpu: seconds of the process, a run each.
+    cpu: CPU seconds of the process.
     wall: seconds that passed.
     peak: largest resident memory during a run, bytes.
-    libraries: resident memory before there were weights.
+    libraries: resident memory before there were weights, bytes.
   """
 
   cpu: list[float] = dataclasses.field(default_factory=list)
@@ -39,16 +74,23 @@ class Result:
 
   @property
   def median(self) -> float:
-    """Of the CPU seconds."""
+    """Median CPU seconds of a run."""
     return statistics.median(self.cpu)
 
+  @property
+  def memory(self) -> int:
+    """Bytes at the peak beyond the libraries."""
+    return max(self.peak) - min(self.libraries)
 
-class _Contestant:
-  def __init__(self, name: str, command: Sequence[str], threads: int):
+
+class _Program:
+  """A process that `serving.serve` runs in."""
+
+  def __init__(self, name: str, command: Sequence[str]):
     self.name = name
     environment = os.environ | {
       'JAX_PLATFORMS': os.environ.get('JAX_PLATFORMS', 'cpu'),
-      'OMP_NUM_THREADS': str(threads),
+      'OMP_NUM_THREADS': '1',
       'TOKENIZERS_PARALLELISM': 'false',
       'HF_HUB_OFFLINE': '1',
     }
@@ -63,9 +105,9 @@ class _Contestant:
     )
 
   def ask(self, request: str | None = None) -> dict | None:
-    """The next answer; None, and why on the screen, if it has ended."""
+    """The next answer; None, with the reason printed, if it has ended."""
     if request is not None:
-      with contextlib.suppress(BrokenPipeError):  # said below
+      with contextlib.suppress(BrokenPipeError):  # reported below
         self._process.stdin.write(request + '\n')
         self._process.stdin.flush()
     last = 'no message'
@@ -82,50 +124,66 @@ class _Contestant:
     self._process.communicate()
 
 
-def hold(
-  commands: Mapping[str, Sequence[str]], repeats: int, threads: int = 1
-) -> dict[str, Result]:
-  """Lets contestants run in turns, after one run each that does not count.
+def command(
+  baseline: str,
+  kind: str,
+  work: workload.Workload,
+  python: str = sys.executable,
+) -> list[str]:
+  """How to start a program of experiments/benchmarks/baselines.
 
   Args:
-    commands: of each contestant, by name.
+    baseline: its module.
+    kind: what it is to do.
+    work: sizes of the work.
+    python: interpreter of the environment that it needs.
+  """
+  module = f'experiments.benchmarks.baselines.{baseline}'
+  return [python, '-m', module, kind, work.to_json()]
+
+
+def run_in_turns(
+  commands: Mapping[str, Sequence[str]], repeats: int
+) -> dict[str, Result]:
+  """Runs programs in turns, after one run each that does not count.
+
+  Args:
+    commands: how to start each program, by name.
     repeats: runs of each that count.
-    threads: that each may use where it can be told.
 
   Returns:
-    A result for each contestant that could run; why others could not is
-    printed.
+    A result for each program that could run; why others could not is printed.
   """
-  contestants, results = {}, {}
+  programs, results = {}, {}
   try:
-    for name, command in commands.items():
-      contestant = contestants[name] = _Contestant(name, command, threads)
+    for name, words in commands.items():
+      program = programs[name] = _Program(name, words)
       start = time.perf_counter()
-      if contestant.ask() and contestant.ask('run'):
+      if program.ask() and program.ask('run'):
         results[name] = Result()
         seconds = time.perf_counter() - start
         print(f'{name}: ready after {seconds:.0f} s', flush=True)
     for _ in range(repeats):
       for name in list(results):
-        record = contestants[name].ask('run')
+        record = programs[name].ask('run')
         if record is None:
           del results[name]
           continue
         for field, values in vars(results[name]).items():
           values.append(record[field])
   finally:
-    for contestant in contestants.values():
-      contestant.close()
+    for program in programs.values():
+      program.close()
   return results
 
 
 def print_table(
   results: Mapping[str, Result], tokens: int, floats: float, ceiling: float
 ) -> None:
-  """Prints what each contestant reached.
+  """Prints a table of costs, and the others as multiples of the first.
 
   Args:
-    results: from `hold`.
+    results: from `run_in_turns`, ours first.
     tokens: that count, in a run.
     floats: FLOPs that the work needs, in a run.
     ceiling: the machine's FLOPs a CPU second, from `ceilings`.
@@ -136,25 +194,16 @@ def print_table(
   )
   for name, result in results.items():
     rate = floats / result.median / ceiling
-    peak = max(result.peak)
     print(
       f'| {name} | {result.median:.2f} ({min(result.cpu):.2f} to '
       f'{max(result.cpu):.2f}) | {statistics.median(result.wall):.2f} | '
-      f'{tokens / result.median:.0f} | {rate:.0%} | {peak / _MIB:.0f} | '
-      f'{(peak - min(result.libraries)) / _MIB:.0f} |'
+      f'{tokens / result.median:.0f} | {rate:.0%} | '
+      f'{max(result.peak) / _MIB:.0f} | {result.memory / _MIB:.0f} |'
     )
-
-
-def print_ratios(results: Mapping[str, Result], ours: str) -> None:
-  """Prints the others' CPU seconds and memory as multiples of `ours`."""
-  if ours not in results:
-    return
-  base = results[ours]
-  for name, result in results.items():
-    if name != ours:
-      above = max(base.peak) - min(base.libraries)
-      theirs = max(result.peak) - min(result.libraries)
-      print(
-        f'{name}: {result.median / base.median:.2f} x the CPU seconds of '
-        f'{ours}, whose memory is {above / theirs:.0%} of its'
-      )
+  ours = next(iter(results), None)
+  for name in list(results)[1:]:
+    base, result = results[ours], results[name]
+    print(
+      f'{name}: {result.median / base.median:.2f} x the CPU seconds of '
+      f'{ours}, whose memory is {base.memory / result.memory:.0%} of its'
+    )

@@ -5,10 +5,10 @@ r"""Where the time of a training step goes: rollout, grading, update, the rest.
       --max-prompt-tokens=640 --max-attempt-tokens=64 --problems-per-step=8
 
 Trains for a few steps in a temporary directory and times each step from its
-begin to the next one's. What follows `--train` are flags of experiments.train.
+start to the next one's. Flags after `--train` are those of experiments.train.
 The reference's forward pass is part of the update's program. The rest is
-logging, metrics of texts, checkpoints and choosing problems; while it and the
-grading last, an accelerator would be idle.
+logging, metrics of texts, checkpoints and choosing problems; during it and the
+grading an accelerator would be idle.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,16 @@ class Settings:
   """Measures training steps."""
 
   steps: int = 12
-  """Of Stage I; the first two, which compile, and the last do not count."""
+  """Steps of Stage I; the first two, which compile, and the last do not
+  count."""
 
 
 class _TimedRecorder(stage_recorder.StageRecorder):
-  begins: list[float] = []
+  starts: list[float] = []
 
   def begin_step(self) -> None:
-    """Also notes when."""
-    self.begins.append(time.perf_counter())
+    """Notes the time, too."""
+    self.starts.append(time.perf_counter())
     super().begin_step()
 
 
@@ -60,18 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
       return code
     path = pathlib.Path(folder, 'run', 'stage1', 'metrics.jsonl')
     lines = path.read_text().splitlines()
-  begins = _TimedRecorder.begins[-steps:]
+  starts = _TimedRecorder.starts[-steps:]
   rows = []
   for i in range(2, steps - 1):
     record = json.loads(lines[i])
     row = {name: record[f'perf/{name}_seconds'] for name in _PARTS}
-    rows.append(row | {'step': begins[i + 1] - begins[i]})
+    rows.append(row | {'step': starts[i + 1] - starts[i]})
   _print(rows)
   return 0
 
 
 def _train(folder, steps, arguments):
-  """Runs experiments.train, whose recorder notes when steps begin."""
+  """Runs experiments.train with a recorder that times its steps."""
   original = stage_recorder.StageRecorder
   stage_recorder.StageRecorder = _TimedRecorder
   try:

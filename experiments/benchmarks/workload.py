@@ -1,7 +1,7 @@
-"""The same work for everybody: a Gemma-2-like model, prompts, attempt lengths.
+"""The work of all programs: a Gemma-2-like model, prompts, attempt lengths.
 
-Imports neither jax nor torch, since contestants of either kind use it. Weights
-are random and drawn by each contestant: with lengths forced, neither time nor
+Imports neither jax nor torch, since baselines of either kind use it. Weights
+are random and drawn by each program: with lengths forced, neither time nor
 memory depends on them.
 """
 
@@ -18,14 +18,14 @@ class Workload:
   """Sizes of the model and of the episodes.
 
   Attributes:
-    rows: B, G samples of each of B / G problems.
+    rows: B, sequences: G samples of each of B / G problems.
     samples: G.
     prompt: P, tokens of every prompt.
     limit: most tokens of each of the two attempts.
     instruction: I, tokens between the attempts.
     layers: alternating local and global ones, 32.5M parameters if 8.
     dtype: of weights and activations, 'float32' or 'bfloat16'.
-    devices: that share the rows of an update (ours alone).
+    devices: that share the sequences of an update (ours alone).
     seed: of prompts and lengths.
   """
 
@@ -48,19 +48,19 @@ class Workload:
 
   @property
   def length(self) -> int:
-    """T, tokens of a row that holds the longest possible episode."""
+    """T, tokens of the longest possible sequence."""
     return self.prompt + 2 * self.limit + self.instruction
 
   @property
   def weights(self) -> int:
-    """Numbers in matrices that every token meets, the output layer's apart."""
+    """Parameters of the layers' matrices, without the output layer."""
     attention = 2 * self.width * (self.heads + self.kv_heads) * self.head_dim
     return self.layers * (attention + 3 * self.width * self.mlp)
 
   def rollout_floats(self) -> float:
-    """FLOPs of an episode: counted tokens alone, each prompt once.
+    """FLOPs of an episode: attempts and separators, and each prompt once.
 
-    Two a weight and token, and scores and sums over the keys before it.
+    Two for each weight and token, and attention over the keys before it.
     """
     lengths = self.attempt_lengths().astype(float)
     problems = self.rows / self.samples
@@ -104,7 +104,7 @@ class Workload:
     return np.minimum(drawn, self.limit).astype(np.int32)
 
   def episodes(self) -> tuple[np.ndarray, np.ndarray]:
-    """Finished rows for updates: tokens and turns, i32 [B, T] each."""
+    """Finished sequences for updates: tokens and turns, i32 [B, T] each."""
     rng = np.random.default_rng(self.seed + 2)
     tokens = np.zeros((self.rows, self.length), np.int32)
     turn = np.zeros((self.rows, self.length), np.int32)
@@ -122,7 +122,7 @@ class Workload:
     return tokens, turn
 
   def to_json(self) -> str:
-    """For a contestant's command line."""
+    """The work as a word of a baseline's command line."""
     return json.dumps(dataclasses.asdict(self))
 
   @classmethod

@@ -8,23 +8,23 @@ from experiments.planning import chips, estimate, workload
 def fixes(
   plan: estimate.Plan, work: workload.Workload, topology: str
 ) -> list[str]:
-  """Flags that would lower the peak, with what they cost; none if it fits."""
+  """Flags that would lower the peak, with their cost; none if it fits."""
   if plan.fits:
     return []
   found = []
-  if plan.update.cost is None or plan.update_peak > plan.chip.memory:
+  if not plan.update.is_compiled or plan.update_peak > plan.chip.memory:
     found += _for_update(plan, work)
-  if plan.episode.cost is None or plan.episode_peak > plan.chip.memory:
+  if not plan.episode.is_compiled or plan.episode_peak > plan.chip.memory:
     found += _for_episode(plan, work)
   return [*found, *_larger(plan, topology)]
 
 
 def _for_update(plan, work) -> Iterator[str]:
-  rows = work.micro_batch // work.batch_shards
-  if rows > 1:
+  sequences = work.micro_batch // work.batch_shards
+  if sequences > 1:
     yield (
-      f'--micro-batch={rows // 2 * work.batch_shards}: fewer rows a device at '
-      'once; the same update but for rounding'
+      f'--micro-batch={sequences // 2 * work.batch_shards}: fewer sequences a '
+      'device at once; the same update but for rounding'
     )
   if not work.update_options['remat']:
     yield '--remat: activations computed twice, a quarter more time'
@@ -61,7 +61,7 @@ def _for_episode(plan, work) -> Iterator[str]:
 
 
 def _for_weights(work) -> Iterator[str]:
-  if work.model.adapters is None:
+  if not work.model.lora.rank:
     yield '--lora.rank=16: no optimizer state and no second copy of the weights'
   if work.model.frozen_dtype.itemsize > 2:
     yield '--reference-dtype=bfloat16: half of the reference'

@@ -24,40 +24,27 @@ class Chip:
     flops: peak of bfloat16 matrix products, per second.
     memory: bytes of main memory (HBM) that programs may use.
     bandwidth: of main memory, bytes per second.
-    interconnect: of one axis of the torus, both directions, bytes per second.
   """
 
   name: str
   flops: float
   memory: float
   bandwidth: float
-  interconnect: float
-
-
-def _axis(gigabits: float, ports: int) -> float:
-  """Bytes per second of one axis: its two ports of those that share a chip."""
-  return gigabits * 1e9 / 8 / ports * 2
 
 
 CHIPS = {
-  'v4': Chip('v4', 275e12, 30.75 * _GIB, 1228e9, _axis(2400, 6)),
-  'v5e': Chip('v5e', 197e12, 15.75 * _GIB, 819e9, _axis(1600, 4)),
-  'v5p': Chip('v5p', 459e12, 95.74 * _GIB, 2765e9, _axis(4800, 6)),
-  'v6e': Chip('v6e', 918e12, 31.25 * _GIB, 1600e9, _axis(3200, 4)),
+  'v4': Chip('v4', 275e12, 30.75 * _GIB, 1228e9),
+  'v5e': Chip('v5e', 197e12, 15.75 * _GIB, 819e9),
+  'v5p': Chip('v5p', 459e12, 95.74 * _GIB, 2765e9),
+  'v6e': Chip('v6e', 918e12, 31.25 * _GIB, 1600e9),
 }
 
 # A slice's name counts chips, but cores, two a chip, for v4 and v5p.
 _CORES = {'v4': 2, 'v5p': 2, 'v5e': 1, 'v6e': 1}
 _FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 _CUBES = (
-  '2x2x1',
-  '2x2x2',
-  '2x2x4',
-  '2x4x4',
-  '4x4x4',
-  '4x4x8',
-  '4x8x8',
-  '8x8x8',
+  *('2x2x1', '2x2x2', '2x2x4', '2x4x4'),
+  *('4x4x4', '4x4x8', '4x8x8', '8x8x8'),
 )
 _SHAPES = {'v4': _CUBES, 'v5p': _CUBES, 'v5e': _FLAT, 'v6e': _FLAT}
 # What libtpu calls them.
@@ -65,7 +52,7 @@ _PLATFORM_NAMES = {'v5p': 'v5'}
 
 
 class TopologyError(ValueError):
-  """There is no such slice, or nothing here that knows it."""
+  """No slice has the name, or libtpu is not installed."""
 
 
 def _count(shape: str) -> int:
@@ -79,7 +66,7 @@ SLICES = {
   for shape in shapes
 }
 
-# So that libtpu neither asks a metadata server nor minds another process.
+# So that libtpu neither asks a metadata server nor rejects a second process.
 _ENVIRONMENT = {
   'TPU_SKIP_MDS_QUERY': '1',
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
@@ -99,8 +86,8 @@ def find(name: str) -> tuple[Chip, list[Any]]:
   """
   if name not in SLICES:
     raise TopologyError(
-      f'there is no --topology={name}; there are: {", ".join(SLICES)}. v4 and '
-      'v5p count cores, two a chip: a v5p-8 has 4 chips'
+      f'--topology={name} is not one of {", ".join(SLICES)}. v4 and v5p count '
+      'cores, two a chip: a v5p-8 has 4 chips'
     )
   chip, shape = SLICES[name]
   for key, value in _ENVIRONMENT.items():
@@ -117,7 +104,7 @@ def find(name: str) -> tuple[Chip, list[Any]]:
     )
   except RuntimeError as error:
     raise TopologyError(
-      'the TPU compiler is not here; it comes with: pip install '
-      f"'jax[tpu]' (no TPU is needed). It said: {error}"
+      "the TPU compiler is missing; it comes with: pip install 'jax[tpu]' (no "
+      f'TPU is needed). The error: {error}'
     ) from error
   return chip, list(topology.devices)

@@ -1,62 +1,49 @@
-"""Compiles a workload's two programs and says what they need and take."""
+"""Compiles a workload's two programs and says what they need."""
 
 from collections.abc import Mapping
 import contextlib
 import dataclasses
-import time
 
 import jax
 
 from experiments.planning import (
   chips,
-  costs,
-  hlo,
+  disk,
   memory,
   programs,
-  useful,
+  roofline,
   workload,
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-  """One compiled program.
-
-  Attributes:
-    memory: bytes a device.
-    cost: of one run of it, a device; None where the compiler refused it.
-    compile_seconds: here.
-  """
-
-  memory: memory.Program
-  cost: costs.Cost | None
-  compile_seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
-  """What a run needs on a slice, and how long it takes.
+  """What a run needs on a slice.
 
   Attributes:
     chip: that all devices are.
-    devices: how many.
+    devices: number of chips.
     resident: bytes a device that the run keeps, by name.
     episode: the rollout's program.
-    update: the update's; one serves both stages, whose coefficients are its
+    update: the update's; one serves all stages, whose coefficients are its
       arguments.
-    attempt_tokens: passes of the decode loop of each attempt.
+    disk: of checkpoints and the exported policy.
+    attempt_tokens: tokens of every attempt in the ranges of time.
+    rollout_seconds: of a step.
+    update_seconds: of a step.
     steps: updates of the whole run.
-    useful_flops: of one update, all devices.
   """
 
   chip: chips.Chip
   devices: int
   resident: Mapping[str, int]
-  episode: Program
-  update: Program
+  episode: memory.Program
+  update: memory.Program
+  disk: disk.Disk
   attempt_tokens: int
+  rollout_seconds: roofline.Range
+  update_seconds: roofline.Range
   steps: int
-  useful_flops: float
 
   @property
   def kept(self) -> float:
@@ -67,14 +54,12 @@ class Plan:
   @property
   def episode_peak(self) -> float:
     """Bytes a device during the rollout; it does not read all that is kept."""
-    return self.kept + self.episode.memory.peak
+    return self.kept + self.episode.peak
 
   @property
   def update_peak(self) -> float:
     """Bytes a device during the update, whose arguments all that is kept is."""
-    return max(self.kept, self.update.memory.arguments) + (
-      self.update.memory.temporaries
-    )
+    return max(self.kept, self.update.arguments) + self.update.temporaries
 
   @property
   def peak(self) -> float:
@@ -84,29 +69,18 @@ class Plan:
   @property
   def fits(self) -> bool:
     """Whether both programs compile, and what is kept beside them fits too."""
-    compiled = self.episode.cost is not None and self.update.cost is not None
-    return compiled and self.peak <= self.chip.memory
+    are_compiled = self.episode.is_compiled and self.update.is_compiled
+    return are_compiled and self.peak <= self.chip.memory
 
   @property
-  def step_seconds(self) -> float | None:
+  def step_seconds(self) -> roofline.Range:
     """Of an episode and an update; grading, evaluation, checkpoints apart."""
-    if self.episode.cost is None or self.update.cost is None:
-      return None
-    return self.episode.cost.seconds + self.update.cost.seconds
+    return self.rollout_seconds + self.update_seconds
 
   @property
-  def hours(self) -> float | None:
+  def hours(self) -> roofline.Range:
     """Of the whole run."""
-    seconds = self.step_seconds
-    return None if seconds is None else self.steps * seconds / 3600
-
-  @property
-  def mfu(self) -> float | None:
-    """Useful FLOPs of the update, over what the chips could do in its time."""
-    if self.update.cost is None:
-      return None
-    possible = self.devices * self.chip.flops * self.update.cost.seconds
-    return self.useful_flops / possible
+    return self.step_seconds * (self.steps / 3600)
 
 
 def make(
@@ -121,92 +95,57 @@ def make(
   Args:
     work: from `workload.make`.
     chip: of its devices.
-    attempt_tokens: passes of the decode loop; None: the longest attempt.
+    attempt_tokens: tokens of every attempt in the ranges of time; None: as
+      many as are allowed.
     level: jax's optimisation level, or `default`; O0 compiles several times as
       quickly.
   """
-  sizes = work.sizes
-  tokens = attempt_tokens or max(sizes.max_new_tokens)
+  tokens = attempt_tokens or max(work.sizes.max_new_tokens)
+  resident = memory.resident(work)
   return Plan(
     chip=chip,
     devices=work.mesh.size,
-    resident=memory.resident(work),
-    episode=_compile(lower_episode, work, chip, tokens, level),
-    update=_compile(lower_update, work, chip, tokens, level),
+    resident=resident,
+    episode=_compile(lower_episode, work, level),
+    update=_compile(lower_update, work, level),
+    disk=disk.needed(work),
     attempt_tokens=tokens,
-    steps=work.steps,
-    useful_flops=useful.update_flops(
-      work.model.config,
-      sizes.rows,
-      sizes.length,
-      work.update_options['attempt_tokens'],
-      adapters=work.model.adapters is not None,
+    rollout_seconds=roofline.rollout_seconds(
+      work, chip, resident['decode weights'], tokens
     ),
+    update_seconds=roofline.update_seconds(work, chip, tokens),
+    steps=work.steps,
   )
 
 
 def lower_episode(work: workload.Workload):
-  """The rollout's program."""
-  places = programs.episode_places(work.model, work.rollout_mesh)
-  return programs.lower_episode(work.model, work.sizes, places)
+  """Lowers the rollout's program."""
+  return programs.lower_episode(work.model, work.sizes, work.rollout_mesh)
 
 
 def lower_update(work: workload.Workload):
-  """The update's program."""
+  """Lowers the update's program."""
   sizes = work.sizes
   return programs.lower_update(
     work.model,
-    sizes.rows,
+    sizes.batch_size,
     sizes.length,
     turns=len(sizes.max_new_tokens),
-    places=programs.update_places(work.model, work.mesh),
-    micro_batches=sizes.rows // work.micro_batch,
+    mesh=work.mesh,
+    micro_batches=sizes.batch_size // work.micro_batch,
     **work.update_options,
   )
 
 
-def _compile(lower, work, chip, tokens, level):
-  start = time.perf_counter()
+def _compile(lower, work, level) -> memory.Program:
   try:
     with _optimization_level(level):
-      compiled = lower(work).compile()
+      return memory.of_compiled(lower(work).compile())
   except jax.errors.JaxRuntimeError as error:
-    needed = memory.of_refusal(str(error))
+    needed = memory.of_rejection(str(error))
     if needed is None:
       raise
-    return Program(needed, None, time.perf_counter() - start)
-  seconds = time.perf_counter() - start
-  cost = costs.measure(
-    hlo.parse(compiled.as_text()), chip, passes(work, tokens)
-  )
-  return Program(memory.of_compiled(compiled), cost, seconds)
-
-
-def passes(work: workload.Workload, tokens: float) -> costs.Passes:
-  """Passes of the loops whose number only the data decide.
-
-  One decodes until all rows have ended; the other is the engine's 'if', whose
-  body, the instruction, is run after every attempt but the last.
-
-  Args:
-    work: that was compiled.
-    tokens: passes of the first.
-  """
-  turns = len(work.sizes.max_new_tokens)
-  config = work.model.config
-  split = work.rollout_mesh.shape['tensor']
-  vocabularies = {config.vocab_size, config.vocab_size // split}
-
-  def of_loop(module, loop):
-    [body] = loop.called('body')
-    makes_logits = any(
-      vocabularies & set(array.dims) and config.width not in array.dims
-      for instruction in hlo.reached(module, body)
-      for array in instruction.arrays
-    )
-    return float(tokens) if makes_logits else (turns - 1) / turns
-
-  return of_loop
+    return needed
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import jax
 
 from experiments.planning import programs, workload
 from score_jax.models import kv_cache
-from score_jax.training import optimizers
 
 _USED = re.compile(r'[Uu]sed ([\d.]+)([KMGT]) of')
 _TEMPORARIES = re.compile(r'temporaries \(([\d.]+)([KMGT])\)')
@@ -19,15 +18,17 @@ _UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """Memory of one compiled program, bytes a device.
+  """Memory of one program, bytes a device.
 
   Attributes:
     arguments: that it is given, results in their place included.
     temporaries: beyond them, at the peak.
+    is_compiled: False where the compiler rejected it for its memory.
   """
 
   arguments: float
   temporaries: float
+  is_compiled: bool = True
 
   @property
   def peak(self) -> float:
@@ -36,27 +37,29 @@ class Program:
 
 
 def of_compiled(compiled: Any) -> Program:
-  """What the compiler set aside."""
+  """Memory that the compiler set aside for a compiled program."""
   found = compiled.memory_analysis()
   arguments = float(found.argument_size_in_bytes)
   return Program(arguments, max(0.0, found.peak_memory_in_bytes - arguments))
 
 
-def of_refusal(message: str) -> Program | None:
-  """What a program that the compiler refused would have needed.
+def of_rejection(message: str) -> Program | None:
+  """Memory that a rejected program would have needed, from the error's text.
 
-  None: the message is of something else than memory.
+  Returns:
+    None where the error is about something else; infinite temporaries where
+    the message has no figure.
   """
   if 'RESOURCE_EXHAUSTED' not in message:
     return None
   for pattern in (_USED, _TEMPORARIES):
     if found := pattern.search(message):
-      return Program(0.0, float(found[1]) * _UNITS[found[2]])
-  return Program(0.0, math.inf)
+      return Program(0.0, float(found[1]) * _UNITS[found[2]], False)
+  return Program(0.0, math.inf, False)
 
 
 def of_shapes(tree: Any) -> int:
-  """Bytes a device of shapes with shardings."""
+  """Bytes a device of shapes with shardings; of all of it without."""
 
   def size(leaf):
     dims = leaf.shape
@@ -68,38 +71,31 @@ def of_shapes(tree: Any) -> int:
 
 
 def resident(work: workload.Workload) -> Mapping[str, int]:
-  """What a run keeps on a device while it trains, by name.
+  """What a run keeps on a device while it trains, bytes by name.
 
-  `decode weights` exist during the episode, `cache` too; the rest always.
+  `decode weights` and `cache` exist during the episode, the rest always.
   """
-  places = programs.update_places(work.model, work.mesh)
-  optimizer = optimizers.make_optimizer(1e-5)
-  state = programs.train_state(work.model, optimizer, places)
-  decoded = programs.placed(
-    work.model.decoded(),
-    programs.episode_places(work.model, work.rollout_mesh).weights,
-  )
+  state = work.model.state(work.mesh)
+  keys_and_values = cache(work.model, work.sizes).layers
   return {
     'trained weights': of_shapes(state.params),
     'optimizer': of_shapes(state.opt_state),
-    'reference': of_shapes(programs.reference(work.model, places)),
-    'decode weights': of_shapes(decoded),
-    'cache': _cache(work),
+    'reference': of_shapes(work.model.reference(work.mesh)),
+    'decode weights': of_shapes(work.model.inference_params(work.rollout_mesh)),
+    # Split by sequences or, over `tensor`, by heads: equal shares.
+    'cache': of_shapes(keys_and_values) // work.rollout_mesh.size,
   }
 
 
-def _cache(work):
-  """Keys and values of all rows: by rows or by heads, all devices share it."""
-  sizes = work.sizes
-  cache = jax.eval_shape(
+def cache(model: programs.Model, sizes: programs.Sizes) -> kv_cache.KVCache:
+  """Shapes of an episode's cache, of all devices together."""
+  return jax.eval_shape(
     lambda: kv_cache.empty(
-      work.model.config,
-      sizes.rows,
+      model.config,
+      sizes.batch_size,
       sizes.length,
-      block=sizes.block,
-      dtype=work.model.dtype,
-      transposed=work.model.transposed,
+      block=sizes.separator,
+      dtype=model.dtype,
+      transposed=model.transposed,
     )
   )
-  whole = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache.layers))
-  return whole // work.rollout_mesh.size

@@ -1,7 +1,7 @@
-"""A run's compiled programs, lowered from shapes alone: no weight exists.
+"""A run's two compiled programs, lowered from shapes: no weight exists.
 
-So a program for any number of devices of any kind can be compiled and looked at
-where none of them is.
+The rollout's episode and the update can so be compiled, and looked at, for any
+number of devices of any kind on a machine that has none of them.
 """
 
 import dataclasses
@@ -11,72 +11,118 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.config import schema
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
 from score_jax.models import inference, lora, model_config, transformer
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import optimizers, rl_update, sharding
 
+# End-of-turn and end-of-text, as Gemma's tuned checkpoints have them.
 _STOP_IDS = 2
+# One device: the program's arguments are on the default one.
+_UNSHARDED = sharding.ProgramShardings(None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of an episode.
+  """Sizes of an episode.
 
   Attributes:
     problems: N.
     samples: G.
-    prompt: P, the bucket.
-    max_new_tokens: of the attempts.
-    block: I, the longest text between attempts.
+    prompt: P, tokens of the prompt bucket.
+    max_new_tokens: most tokens of each of the K attempts.
+    separator: most tokens given between two attempts.
   """
 
   problems: int
   samples: int
   prompt: int
   max_new_tokens: tuple[int, ...]
-  block: int
+  separator: int
 
   @property
-  def rows(self) -> int:
-    """B."""
+  def batch_size(self) -> int:
+    """B, sequences of an update."""
     return self.problems * self.samples
 
   @property
   def length(self) -> int:
-    """T."""
-    return engine.sequence_length(self.prompt, self.max_new_tokens, self.block)
-
-
-@dataclasses.dataclass(frozen=True)
-class Lora:
-  """Adapters, see `models.lora`."""
-
-  rank: int
-  alpha: float = 16.0
-  targets: tuple[str, ...] = lora.TARGETS
+    """T, tokens of the longest possible sequence."""
+    return engine.sequence_length(
+      self.prompt, self.max_new_tokens, self.separator
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A model as shapes.
+  """A model as shapes. Its methods' `mesh` is None for one default device.
 
   Attributes:
     config: the model.
-    adapters: that are trained instead of the weights.
+    lora: adapters that are trained instead of the weights; rank 0: none.
     dtype: of activations, of decode's weights and cache.
-    frozen_dtype: of the reference, and of weights that only adapters train on.
+    frozen_dtype: of the reference, which adapters are attached to.
     transposed: layout of the cache, see `kv_cache.Keys`.
   """
 
   config: model_config.ModelConfig
-  adapters: Lora | None = None
+  lora: schema.LoRA = schema.LoRA()
   dtype: Any = jnp.float32
   frozen_dtype: Any = jnp.float32
   transposed: bool | None = None
 
-  def weights(self, dtype=jnp.float32) -> Any:
+  def reference(self, mesh: jax.sharding.Mesh | None = None) -> Any:
+    """Shapes of the reference, which is also what adapters are attached to."""
+    weights = self._weights(self.frozen_dtype)
+    return with_shardings(weights, self._param_shardings(mesh))
+
+  def state(self, mesh: jax.sharding.Mesh | None = None) -> arrays.TrainState:
+    """Shapes of the state that an update takes and returns."""
+    params = self._trained()
+    scalar = functools.partial(_shape, ())
+    state = arrays.TrainState(
+      step=scalar(),
+      params=params,
+      opt_state=jax.eval_shape(_optimizer().init, params),
+      beta2=scalar(jnp.float32),
+      skipped=scalar(),
+    )
+    if mesh is None:
+      return state
+    if self.lora.rank:
+      of_params = sharding.adapter_shardings(self.config, mesh, params)
+    else:
+      of_params = self._param_shardings(mesh)
+    return with_shardings(state, sharding.state_shardings(state, of_params))
+
+  def inference_params(self, mesh: jax.sharding.Mesh | None = None) -> Any:
+    """Shapes of the parameters that decode reads, on the rollout's mesh."""
+
+    def make(trained, frozen):
+      return inference.inference_params(
+        lora.complete(trained, frozen), self.dtype
+      )
+
+    shapes = jax.eval_shape(
+      make, self._trained(), self._weights(self.frozen_dtype)
+    )
+    return with_shardings(shapes, self.rollout_shardings(mesh).params)
+
+  def rollout_shardings(
+    self, mesh: jax.sharding.Mesh | None
+  ) -> sharding.ProgramShardings:
+    """Shardings of the episode's arguments."""
+    if mesh is None:
+      return _UNSHARDED
+    # In float32 `inference_params` merges adapters into the weights.
+    is_apart = self.lora.rank and self.dtype != jnp.float32
+    return sharding.rollout_shardings(
+      self.config, mesh, self._trained() if is_apart else None
+    )
+
+  def _weights(self, dtype):
     """Shapes of all parameters, matrices in a dtype."""
 
     def make():
@@ -85,71 +131,29 @@ class Model:
 
     return jax.eval_shape(make)
 
-  def trained(self) -> Any:
-    """Shapes of what is trained: the weights, or adapters."""
-    if self.adapters is None:
-      return self.weights()
+  def _trained(self):
+    """Shapes of what an update changes: all weights, or adapters."""
+    weights = self._weights(jnp.float32)
+    if not self.lora.rank:
+      return weights
     make = functools.partial(
-      lora.init_adapters, **dataclasses.asdict(self.adapters)
+      lora.init_adapters, **dataclasses.asdict(self.lora)
     )
-    return jax.eval_shape(make, self.weights(), jax.random.key(0))
+    return jax.eval_shape(make, weights, jax.random.key(0))
 
-  def decoded(self) -> Any:
-    """Shapes of what decode reads."""
-
-    def view(trained, frozen):
-      return inference.inference_params(
-        lora.complete(trained, frozen), self.dtype
-      )
-
-    frozen = self.weights(self.frozen_dtype)
-    return jax.eval_shape(view, self.trained(), frozen)
+  def _param_shardings(self, mesh):
+    return mesh and sharding.param_shardings(self.config, mesh)
 
 
-@dataclasses.dataclass(frozen=True)
-class Places:
-  """Shardings of a program's arguments; None: the default device.
-
-  Attributes:
-    weights: of all parameters.
-    trained: of what is trained.
-    rows: of arrays with an entry for each row or problem.
-    replicated: of everything else.
-  """
-
-  weights: Any = None
-  trained: Any = None
-  rows: Any = None
-  replicated: Any = None
-
-
-def update_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
-  """Where the update has its arguments."""
-  weights = sharding.param_shardings(model.config, mesh)
-  trained = weights
-  if model.adapters is not None:
-    trained = sharding.adapter_shardings(model.config, mesh, model.trained())
-  return Places(
-    weights, trained, sharding.batch_sharding(mesh), sharding.replicated(mesh)
-  )
-
-
-def episode_places(model: Model, mesh: jax.sharding.Mesh) -> Places:
-  """Where the episode has its arguments."""
-  adapters = None
-  if model.adapters is not None and model.dtype != jnp.float32:
-    adapters = model.trained()  # in float32 the view merges them
-  where = sharding.rollout_shardings(model.config, mesh, adapters)
-  return Places(where.params, None, where.rows, where.replicated)
-
-
-def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
-  """Lowers `engine.sample_episodes`."""
-  places = places or Places()
+def lower_episode(
+  model: Model, sizes: Sizes, mesh: jax.sharding.Mesh | None = None
+):
+  """Lowers `engine.sample_episodes` for the rollout's mesh."""
+  shardings = model.rollout_shardings(mesh)
+  by_sequence = functools.partial(_shape, sharding=shardings.batch)
+  everywhere = functools.partial(_shape, sharding=shardings.replicated)
   between = len(sizes.max_new_tokens) - 1
-  at_rows = functools.partial(_shape, sharding=places.rows)
-  everywhere = functools.partial(_shape, sharding=places.replicated)
-  table, count = everywhere((between, sizes.block)), everywhere((between,))
+  table, count = everywhere((between, sizes.separator)), everywhere((between,))
   key = jax.eval_shape(lambda: jax.random.key(0)).dtype
   episode = functools.partial(
     engine.sample_episodes,
@@ -161,13 +165,14 @@ def lower_episode(model: Model, sizes: Sizes, places: Places | None = None):
     transposed=model.transposed,
   )
   # Without it the compiler may gather what it returns, at every token.
-  out = {} if places.rows is None else {'out_shardings': places.rows}
+  out = {} if mesh is None else {'out_shardings': shardings.batch}
   return jax.jit(episode, **out).lower(
-    placed(model.decoded(), places.weights),
+    model.inference_params(mesh),
     arrays.Prompts(
-      at_rows((sizes.problems, sizes.prompt)), at_rows((sizes.problems,))
+      by_sequence((sizes.problems, sizes.prompt)),
+      by_sequence((sizes.problems,)),
     ),
-    at_rows((sizes.rows,), key),
+    by_sequence((sizes.batch_size,), key),
     turn_separator.TurnSeparators(
       table, count, table, count, everywhere((_STOP_IDS,))
     ),
@@ -180,87 +185,67 @@ def lower_update(
   length: int,
   *,
   turns: int = 2,
-  places: Places | None = None,
+  mesh: jax.sharding.Mesh | None = None,
   **options,
 ):
-  """Lowers the update of `training.rl_update`; the stage is an argument of it.
+  """Lowers the update; one serves all stages, whose coefficients it is given.
 
   Args:
     model: the model.
     batch_size: B.
     length: T.
     turns: K.
-    places: of its arguments; None: the default device.
-    **options: of `step.make_train_step`.
+    mesh: of the update.
+    **options: of `rl_update.make_train_step`.
   """
-  places = places or Places()
-  optimizer = optimizers.make_optimizer(1e-5)
-  state = train_state(model, optimizer, places)
-  if places.trained is not None:
+  state = model.state(mesh)
+  batch_sharding = replicated = None
+  if mesh is not None:
     options['shardings'] = jax.tree.map(lambda s: s.sharding, state)
+    batch_sharding = sharding.batch_sharding(mesh)
+    replicated = sharding.replicated(mesh)
   train_step = rl_update.make_train_step(
-    model.config,
-    optimizer,
-    dtype=model.dtype,
-    **options,
+    model.config, _optimizer(), dtype=model.dtype, **options
   )
-  at_rows = functools.partial(_shape, sharding=places.rows)
+  by_sequence = functools.partial(_shape, sharding=batch_sharding)
   per_token, per_turn = (batch_size, length), (batch_size, turns)
   batch = arrays.TrainBatch(
     arrays.Trajectory(
-      tokens=at_rows(per_token),
-      turn=at_rows(per_token),
-      sampled=at_rows(per_turn, jnp.bool_),
-      logprobs=at_rows(per_token, jnp.float32),
-      length=at_rows((batch_size,)),
-      finished=at_rows(per_turn, jnp.bool_),
-      problem_index=at_rows((batch_size,)),
+      tokens=by_sequence(per_token),
+      turn=by_sequence(per_token),
+      sampled=by_sequence(per_turn, jnp.bool_),
+      logprobs=by_sequence(per_token, jnp.float32),
+      length=by_sequence((batch_size,)),
+      finished=by_sequence(per_turn, jnp.bool_),
+      problem_index=by_sequence((batch_size,)),
     ),
-    advantages=at_rows(per_turn, jnp.float32),
+    advantages=by_sequence(per_turn, jnp.float32),
   )
   stage = jax.tree.map(
-    lambda x: _shape(jnp.shape(x), jnp.result_type(x), places.replicated),
+    lambda x: _shape(jnp.shape(x), jnp.result_type(x), replicated),
     stage_coefficients.stage_two(turns=turns),
   )
   return train_step.lower(
     state,
-    reference(model, places),
+    model.reference(mesh),
     batch,
-    at_rows(per_turn, jnp.bool_),
+    by_sequence(per_turn, jnp.bool_),
     stage,
   )
 
 
-def reference(model: Model, places: Places) -> Any:
-  """Shapes of the reference, which is also what adapters are attached to."""
-  return placed(model.weights(model.frozen_dtype), places.weights)
-
-
-def train_state(
-  model: Model, optimizer: Any, places: Places
-) -> arrays.TrainState:
-  """Shapes of the state that an update takes and returns."""
-  params = model.trained()
-  number = functools.partial(_shape, ())
-  state = arrays.TrainState(
-    step=number(),
-    params=params,
-    opt_state=jax.eval_shape(optimizer.init, params),
-    beta2=number(jnp.float32),
-    skipped=number(),
-  )
-  if places.trained is None:
-    return state
-  return placed(state, sharding.state_shardings(state, places.trained))
-
-
-def placed(tree: Any, shardings: Any) -> Any:
+def with_shardings(tree: Any, shardings: Any) -> Any:
   """Shapes with shardings; None: wherever the program likes."""
   if shardings is None:
     return tree
   return jax.tree.map(
     lambda s, sharding: _shape(s.shape, s.dtype, sharding), tree, shardings
   )
+
+
+def _optimizer():
+  # The learning rate is a constant of the program: any will do.
+  return optimizers.make_optimizer(1e-5)
 
 
 def _shape(dims, dtype=jnp.int32, sharding=None):

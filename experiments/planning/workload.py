@@ -1,4 +1,4 @@
-"""From a run's settings to the plain values that its programs depend on."""
+"""From a run's settings to the values that its compiled programs depend on."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,28 +10,29 @@ import jax.numpy as jnp
 from experiments.config import schema
 from experiments.planning import programs
 from experiments.run import run_directory
+from score_jax import distributed
 from score_jax.interop import hugging_face_config
 from score_jax.models import attention, gemma, model_config
 from score_jax.training import compiled_updates, length_buckets, sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
-INSTRUCTION_TOKENS = 80
+SEPARATOR_TOKENS = 80
 # What a run trains its own tokenizer to, where no checkpoint brings one.
 _OWN_VOCABULARY = 300
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-  """What is compiled.
+  """A run's programs, before they are lowered.
 
   Attributes:
-    model: as shapes.
-    sizes: of an episode.
-    mesh: of the update.
+    model: the model, as shapes.
+    sizes: sizes of an episode.
+    mesh: devices of the update.
     rollout_mesh: the same devices for the episode.
-    micro_batch: rows whose gradient is computed at once.
+    micro_batch: sequences whose gradient is computed at once.
     update_options: further ones of `training.rl_update.make_train_step`.
-    steps: of the whole run.
+    steps: updates of the whole run.
   """
 
   model: programs.Model
@@ -44,24 +45,21 @@ class Workload:
 
   @property
   def batch_shards(self) -> int:
-    """Devices that an update's rows are spread over."""
-    return self.mesh.shape['data'] * self.mesh.shape['fsdp']
+    """Devices that an update's sequences are split over."""
+    return distributed.batch_shards(sharding.batch_sharding(self.mesh))
 
 
 def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
   """The workload of a run on these devices.
 
   Raises:
-    RunError: the devices or the rows do not divide as the settings want it.
+    RunError: the devices or the sequences do not divide as the settings say.
   """
   on_tpu = devices[0].platform == 'tpu'
   dtype = _dtype(settings.dtype, on_tpu)
-  adapters = None
-  if settings.lora.rank:
-    adapters = programs.Lora(**dataclasses.asdict(settings.lora))
   model = programs.Model(
     config=_config(settings),
-    adapters=adapters,
+    lora=settings.lora,
     dtype=dtype,
     frozen_dtype=(
       dtype
@@ -78,7 +76,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       samples=settings.samples_per_problem,
       prompt=settings.max_prompt_tokens,
       max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
-      block=INSTRUCTION_TOKENS,
+      separator=SEPARATOR_TOKENS,
     ),
     mesh=mesh,
     rollout_mesh=rollout_mesh,
@@ -106,31 +104,21 @@ def _check(workload, settings):
   if workload.micro_batch % parts or settings.batch_size % workload.micro_batch:
     raise run_directory.RunError(
       f'--micro-batch={workload.micro_batch} must be a multiple of {parts}, '
-      'the devices that its rows are spread over (--mesh.data times '
-      f'--mesh.fsdp), and divide the {settings.batch_size} rows of an update'
+      'the devices that its sequences are split over (--mesh.data times '
+      f'--mesh.fsdp), and divide the {settings.batch_size} of an update'
     )
-  placed = sharding.rollout_shardings(
-    workload.model.config, workload.rollout_mesh
-  )
-  if settings.problems_per_step % (parts := _parts(placed.rows)):
+  shardings = workload.model.rollout_shardings(workload.rollout_mesh)
+  parts = distributed.batch_shards(shardings.batch)
+  if settings.problems_per_step % parts:
     raise run_directory.RunError(
       f'--problems-per-step={settings.problems_per_step} must be a multiple of '
-      f'{parts}, the devices that rows are spread over: all samples of a '
+      f'{parts}, the devices that sequences are split over: all samples of a '
       'problem stay on one device. Fewer, larger groups: --mesh.rollout-tensor'
     )
 
 
-def _parts(rows):
-  [axes] = rows.spec
-  names = (axes,) if isinstance(axes, str) else axes
-  parts = 1
-  for name in names:
-    parts *= rows.mesh.shape[name]
-  return parts
-
-
 def _meshes(sizes, devices):
-  """The update's mesh and the rollout's."""
+  """Meshes of the update and of the rollout."""
   fsdp = sizes.fsdp
   if fsdp == -1:
     fsdp = max(1, len(devices) // (sizes.data * sizes.tensor))

@@ -11,9 +11,10 @@ Planned (python -m experiments.plan --preset=gemma2_27b_math_v5p
   weights 3.17, optimizer 6.35, reference 1.59
   rollout  weights for decoding 12.7, cache 14.8              peak 47.5
   update   temporaries 13.0                                   peak 24.1
-A step takes 61.0 s (rollout 24.6, update 36.4), both stages 50.8 hours, 1626
-chip-hours; MFU of the update 56 %. Every attempt is taken to be as long as
-allowed; rows that end early cost less.
+A checkpoint takes 327 GB of disk. A step takes at least 37.6 s and by estimate
+up to 110 s (rollout 17.4 to 52.1, update 20.2 to 57.8), both stages 31 to 92
+hours, 1,000 to 2,930 chip-hours. Every attempt is taken to be as long as
+allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

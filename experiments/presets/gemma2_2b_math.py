@@ -14,9 +14,9 @@ Planned (python -m experiments.plan --preset=gemma2_2b_math
   weights 2.44, optimizer 4.87, reference 1.22
   rollout  weights for decoding 4.87, cache 33.5              peak 49.7
   update   temporaries 42.7                                   peak 51.3
-A step takes 60.8 s (rollout 33.0, update 27.8), both stages 50.7 hours, 203
-chip-hours; MFU of the update 56 %. Every attempt is taken to be as long as
-allowed; rows that end early cost less.
+A checkpoint takes 31.4 GB of disk. A step takes at least 35.4 s and by estimate
+up to 116 s (rollout 20.0 to 72.2, update 15.4 to 44.1), both stages 29 to 97
+hours, 118 to 388 chip-hours. Every attempt is taken to be as long as allowed.
 
 Expected (ICLR 2025, tables 5 to 7, three turns, accuracy at turn 1 / 2 / 3 on
 MATH500): base 16.8 / 16.8 / 17.0; Stage 1(a) 17.6 / 20.0 / 19.8; Stage 1(b)

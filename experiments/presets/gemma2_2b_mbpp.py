@@ -14,9 +14,10 @@ Planned (python -m experiments.plan --preset=gemma2_2b_mbpp
   weights 2.44, optimizer 4.87, reference 1.22
   rollout  weights for decoding 4.87, cache 6.75              peak 21.1
   update   temporaries 35.6                                   peak 44.1
-A step takes 10.1 s (rollout 5.0, update 5.1), both stages 4.2 hours, 17 chip-
-hours; MFU of the update 57 %. Every attempt is taken to be as long as allowed;
-rows that end early cost less. Grading comes on top.
+A checkpoint takes 31.4 GB of disk. A step takes at least 6.9 s and by estimate
+up to 19.2 s (rollout 4.0 to 11.0, update 2.9 to 8.2), both stages 2.9 to 8.0
+hours, 11 to 32 chip-hours. Grading comes on top. Every attempt is taken to be
+as long as allowed.
 
 Expected: the paper has code results for Gemini 1.0 Pro only (HumanEval, turn 1
 / turn 2: base 53.7 / 56.7, SCoRe 52.4 / 64.6). No run of this preset has been

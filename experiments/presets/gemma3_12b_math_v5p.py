@@ -11,9 +11,9 @@ Planned (python -m experiments.plan --preset=gemma3_12b_math_v5p
   weights 2.74, optimizer 5.48, reference 1.37
   rollout  weights for decoding 21.9, cache 15.9              peak 51.8
   update   temporaries 73.2                                   peak 82.8
-A step takes 60.6 s (rollout 31.5, update 29.1), both stages 50.5 hours, 808
-chip-hours; MFU of the update 60 %. Every attempt is taken to be as long as
-allowed; rows that end early cost less.
+A checkpoint takes 141 GB of disk. A step takes at least 45.1 s and by estimate
+up to 120 s (rollout 27.6 to 69.9, update 17.5 to 50.0), both stages 38 to 100
+hours, 601 to 1,600 chip-hours. Every attempt is taken to be as long as allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

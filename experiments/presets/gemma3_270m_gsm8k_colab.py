@@ -1,4 +1,4 @@
-"""Gemma 3 270M on GSM8K, on one Colab TPU in an hour.
+"""Gemma 3 270M on GSM8K, on one Colab TPU.
 
 What: the smallest published Gemma, all weights trained, on 7,473 school
 problems whose answers are whole numbers; 1,319 held out. A first run with a
@@ -6,16 +6,16 @@ real checkpoint rather than a result: so small a model solves few of them.
 
 Hardware: one TPU v5e chip of 16 GiB (Colab), or a GPU of that size. Most of the
 update's temporaries are logits over 262,144 pieces: hence micro-batches of 16
-rows.
+sequences.
 
 Planned (python -m experiments.plan --preset=gemma3_270m_gsm8k_colab
 --topology=v5e-1), GiB a chip of 15.75:
   weights 1.00, optimizer 2.00, reference 0.50
   rollout  weights for decoding 0.50, cache 1.39              peak 5.9
   update   temporaries 5.99                                   peak 9.5
-A step takes 5.4 s (rollout 2.2, update 3.2), both stages 0.9 hours, 1 chip-
-hours; MFU of the update 29 %. Every attempt is taken to be as long as allowed;
-rows that end early cost less. Bytes of logits limit so small a model.
+A checkpoint takes 3.2 GB of disk. A step takes at least 2.0 s (rollout 1.0,
+update 0.9), both stages at least 0.3 hours; nothing is published to estimate an
+upper end for so small a model. Every attempt is taken to be as long as allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.
@@ -23,8 +23,8 @@ preset has been made.
 Command: python -m experiments.train --preset=gemma3_270m_gsm8k_colab
   --init-from=gemma-3-270m-it
 
-Differs from the paper: model and task; 128 episodes a step and 600 steps, to
-fit an hour.
+Differs from the paper: model and task; 128 episodes a step and 600 steps, for
+a short run.
 """
 
 from experiments.config import schema

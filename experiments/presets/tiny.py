@@ -8,7 +8,7 @@ attempt's digit. So looking again is worth something, and no first attempt can
 make it superfluous: verifying is easier than generating.
 
 Base policy: 2 layers of width 64, pre-trained from scratch on sums whose second
-attempt repeats the first one's mistake in 60 % of the cases and fixes it in the
+attempt repeats the first one's error in 60 % of the cases and fixes it in the
 others. It knows how to correct, and hardly does.
 
 Hardware and time: 2 CPU cores, within 12 minutes, installation apart.
@@ -19,8 +19,8 @@ Command: bash launch/quickstart.sh
 Differs from the paper (`--dry-run` shows it line by line): model and task, of
 course; learning rate, batch and steps to suit them; the bonus normalised
 (advantages of turn 2 divided by 1 + alpha) so that one learning rate suits both
-stages. Micro-batches of 16 rows change nothing but rounding and speed: what
-they need fits a processor's cache.
+stages. Micro-batches of 16 sequences change nothing but rounding and speed:
+what they need fits a processor's cache.
 """
 
 from experiments.config import schema

@@ -38,7 +38,7 @@ def model(work: workload.Workload) -> transformers.PreTrainedModel:
 def rollout(work: workload.Workload, cache: str):
   """Two calls of `generate`; the second one's prompts hold the first attempt.
 
-  All rows run for as long as the longest of the attempt, as they would.
+  All sequences run until the longest attempt has ended.
   """
   network = model(work).eval()
   prompts = torch.tensor(work.prompts(), dtype=torch.long)
@@ -70,7 +70,7 @@ def rollout(work: workload.Workload, cache: str):
     width = max(map(len, rows))
     ids = torch.full((work.rows, width), workload.PAD)
     mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):  # padded on the left, as generate wants it
+    for i, row in enumerate(rows):  # generate needs padding on the left
       ids[i, width - len(row) :] = row
       mask[i, width - len(row) :] = 1
     generate(ids, mask, lengths[:, 1].max())

@@ -1,4 +1,4 @@
-"""Our engine and updates: `rollout`, `shrinking`, `update` or `supervised`."""
+"""Our engine and updates, as the baselines are run; kinds are in `_KINDS`."""
 
 import functools
 import sys
@@ -33,14 +33,14 @@ def model(work: workload.Workload) -> model_config.ModelConfig:
 
 
 def rollout(work: workload.Workload, compactions: int = 0):
-  """Two attempts of every row, prompts prefilled once a problem."""
+  """Two attempts of every sequence, prompts prefilled once a problem."""
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
     lambda key: inference.inference_params(
       transformer.init_params(config, key), dtype
     )
   )
-  view = make(jax.random.key(0))
+  params = make(jax.random.key(0))
   prompts = work.prompts()[:: work.samples]
   count = jnp.full(1, work.instruction, jnp.int32)
   between = (jnp.asarray(work.between())[None], count)
@@ -62,7 +62,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
   }
 
   def run():
-    jax.block_until_ready(engine.sample_episodes(view, **arguments))
+    jax.block_until_ready(engine.sample_episodes(params, **arguments))
 
   return run
 
@@ -82,7 +82,7 @@ def _trajectory(work: workload.Workload) -> arrays.Trajectory:
 
 
 def _optimizer_and_state(work):
-  """Optimizer, state, its shardings or None, and what places a batch."""
+  """Optimizer, state, its shardings or None, and a function for batches."""
   config, optimizer = model(work), optimizers.make_optimizer(1e-6)
   make = jax.jit(transformer.init_params, static_argnums=0)
   params = make(config, jax.random.key(0))
@@ -91,23 +91,23 @@ def _optimizer_and_state(work):
   mesh = sharding.make_mesh(jax.devices(), work.devices, 1, 1)
   of_params = sharding.param_shardings(config, mesh)
   state = rl_update.init_state(jax.device_put(params, of_params), optimizer)
-  by_row = sharding.batch_sharding(mesh)
+  batch_sharding = sharding.batch_sharding(mesh)
   return (
     optimizer,
     state,
     rl_update.state_shardings(optimizer, state.params, of_params),
-    lambda tree: jax.device_put(tree, by_row),
+    lambda tree: jax.device_put(tree, batch_sharding),
   )
 
 
 def _micro_batches(work: workload.Workload) -> int:
-  """Few rows at a time, since caches and heap reuse decide on a CPU."""
+  """Few sequences at a time: a CPU's caches and reuse of its heap decide."""
   return max(1, work.rows // max(4, work.devices))
 
 
 def update(work: workload.Workload, length_buckets: int = 1):
   """Forward and backward of the policy, the reference, exact KL, Adam."""
-  optimizer, state, shardings, place = _optimizer_and_state(work)
+  optimizer, state, shardings, put = _optimizer_and_state(work)
   reference = jax.tree.map(jnp.copy, state.params)
   train_step = rl_update.make_train_step(
     model(work),
@@ -118,33 +118,30 @@ def update(work: workload.Workload, length_buckets: int = 1):
     attempt_tokens=2 * work.limit,
   )
   batch = arrays.TrainBatch(_trajectory(work), jnp.ones((work.rows, 2)))
-  batch, loss_mask = place((batch, jnp.ones((work.rows, 2), bool)))
+  batch, loss_mask = put((batch, jnp.ones((work.rows, 2), bool)))
   rest = (reference, batch, loss_mask, stage_coefficients.stage_two())
-  held = [state]
-
-  def run():
-    held[0], _ = train_step(held[0], *rest)
-    jax.block_until_ready(held[0])
-
-  return run
+  return _repeat(train_step, state, *rest)
 
 
 def update_without_reference(work: workload.Workload):
-  """Forward and backward of the policy, Adam: what bare torch does too."""
-  optimizer, state, shardings, place = _optimizer_and_state(work)
+  """Forward and backward of the policy, Adam: as bare torch does."""
+  optimizer, state, shardings, put = _optimizer_and_state(work)
   train_step = sft_update.make_supervised_step(
     model(work),
     optimizer,
     shardings=shardings,
     micro_batches=_micro_batches(work),
   )
+  rest = put((_trajectory(work), jnp.ones((work.rows, 2), bool)))
+  return _repeat(train_step, state, *rest)
+
+
+def _repeat(train_step, state, *rest):
+  """A function that updates the state, whose buffers are donated, each time."""
   held = [state]
-  trajectory, loss_mask = place(
-    (_trajectory(work), jnp.ones((work.rows, 2), bool))
-  )
 
   def run():
-    held[0], _ = train_step(held[0], trajectory, loss_mask)
+    held[0], _ = train_step(held[0], *rest)
     jax.block_until_ready(held[0])
 
   return run

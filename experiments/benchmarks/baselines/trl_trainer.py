@@ -1,7 +1,7 @@
 """TRL's GRPO step without its generation. Needs requirements-peers.txt.
 
-The trainer's own reference pass, loss, backward and metrics on given rows, then
-its clipping and its optimizer.
+The trainer's own reference pass, loss, backward and metrics on given sequences,
+then its clipping and its optimizer.
 """
 
 import sys
@@ -53,7 +53,7 @@ def trainer_of(work: workload.Workload, folder: str) -> trl.GRPOTrainer:
 
 
 def inputs_of(work: workload.Workload) -> dict[str, torch.Tensor]:
-  """What the trainer's generation would have returned."""
+  """Inputs of a step, as the trainer's generation would return them."""
   tokens, turn = (torch.tensor(x, dtype=torch.long) for x in work.episodes())
   prompt, completion = tokens.split(
     [work.prompt, work.length - work.prompt], dim=1

@@ -12,26 +12,26 @@ from experiments.benchmarks import serving, workload
 
 
 class Ids:
-  """What the sampler wants for a tokenizer: text is the ids themselves."""
+  """A tokenizer for the sampler: its text is the ids themselves."""
 
   def encode(self, text: str) -> list[int]:
     """Ids of 'i j k'."""
     return [int(word) for word in text.split()]
 
   def decode(self, ids: list[int]) -> str:
-    """The inverse."""
+    """Text of ids, the inverse of `encode`."""
     return ' '.join(map(str, ids))
 
   def bos_id(self) -> int:
-    """None is put in front."""
+    """Id of BOS, which is put before no prompt here."""
     return 0
 
   def eos_id(self) -> int:
-    """The stop token."""
+    """Id of the stop token."""
     return workload.STOP
 
   def pad_id(self) -> int:
-    """The padding."""
+    """Id of the padding."""
     return workload.PAD
 
 
@@ -62,8 +62,8 @@ def model(work: workload.Workload) -> gemma.Gemma:
 def rollout(work: workload.Workload):
   """Two calls; the second one's prompts hold the first attempt.
 
-  Each call has the smallest cache that it can do with, and ends with the
-  longest attempt of the batch.
+  Each call has the smallest cache that suffices, and ends with the longest
+  attempt of the batch.
   """
   network = model(work)
   tokenizer = Ids()

@@ -1,4 +1,4 @@
-"""Names of slices, and what is said where none can be had."""
+"""Names of slices, and errors where none can be had."""
 
 import importlib.util
 
@@ -24,22 +24,16 @@ def test_slices(name, chip, shape):
   assert chips.SLICES[name] == (chips.CHIPS[chip], shape)
 
 
-def test_one_axis_of_the_interconnect():
-  # v5e: 1600 Gbit/s leave a chip through 4 ports, 50 GB/s each.
-  assert chips.CHIPS['v5e'].interconnect == pytest.approx(100e9)
-  assert chips.CHIPS['v5p'].interconnect == pytest.approx(200e9)
-
-
 def test_unknown_slice_lists_them():
-  with pytest.raises(chips.TopologyError, match='v5e-8.*v5p-8 has 4 chips'):
+  with pytest.raises(chips.TopologyError, match='v5e-8'):
     chips.find('v5e-7')
 
 
 @pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is not None, reason='libtpu is here'
+  importlib.util.find_spec('libtpu') is not None, reason='has libtpu'
 )
 def test_without_libtpu_says_what_to_install():
-  with pytest.raises(chips.TopologyError, match=r"pip install 'jax\[tpu\]'"):
+  with pytest.raises(chips.TopologyError, match=r'jax\[tpu\]'):
     chips.find('v5e-8')
 
 

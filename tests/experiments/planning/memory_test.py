@@ -7,26 +7,28 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import pytest
 
-from experiments.planning import memory, programs, workload
-from score_jax.models import lora
-from score_jax.training import sharding
+from experiments.config import schema
+from experiments.planning import disk, memory, programs, workload
+from score_jax.training import checkpointing, sharding
 from tests.support import small_models
 
+_NO_LORA = schema.LoRA()
 
-def _work(adapters=None, rollout=(8, 1, 1), frozen=jnp.float32):
+
+def _work(lora=_NO_LORA, frozen=jnp.float32):
   return workload.Workload(
     model=programs.Model(
       small_models.CONFIGS['gemma1'],
-      adapters=adapters,
+      lora=lora,
       dtype=jnp.bfloat16,
       frozen_dtype=frozen,
       transposed=False,
     ),
     sizes=programs.Sizes(
-      problems=8, samples=2, prompt=16, max_new_tokens=(20, 20), block=4
+      problems=8, samples=2, prompt=16, max_new_tokens=(20, 20), separator=4
     ),
     mesh=sharding.make_mesh(jax.devices(), 1, 8, 1),
-    rollout_mesh=sharding.make_mesh(jax.devices(), *rollout),
+    rollout_mesh=sharding.make_mesh(jax.devices(), 8, 1, 1),
     micro_batch=8,
     update_options={},
     steps=1,
@@ -59,13 +61,13 @@ def test_what_a_run_keeps():
   assert found['reference'] == 2 * (_MATRICES + _TABLE) // 8 + 4 * _NORMS
   # Decode has them whole, in bfloat16, norms in float32.
   assert found['decode weights'] == 2 * (_MATRICES + _TABLE) + 4 * _NORMS
-  # Keys and values of 16 rows of 60 tokens in 2 layers, a head of 10 each.
+  # Keys and values of 16 sequences of 60 tokens in 2 layers, a head of 10 each.
   assert found['cache'] == 2 * 2 * (16 * 60 * 10) * 2 // 8
 
 
 def test_adapters_instead_of_weights():
   found = memory.resident(
-    _work(programs.Lora(rank=2, targets=('q', 'down')), frozen=jnp.bfloat16)
+    _work(schema.LoRA(rank=2, targets=('q', 'down')), frozen=jnp.bfloat16)
   )
   # q is 24 x 40, down 40 x 24, in 2 layers. What fsdp splits is the width: A of
   # q and B of down.
@@ -77,8 +79,29 @@ def test_adapters_instead_of_weights():
   assert found['decode weights'] == whole_model + 2 * (split + whole)
 
 
-def test_adapters_by_default_go_everywhere():
-  assert programs.Lora(rank=1).targets == lora.TARGETS
+def test_disk():
+  found = disk.needed(_work(frozen=jnp.bfloat16))
+  parameters = _MATRICES + _TABLE + _NORMS
+  # Weights and two moments in float32; Adam's count, and three scalars.
+  assert found.checkpoint == 12 * parameters + 4 * 4
+  assert found.export == 2 * parameters
+
+
+def test_disk_of_adapters():
+  lora = schema.LoRA(rank=2, targets=('q', 'down'))
+  found = disk.needed(_work(lora))
+  adapters = 2 * (24 * 2 + 2 * 40 + 40 * 2 + 2 * 24)
+  assert found.checkpoint == 12 * adapters + 4 * 4
+  assert found.export == 2 * (_MATRICES + _TABLE + _NORMS)
+
+
+def test_checkpoints_at_one_time(tmp_path):
+  """As many as `Checkpoints` keeps in each stage, and one being written."""
+  with checkpointing.Checkpoints(tmp_path) as checkpoints:
+    for step, score in enumerate([1.0, 0.0, 0.0, 0.0]):
+      checkpoints.save(step, {'x': jnp.zeros(1)}, score=score)
+    kept = len(checkpoints.steps())
+  assert disk.needed(_work()).most_checkpoints == 2 * kept + 1
 
 
 @pytest.mark.parametrize(
@@ -97,13 +120,13 @@ def test_adapters_by_default_go_everywhere():
     ('RESOURCE_EXHAUSTED: for another reason', math.inf),
   ],
 )
-def test_refused_programs_say_what_they_need(message, gib):
-  needed = memory.of_refusal(message)
+def test_rejected_programs_say_what_they_need(message, gib):
+  needed = memory.of_rejection(message)
   assert needed.peak == pytest.approx(gib * 2**30)
 
 
 def test_other_errors_are_none_of_memory():
-  assert memory.of_refusal('INVALID_ARGUMENT: no such option') is None
+  assert memory.of_rejection('INVALID_ARGUMENT: no such option') is None
 
 
 def test_compiled_program():

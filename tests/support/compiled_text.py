@@ -1,4 +1,7 @@
-"""What is in compiled programs: loops, copies, stored arrays."""
+"""Reads compiled programs (`compiled.as_text()`): loops, copies, stored arrays.
+
+The grammar is XLA's HLO text, as CPU and TPU compilers print it.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -12,50 +15,48 @@ class Instruction:
 
   Attributes:
     opcode: such as 'copy' or 'fusion'.
-    name: given by the compiler, tells what a fusion does.
+    name: given by the compiler; of a fusion it tells what is done.
     dims: of the result; the largest, if it is a tuple.
-    dtype: of it.
-    computation: in which the line stands.
+    computation: name of the computation that the line belongs to.
     line: the line itself.
   """
 
   opcode: str
   name: str
   dims: tuple[int, ...]
-  dtype: str
   computation: str
   line: str
 
   @property
   def elements(self) -> int:
-    """Of the (largest) result."""
+    """Number of elements of the (largest) result."""
     return math.prod(self.dims)
 
 
 _HEAD = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$')
 _LINE = re.compile(r'^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\(')
-_ARRAY = re.compile(r'(\w+)\[([\d,]*)\]')
+_ARRAY = re.compile(r'\w+\[([\d,]*)\]')
 
 
 def instructions(text: str) -> Iterator[Instruction]:
-  """Instructions of `compiled.as_text()`."""
+  """Yields the instructions of a program's text."""
   computation = ''
   for line in text.splitlines():
     if head := _HEAD.match(line):
       computation = head[1]
     elif found := _LINE.match(line):
       name, result, opcode = found.groups()
-      sizes = [
-        (tuple(int(d) for d in dims.split(',') if d), dtype)
-        for dtype, dims in _ARRAY.findall(result)
+      shapes = [
+        tuple(int(d) for d in dims.split(',') if d)
+        for dims in _ARRAY.findall(result)
       ]
-      if sizes:
-        dims, dtype = max(sizes, key=lambda size: math.prod(size[0]))
-        yield Instruction(opcode, name, dims, dtype, computation, line.strip())
+      if shapes:
+        dims = max(shapes, key=math.prod)
+        yield Instruction(opcode, name, dims, computation, line.strip())
 
 
 def loop_bodies(text: str) -> set[str]:
-  """Names of the computations that run once a pass of some loop."""
+  """Names of the computations that every pass of some loop runs."""
   called = {}
   bodies = set()
   for i in instructions(text):
@@ -75,7 +76,7 @@ def loop_bodies(text: str) -> set[str]:
 
 
 def copies_in_loops(text: str, elements: int) -> list[Instruction]:
-  """What copies arrays of at least so many elements inside loops."""
+  """Instructions inside loops that copy at least so many elements."""
   bodies = loop_bodies(text)
   moving = ('copy', 'transpose', 'concatenate', 'pad', 'copy-start', 'reverse')
   return [
