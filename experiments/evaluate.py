@@ -41,7 +41,7 @@ from experiments.run import (
 from score_jax.evaluation import evaluate as evaluate_lib
 from score_jax.evaluation import measures
 from score_jax.io import json_files
-from score_jax.tasks import answer_keys
+from score_jax.tasks import registry
 
 # A wider table of transitions between all turns would not fit a terminal.
 _MOST_TURNS_IN_TABLE = 3
@@ -104,7 +104,7 @@ def evaluate(
   names = policies.finished_policies(settings, run)
   if options.policy != evaluation_options.ALL or not names:
     names = [policies.choose_finished(settings, run, options.policy)]
-  key = answer_keys.of_task(settings.task, settings.data.grader)
+  key = registry.answer_key(settings.task, settings.data.grader)
   with contextlib.closing(building.make_grader(parts.task)) as grader:
     judged = {
       name: _judge(options, settings, parts, run, name, grader)

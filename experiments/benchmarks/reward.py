@@ -108,7 +108,7 @@ def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   grader = code_grading.CodeGrader(
-    sandbox=settings.sandbox, workers=workers, cpu_seconds=2.0, extract=False
+    sandbox=settings.sandbox, workers=workers, cpu_seconds=2.0
   )
   problem = types.Problem(
     'square', 'benchmark', '', '', {'tests': _TESTS, 'entry_point': 'f'}
@@ -116,7 +116,7 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
   def judge(programs):
     attempts = [types.Attempt(program) for program in programs]
-    return grader.grade([problem] * len(attempts), attempts)
+    return grader.grade([problem] * len(attempts), attempts, extract=False)
 
   judge([_PROGRAM] * workers)
   honest = programs_of(settings.code_jobs, 0)

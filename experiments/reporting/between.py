@@ -8,7 +8,7 @@ import numpy as np
 from experiments.reporting import charts, markup, numbers, output, runs
 from experiments.run import transcripts
 from score_jax.evaluation import changes
-from score_jax.tasks import answer_keys
+from score_jax.tasks import answer_keys, registry
 
 _SHARES = {
   'changed_answer': 'answer changed',
@@ -99,7 +99,7 @@ def summarize_policy(group: runs.Group, policy: str) -> dict[str, Any]:
   Nothing where no episode of two attempts was graded.
   """
   settings = group.runs[0].settings
-  key = answer_keys.of_task(settings.task, settings.data.grader)
+  key = registry.answer_key(settings.task, settings.data.grader)
   episodes = [
     episode
     for run in group.runs

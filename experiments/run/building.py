@@ -91,7 +91,7 @@ def make_grader(task: types.Task) -> types.Grader:
 def _make_grader(task):
   try:
     return task.make_grader()
-  except (OSError, ValueError, probe.SandboxRefusedError) as error:
+  except (OSError, ValueError, probe.NoSandboxError) as error:
     raise run_directory.RunError(str(error)) from error
 
 

@@ -18,7 +18,6 @@ from score_jax.algorithm import adaptive, stage_coefficients
 from score_jax.io import stop_signals
 from score_jax.models import lora
 from score_jax.rollout import randomness, turn_separator
-from score_jax.tasks import self_refine
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
@@ -280,11 +279,7 @@ def parts_for(
   phase = methods.stages(settings).get(name)
   if not isinstance(phase, methods.PromptStage):
     return parts
-  text = settings.self_refine_instruction or self_refine.instruction(
-    settings.task,
-    settings.data.grader,
-    chat=parts.sampler.chat_format.style != 'plain',
-  )
+  text = settings.self_refine_instruction or parts.task.refine_instruction
   task = dataclasses.replace(parts.task, instruction=text)
   sampler = dataclasses.replace(parts.sampler, task=task)
   return dataclasses.replace(parts, task=task, sampler=sampler)

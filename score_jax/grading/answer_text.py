@@ -1,7 +1,7 @@
-r"""Reading an answer's LaTeX without algebra: frames, fonts, numbers, lists.
+r"""Reads an answer's LaTeX without algebra: frames, fonts, numbers, lists.
 
 Only spellings are unified here; whether two expressions are equal is decided
-in answers.py and algebra.py. Every rule is about notation in general.
+in answer_equality.py and algebra.py. Every rule is about notation in general.
 """
 
 import re
@@ -79,8 +79,8 @@ def stated(text: str) -> str:
 
   In order: the forms of `final_answer`; the last formula between math
   delimiters (all of them where nothing but separators stands outside); what
-  follows 'answer is' or 'answer:'; the text itself. Rewards for attempts use
-  `final_answer` alone.
+  follows 'answer is' or 'answer:'; the text itself. Attempts are
+  rewarded by `final_answer` alone.
   """
   text = re.sub(r'\\\\(?=boxed\s*\{|fbox\s*\{)', r'\\', text.strip())
   answer = final_answer.final_answer(text)
@@ -151,9 +151,9 @@ _NAMES = re.compile(
 def named_value(text: str) -> tuple[str, str]:
   r"""(name, value) of `x = 5`, `f(x) = 5`, `x \in A`; name '' for a bare value.
 
-  A chain of equalities is worth what it ends on, provided that what comes
-  before is names and constants: `2x + z = 1` is an equation, not a value. An
-  approximation after an exact value is left out.
+  The value of a chain of equalities is its last side, provided that the sides
+  before are names and constants: `2x + z = 1` is an equation, not a value. An
+  approximation after an exact value is dropped.
   """
   parts = _APPROXIMATION.split(text)
   if len(parts) > 1:
@@ -175,7 +175,7 @@ def named_value(text: str) -> tuple[str, str]:
 
 
 def _is_constant(text: str) -> bool:
-  """Whether no free letter stands in `text`; limits and sums bind theirs."""
+  """Whether `text` has no free letter; limits and sums bind theirs."""
   if re.match(r'\s*\\(?:lim|sum|int|prod)', text):
     return True
   bare = re.sub(r'\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+', '', text)
