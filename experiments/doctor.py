@@ -1,4 +1,4 @@
-"""What this machine can do: `python -m experiments.doctor`.
+"""Checks what this machine can do: `python -m experiments.doctor`.
 
 Exit code 2 where no sandbox for programs of a model holds, 0 otherwise.
 """
@@ -27,7 +27,7 @@ class Settings:
   devices: bool = True
   """Whether to look for accelerators, which starts jax."""
   directory: str = '.'
-  """Where runs would be kept."""
+  """Directory of runs, whose free disk space is shown."""
 
 
 def main(settings: Settings) -> int:

@@ -44,7 +44,7 @@ class Settings:
   """Grades a file of answers or programs."""
 
   task: Literal['math', 'gsm8k', 'code']
-  """What the rows hold."""
+  """Kind of the rows."""
   input: str
   """JSON lines to grade."""
   output: str

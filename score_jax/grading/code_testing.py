@@ -221,7 +221,8 @@ def run(
 
 
 def _failure(program: session.Session, suite: Suite, test: str) -> str | None:
-  """Why one test fails, None where it passes."""
+  """The reason why one test fails, None where it passes."""
+  # A namespace per test: no test sees what another one has defined.
   space: dict[str, Any] = {'__name__': 'tests'}
   exec(compile(suite.helpers, '<helpers>', 'exec'), space)
   try:

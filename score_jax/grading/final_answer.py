@@ -99,7 +99,7 @@ def _last(pattern: re.Pattern, text: str) -> re.Match | None:
 
 
 def _sentence_span(text: str, start: int) -> tuple[str, int]:
-  """What follows 'final answer is', to the closing words or the line's end."""
+  """(text, end) of the answer: up to the closing words or the line's end."""
   closing = _SENTENCE_END.search(text, start)
   if closing:
     return text[start : closing.start()], closing.start()

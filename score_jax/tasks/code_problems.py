@@ -123,13 +123,13 @@ def humaneval_columns(
     'entry_point': entry_point,
     'prelude': prompt,
     'prompt_code': prompt,
-    # Four tests call what the prompt defines beside the function.
+    # Four tests call what the prompt defines besides the function.
     'helpers': _helpers(prompt, entry_point),
   }
 
 
 def _helpers(prompt: str, entry_point: str) -> str:
-  """What a prompt defines beside its function."""
+  """The code that a prompt has besides its function."""
   try:
     tree = ast.parse(prompt)
   except SyntaxError:

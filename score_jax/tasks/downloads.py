@@ -30,7 +30,7 @@ def read_or_download(
   Args:
     data_dir: the user's directory of original files; None downloads.
     files: relative paths of each split's file, the preferred one first.
-    download: the rows where there is no `data_dir`.
+    download: gets the rows without a `data_dir`.
 
   Raises:
     FileNotFoundError: a split has none of its files; the message lists them.

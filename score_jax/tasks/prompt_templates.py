@@ -1,4 +1,4 @@
-"""What the policy is asked, in both turns: the paper's words.
+"""Texts of both turns, in the paper's words.
 
 arXiv:2409.12917, Appendix C. A chat model gets the text as user messages; a
 plain-text model gets it as a document that the attempt continues.

@@ -31,7 +31,7 @@ from score_jax.tasks import (
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What a user may choose about a task.
+  """A user's choices about a task.
 
   Attributes:
     data_dir: directory of original files; None downloads.

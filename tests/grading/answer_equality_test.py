@@ -1,4 +1,4 @@
-"""Which answers are the same: a table of right and one of wrong answers."""
+"""Equality of answers: a table of equal pairs and one of different pairs."""
 
 import contextlib
 

@@ -213,7 +213,7 @@ def test_references_of_the_twelve_thousand(grader):
 
 
 def spelling(answer: str):
-  """What an answer says without its unit, spacing and full stop."""
+  """An answer without its unit, spacing and full stop."""
   held = quantities.quantity(answer_text.plain(answer))
   number = quantities.exact_number(held.value)
   return number[0] if number else re.sub(r'[\s.,]', '', held.value)

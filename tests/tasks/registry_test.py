@@ -7,6 +7,8 @@ import pytest
 from score_jax import types
 from score_jax.grading import final_answer
 from score_jax.tasks import (
+  answer_keys,
+  arithmetic,
   code_problems,
   math_problems,
   prompt_templates,
@@ -167,6 +169,28 @@ def test_a_users_prompts(tmp_path):
   assert task.instruction == 'Again!'
 
 
+def test_a_new_task_is_one_entry(monkeypatch):
+  def load(chosen):
+    problems = [types.Problem('1', 'echo', 'Say 5.', '5')]
+    return types.Task(
+      name='echo',
+      train=problems,
+      test=problems,
+      prompt=lambda problem: f'{problem.question} {chosen.seed}',
+      instruction='Again!',
+      make_grader=arithmetic.make_grader,
+    )
+
+  entry = registry.Entry(load, answer_keys.number)
+  monkeypatch.setitem(registry.TASKS, 'echo', entry)
+  task = registry.load_task('echo', seed=3, rewards=('task@2',))
+  assert task.prompt(task.test[0]) == 'Say 5. 3'
+  [verdict] = task.make_grader().grade(task.test, [types.Attempt('5')])
+  assert verdict.score == 2
+  key = registry.answer_key('echo')
+  assert key(task.test[0], types.Attempt('#### 5.0')) == 5
+
+
 @pytest.mark.parametrize('name', ['repair', 'records'])
 def test_a_missing_file_is_said(name):
   with pytest.raises(ValueError, match='file'):
@@ -214,5 +238,5 @@ def test_self_refine_asks_for_feedback_and_for_what_the_grader_reads(
 
 
 def test_self_refine_of_a_policy_from_scratch_has_the_one_known_sentence():
-  task = registry.load_task('arithmetic', options={'digits': 3})
+  task = registry.load_task('arithmetic', options={'digits': 3, 'num_test': 9})
   assert task.refine_instruction == 'Look again\nLook again'

@@ -152,7 +152,7 @@ def _planted(marker: str) -> Iterator[tuple[str, str, int]]:
     directory = pathlib.Path(
       stack.enter_context(tempfile.TemporaryDirectory(prefix='score_jax_'))
     )
-    # World-readable and writable: it is the sandbox that has to refuse.
+    # World-readable and writable, so that only the sandbox protects it.
     directory.chmod(0o777)
     secret = directory / 'secret'
     secret.write_text(marker)

@@ -107,7 +107,7 @@ def stray_sandboxes() -> list[str]:
       parent = (process / 'stat').read_text().rpartition(')')[2].split()[1]
     except OSError:
       continue
-    if b'score_jax.grading.sandbox' in arguments and parent == '1':
+    if launch._BOOT.encode() in arguments and parent == '1':
       strays.append(process.name)
   return strays
 
