@@ -10,11 +10,8 @@ import fractions
 import re
 from typing import Literal
 
-from score_jax.grading import algebra, answer_text, quantities
+from score_jax.grading import algebra, answer_structure, answer_text, quantities
 
-_MATRIX = re.compile(
-  r'\\begin\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}', re.DOTALL
-)
 _DIGITS_APART = re.compile(r'(?<![_^0-9.])[0-9][0-9.]*\s+[0-9]')
 
 
@@ -33,7 +30,7 @@ class Conventions:
 
 
 def same(gold: str, pred: str, conventions: Conventions | None = None) -> bool:
-  """Whether `pred` is the answer `gold`. Not symmetric in intervals.
+  """Whether `pred` is the same answer as `gold`.
 
   Args:
     gold: the reference answer; it decides how the answer is read.
@@ -57,22 +54,25 @@ def same(gold: str, pred: str, conventions: Conventions | None = None) -> bool:
 def readable(gold: str) -> bool:
   """Whether `gold` is understood well enough to recognise it respelled."""
   gold = answer_text.plain(gold)
-  if _is_words(gold):
+  if answer_structure.is_words(gold):
     return True
-  parts = [answer_text.named_value(part)[1] for part in _elements(gold)]
+  parts = [
+    answer_structure.named_value(part)[1]
+    for part in answer_structure.elements(gold)
+  ]
   return bool(parts) and all(map(_is_readable_value, parts))
 
 
 def _is_readable_value(text: str) -> bool:
-  held, matrix = answer_text.brackets(text), _matrix(text)
-  if _is_tuple(held):
-    return all(map(_is_readable_value, answer_text.split_list(held[1])))
+  held, matrix = answer_structure.brackets(text), answer_structure.matrix(text)
+  if answer_structure.is_tuple(held):
+    return all(map(_is_readable_value, answer_structure.split_list(held[1])))
   if matrix:
     return all(_is_readable_value(cell) for row in matrix for cell in row)
   value = quantities.quantity(text).value
   if quantities.time_of_day(text) or quantities.exact_number(value):
     return True
-  if _is_words(value) or _has_base(value):
+  if answer_structure.is_words(value) or _has_base(value):
     return True
   try:
     algebra.parse(value)
@@ -81,27 +81,25 @@ def _is_readable_value(text: str) -> bool:
   return '\\text' not in value
 
 
-def _without_text(text: str) -> str:
-  r"""`text` with the contents of `\text{}` in its place."""
-  return re.sub(r'\\text\{([^{}]*)\}', r'\1', text)
-
-
 def _squeezed(text: str) -> str:
   """`text` without spaces, but for those that keep two numbers apart."""
-  text = _without_text(text)
+  text = answer_structure.without_text(text)
   text = re.sub(r'(?<=[0-9])\s+(?=[0-9])', '\x00', text.strip().lstrip('+'))
   return re.sub(r'\s+|\.$', '', text)
 
 
 def _same_lists(gold: str, pred: str, conventions: Conventions) -> bool:
-  if _is_words(gold):
-    return _words(gold) == _words(pred)
-  golds, preds = _elements(gold), _elements(pred)
+  if answer_structure.is_words(gold):
+    return answer_structure.words(gold) == answer_structure.words(pred)
+  golds, preds = (
+    answer_structure.elements(gold),
+    answer_structure.elements(pred),
+  )
   if len(golds) != len(preds):
     return False
   if len(golds) == 1:
     return _same_value(golds[0], preds[0], conventions)
-  names = [_names(golds), _names(preds)]
+  names = [answer_structure.names_of(golds), answer_structure.names_of(preds)]
   if all(names) and set(names[0]) == set(names[1]) and _distinct(names[0]):
     by_name = dict(zip(names[1], preds))
     preds = [by_name[name] for name in names[0]]
@@ -114,12 +112,6 @@ def _same_lists(gold: str, pred: str, conventions: Conventions) -> bool:
 
 def _distinct(names: list[str]) -> bool:
   return len(set(names)) == len(names)
-
-
-def _names(elements: list[str]) -> list[str]:
-  """The names of named values, [] unless all are named."""
-  names = [answer_text.named_value(element)[0] for element in elements]
-  return names if all(names) else []
 
 
 def _same_in_any_order(
@@ -137,67 +129,14 @@ def _same_in_any_order(
   return True
 
 
-def _elements(text: str) -> list[str]:
-  r"""Members of a bare list or set; `a \pm b` is two of them.
-
-  `p = 5, q = 2; p = 7, q = 2` is a list of tuples: names that come round.
-  """
-  bracketed = answer_text.brackets(text)
-  if bracketed and bracketed[0] == '{':
-    text = bracketed[1]
-  parts = answer_text.split_list(text)
-  names = _names(parts)
-  period = len(set(names))
-  if period > 1 and len(names) > period and len(names) % period == 0:
-    values = [answer_text.named_value(part)[1] for part in parts]
-    return [
-      f'({",".join(values[i : i + period])})'
-      for i in range(0, len(values), period)
-    ]
-  if len(parts) == 1 and (bracketed is None or bracketed[0] == '{'):
-    name, value = answer_text.named_value(parts[0])
-    inner = answer_text.split_list(value)
-    held = answer_text.brackets(value)
-    if name and (len(inner) > 1 or (held and held[0] == '{')):
-      return _elements(value)
-  expanded = []
-  for part in parts:
-    if len(re.findall(r'\\pm(?![a-z])', part)) == 1:
-      part = answer_text.named_value(part)[1]
-      expanded += [
-        re.sub(r'\\pm(?![a-z])', sign, part, count=1) for sign in '+-'
-      ]
-    else:
-      expanded.append(part)
-  return expanded
-
-
-def _is_words(text: str) -> bool:
-  """Whether the answer is prose: a name, 'even', '(C)'."""
-  bare = _without_text(text)
-  only_text = re.fullmatch(r'(?:\s*\\text\{[^{}]*[A-Za-z][^{}]*\}\s*)+', text)
-  letters = re.fullmatch(r"\(?[A-Za-z][A-Za-z' .,-]*\)?", bare)
-  if only_text and re.fullmatch(r"[A-Za-z0-9' .,-]+", bare):
-    return True
-  word = re.search(r'[A-Za-z]{3,}', bare)
-  choice = re.fullmatch(r'\(?[A-Z]\)?', bare)
-  return bool(letters and (only_text or word or choice))
-
-
-def _words(text: str) -> str:
-  bare = _without_text(text).strip()
-  bare = bare.strip('()').rstrip('.').strip()
-  return bare if len(bare) == 1 else ' '.join(bare.casefold().split())
-
-
 def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
   if _squeezed(gold) == _squeezed(pred):
     return True
   times = quantities.time_of_day(gold), quantities.time_of_day(pred)
   if all(times):
     return _same_time(*times)
-  gold_name, gold_value = answer_text.named_value(gold)
-  pred_name, pred_value = answer_text.named_value(pred)
+  gold_name, gold_value = answer_structure.named_value(gold)
+  pred_name, pred_value = answer_structure.named_value(pred)
   if _is_equation(gold_value) or _is_equation(pred_value):
     # An equation is no value: `7 = 11a + c` is not `11a + c`.
     both = _is_equation(gold) and _is_equation(pred)
@@ -210,10 +149,10 @@ def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
       return False
   if (gold, pred) != (gold_value, pred_value):
     return _same_lists(gold_value, pred_value, conventions)
-  tuples = answer_text.brackets(gold), answer_text.brackets(pred)
-  if any(_is_tuple(t) for t in tuples):
+  tuples = answer_structure.brackets(gold), answer_structure.brackets(pred)
+  if any(answer_structure.is_tuple(t) for t in tuples):
     return _same_tuples(*tuples, gold, pred, conventions)
-  matrices = _matrix(gold), _matrix(pred)
+  matrices = answer_structure.matrix(gold), answer_structure.matrix(pred)
   if all(matrices):
     return _same_matrices(*matrices, conventions)
   return _same_quantity(gold, pred, conventions)
@@ -226,34 +165,17 @@ def _same_time(gold, pred) -> bool:
   return gold == pred
 
 
-def _is_tuple(bracketed: tuple[str, str, str] | None) -> bool:
-  return bool(
-    bracketed
-    and bracketed[0] != '{'
-    and len(answer_text.split_list(bracketed[1])) > 1
-  )
-
-
 def _same_tuples(gold_in, pred_in, gold, pred, conventions) -> bool:
-  if not (_is_tuple(gold_in) and _is_tuple(pred_in)):
+  if not (
+    answer_structure.is_tuple(gold_in) and answer_structure.is_tuple(pred_in)
+  ):
     return algebra.same_relation(gold, pred)
   if (gold_in[0], gold_in[2]) != (pred_in[0], pred_in[2]):
     return False
-  golds, preds = (answer_text.split_list(t[1]) for t in (gold_in, pred_in))
+  golds, preds = (answer_structure.split_list(t[1]) for t in (gold_in, pred_in))
   return len(golds) == len(preds) and all(
     _same_value(g, p, conventions) for g, p in zip(golds, preds)
   )
-
-
-def _matrix(text: str) -> list[list[str]] | None:
-  text = re.sub(r'^[\[(]\s*(?=\\begin)|(?<=\})\s*[\])]$', '', text.strip())
-  match = _MATRIX.fullmatch(text)
-  if not match or match[1] == 'vmatrix' or '\\begin' in match[2]:
-    return None
-  rows = re.split(r'\\\\(?:\[[^\]]*\])?', match[2])
-  return [
-    [cell.strip() for cell in row.split('&')] for row in rows if row.strip()
-  ]
 
 
 def _same_matrices(golds, preds, conventions) -> bool:
