@@ -1,6 +1,6 @@
-"""What this machine can do: `python -m experiments.doctor`.
+"""Checks what this machine can do: `python -m experiments.doctor`.
 
-Exit code 2 where programs written by a model would be refused, 0 otherwise.
+Exit code 2 where no sandbox for programs of a model holds, 0 otherwise.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from score_jax.grading.sandbox import launch, probe, restrict
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Says what this machine can do."""
+  """Checks sandboxes, graders and devices of this machine."""
 
   sandbox: Literal['auto', 'bwrap', 'landlock'] = 'auto'
   """Sandbox to try; auto tries all."""
   devices: bool = True
   """Whether to look for accelerators, which starts jax."""
   directory: str = '.'
-  """Where runs would be kept."""
+  """Directory of runs, whose free disk space is shown."""
 
 
 def main(settings: Settings) -> int:
@@ -42,8 +42,8 @@ def main(settings: Settings) -> int:
   if not holding:
     try:
       probe.choose(settings.sandbox)
-    except probe.SandboxRefusedError as error:
-      print(f'\nCode rewards would be refused: {error}')
+    except probe.NoSandboxError as error:
+      print(f'\nNo code rewards on this machine: {error}')
       return 2
   _report_code(holding[0])
   return 0
@@ -105,10 +105,10 @@ def _report_code(kind: str) -> None:
   tests = ['assert f(2) == 4', 'assert f(3) == 9']
   columns = {'tests': tests, 'entry_point': 'f'}
   problem = types.Problem('square', 'doctor', '', '', columns)
-  grader = code_grading.CodeGrader(sandbox=kind, workers=1, extract=False)
+  grader = code_grading.CodeGrader(sandbox=kind, workers=1)
   try:
     attempts = [types.Attempt('def f(x): return x * x')]
-    [verdict] = grader.grade([problem], attempts)
+    [verdict] = grader.grade([problem], attempts, extract=False)
   finally:
     grader.close()
   print(

@@ -41,7 +41,7 @@ from experiments.run import (
 )
 from score_jax.evaluation import evaluate, measures
 from score_jax.io import json_files
-from score_jax.tasks import answer_keys
+from score_jax.tasks import registry
 
 # A wider table of transitions between all turns would not fit a terminal.
 _MOST_TURNS_IN_TABLE = 3
@@ -87,7 +87,7 @@ def measure_policies(
   names = policies.finished_policies(directory)
   if options.policy != evaluation_options.ALL or not names:
     names = [policies.choose_finished(directory, options.policy)]
-  key = answer_keys.of_task(run.settings.task, run.settings.data.grader)
+  key = registry.answer_key(run.settings.task, run.settings.data.grader)
   wanted = evaluation_options.wanted(options)
   with building.with_grader(run) as run:
     graded = {name: _evaluate(options, run, name) for name in names}

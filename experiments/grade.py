@@ -1,4 +1,4 @@
-"""Judges a file of answers: `python -m experiments.grade --task=math ...`.
+"""Grades a file of answers: `python -m experiments.grade --task=math ...`.
 
 Reads JSON lines, writes JSON lines in the same order: `id`, `verdict`, `score`
 (null where grading failed), `seconds`, `reason`.
@@ -9,8 +9,11 @@ Reads JSON lines, writes JSON lines in the same order: `id`, `verdict`, `score`
                 of an MBPP or HumanEval problem below --data-dir
 """
 
+import collections
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -25,23 +28,25 @@ from score_jax import types
 from score_jax.grading import (
   answer_text,
   code_grading,
+  direct_grading,
   final_answer,
   math_grading,
 )
 from score_jax.grading.sandbox import probe
-from score_jax.tasks import code_problems, gsm8k, records
+from score_jax.tasks import code_problems, records
 
+Rows = Sequence[Mapping[str, Any]]
 Done = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Judges a file of answers or programs."""
+  """Grades a file of answers or programs."""
 
   task: Literal['math', 'gsm8k', 'code']
-  """What the rows hold."""
+  """Kind of the rows."""
   input: str
-  """JSON lines to judge."""
+  """JSON lines to grade."""
   output: str
   """JSON lines to write."""
   data_dir: str | None = None
@@ -61,29 +66,38 @@ class Settings:
 
 
 def main(settings: Settings) -> int:
-  """Judges, writes, and prints a summary; returns the exit code."""
+  """Grades, writes, and prints a summary; returns the exit code."""
   if settings.sandbox == 'none' and not (
     settings.i_understand_model_code_runs_unsandboxed
   ):
-    return _refuse(
+    return _reject(
       '--sandbox=none runs programs with your rights; it needs '
       '--i-understand-model-code-runs-unsandboxed as well'
     )
   graders = {'math': grade_math, 'gsm8k': grade_gsm8k, 'code': grade_code}
   start = time.monotonic()
+  bar = progress.Progress(
+    *progress.Progress.get_default_columns(),
+    progress.MofNCompleteColumn(),
+    disable=not sys.stderr.isatty(),
+    transient=True,
+  )
   try:
     rows = records.read_rows(settings.input)
-    with _progress_bar(len(rows), settings.task) as done:
-      verdicts = graders[settings.task](rows, settings, done)
-  except (ValueError, OSError, probe.SandboxRefusedError) as error:
-    return _refuse(str(error))
+    with bar:
+      graded = bar.add_task(f'grading {settings.task}', total=len(rows))
+      verdicts = graders[settings.task](
+        rows, settings, functools.partial(bar.advance, graded)
+      )
+  except (ValueError, OSError, probe.NoSandboxError) as error:
+    return _reject(str(error))
   write_verdicts(settings.output, rows, verdicts)
   print(_summary(verdicts, time.monotonic() - start))
   return 0
 
 
 def grade_math(
-  rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
+  rows: Rows, settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts on math answers and attempts."""
   golds = [
@@ -101,18 +115,16 @@ def grade_math(
     percent=settings.percent,
     decimal_digits=settings.decimal_digits,
   )
-  try:
+  with contextlib.closing(grader):
     return grader.grade_answers(golds, preds, done)
-  finally:
-    grader.close()
 
 
 def grade_gsm8k(
-  rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
+  rows: Rows, settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts by the final number alone."""
   del settings
-  verdicts = []
+  problems, attempts = [], []
   for number, row in _each(rows):
     gold = _column(row, number, 'gold').rpartition('####')[2].strip()
     text = (
@@ -120,14 +132,16 @@ def grade_gsm8k(
       if 'pred' in row
       else _column(row, number, 'response', 'pred')
     )
-    problem = types.Problem(str(number), 'gsm8k', '', gold)
-    verdicts += gsm8k.make_grader().grade([problem], [types.Attempt(text)])
-    done(1)
+    problems.append(types.Problem(str(number), 'gsm8k', '', gold))
+    attempts.append(types.Attempt(text))
+  grader = direct_grading.DirectGrader(direct_grading.grade_number)
+  verdicts = grader.grade(problems, attempts)
+  done(len(verdicts))
   return verdicts
 
 
 def grade_code(
-  rows: Sequence[Mapping[str, Any]], settings: Settings, done: Done
+  rows: Rows, settings: Settings, done: Done
 ) -> list[types.Verdict]:
   """Verdicts on attempts and programs, by their tests in a sandbox."""
   problems = _code_problems(rows, settings.data_dir)
@@ -141,27 +155,23 @@ def grade_code(
     cpu_seconds=settings.cpu_seconds or 10.0,
   )
   verdicts: list[types.Verdict | None] = [None] * len(rows)
-  try:
+  with contextlib.closing(grader):
     for extract in (True, False):
       chosen = [
         i for i, row in enumerate(rows) if ('solution' not in row) == extract
       ]
-      judged = grader.grade(
+      graded = grader.grade(
         [problems[i] for i in chosen],
         [types.Attempt(texts[i]) for i in chosen],
         done,
         extract=extract,
       )
-      for index, verdict in zip(chosen, judged):
+      for index, verdict in zip(chosen, graded):
         verdicts[index] = verdict
-  finally:
-    grader.close()
   return verdicts
 
 
-def _code_problems(
-  rows: Sequence[Mapping[str, Any]], data_dir: str | None
-) -> list[types.Problem]:
+def _code_problems(rows: Rows, data_dir: str | None) -> list[types.Problem]:
   named = [
     str(row['task_id'])
     for row in rows
@@ -194,20 +204,18 @@ def _own_tests(row: Mapping[str, Any]) -> bool:
 
 def _problem_of_row(row: Mapping[str, Any], name: str) -> types.Problem:
   tests = row['tests'] if 'tests' in row else row['test']
-  columns = {
-    'tests': [tests] if isinstance(tests, str) else list(tests),
-    'entry_point': row.get('entry_point', ''),
-  }
-  if (
-    isinstance(tests, str) and 'def check(' in tests and row.get('entry_point')
-  ):
+  entry_point = row.get('entry_point', '')
+  if isinstance(tests, str) and 'def check(' in tests and entry_point:
     columns = code_problems.humaneval_columns(
-      row.get('prompt', ''), row['entry_point'], tests
+      row.get('prompt', ''), entry_point, tests
     )
+  else:
+    tests = [tests] if isinstance(tests, str) else list(tests)
+    columns = {'tests': tests, 'entry_point': entry_point}
   return types.Problem(name, 'code', '', row.get('reference', ''), columns)
 
 
-def _each(rows):
+def _each(rows: Rows):
   return enumerate(rows, start=1)
 
 
@@ -223,9 +231,7 @@ def _column(
 
 
 def write_verdicts(
-  path: str,
-  rows: Sequence[Mapping[str, Any]],
-  verdicts: Sequence[types.Verdict],
+  path: str, rows: Rows, verdicts: Sequence[types.Verdict]
 ) -> None:
   """Writes one line a row; the file appears whole or not at all."""
   target = pathlib.Path(path)
@@ -245,37 +251,16 @@ def write_verdicts(
 
 
 def _summary(verdicts: Sequence[types.Verdict], seconds: float) -> str:
-  labels = {}
-  for verdict in verdicts:
-    label = verdict.label if verdict.score is not None else 'ungraded'
-    labels[label] = labels.get(label, 0) + 1
+  labels = collections.Counter(
+    verdict.label if verdict.score is not None else 'ungraded'
+    for verdict in verdicts
+  )
   counts = ', '.join(f'{n} {label}' for label, n in sorted(labels.items()))
   rate = len(verdicts) / max(seconds, 1e-9)
   return f'{len(verdicts)} rows in {seconds:.1f} s ({rate:.1f}/s): {counts}'
 
 
-class _progress_bar:  # noqa: N801 reads as a function where it is used
-  """Counts on a terminal; silent elsewhere."""
-
-  def __init__(self, total: int, name: str):
-    self._bar = progress.Progress(
-      *progress.Progress.get_default_columns(),
-      progress.MofNCompleteColumn(),
-      disable=not sys.stderr.isatty(),
-      console=None,
-      transient=True,
-    )
-    self._task = self._bar.add_task(f'judging {name}', total=total)
-
-  def __enter__(self) -> Done:
-    self._bar.start()
-    return lambda count: self._bar.advance(self._task, count)
-
-  def __exit__(self, *error):
-    self._bar.stop()
-
-
-def _refuse(message: str) -> int:
+def _reject(message: str) -> int:
   print(f'error: {message}', file=sys.stderr)
   return 2
 

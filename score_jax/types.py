@@ -1,4 +1,4 @@
-"""The nouns on the host: what is asked, what was written, how it was judged.
+"""The nouns on the host: what is asked, what was written, how it was graded.
 
 One word per thing: *problem, prompt, attempt* (text), *turn* (index, from 1),
 *instruction, trajectory, score* (what a grader returned), *correct* (score over
@@ -17,7 +17,7 @@ class Problem:
 
   Attributes:
     id: stable and unique in its data set.
-    task: name of the task that judges it.
+    task: name of the task whose grader grades it.
     question: the text that is asked.
     reference: the answer (math) or the canonical solution (code).
     columns: the data set's own columns, by name, for graders and user rewards.
@@ -50,7 +50,7 @@ VerdictLabel = Literal['correct', 'wrong', 'unparseable', 'timeout', 'crash']
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """A grader's judgement of one attempt.
+  """A grader's verdict on one attempt.
 
   Attributes:
     label: what happened.
@@ -67,7 +67,7 @@ class Verdict:
 
 
 class Grader(Protocol):
-  """Judges attempts; may hold worker processes until it is closed."""
+  """Grades attempts; may hold worker processes until it is closed."""
 
   def grade(
     self, problems: Sequence[Problem], attempts: Sequence[Attempt]
@@ -80,15 +80,16 @@ class Grader(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What is asked and how it is judged.
+  """What is asked and how it is graded.
 
   Attributes:
-    name: as in `--task`.
+    name: its key in `tasks.registry.TASKS`.
     train: problems for training; disjoint from `test`.
     test: held-out problems.
     prompt: text of a problem's first user message.
     instruction: text of the user message between attempts.
     make_grader: starts a grader.
+    refine_instruction: replaces `instruction` in the Self-Refine baseline.
   """
 
   name: str
@@ -97,3 +98,4 @@ class Task:
   prompt: Callable[[Problem], str]
   instruction: str
   make_grader: Callable[[], Grader]
+  refine_instruction: str = ''

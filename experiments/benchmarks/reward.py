@@ -103,7 +103,7 @@ def _measure_math(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
 def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
   grader = code_grading.CodeGrader(
-    sandbox=settings.sandbox, workers=workers, cpu_seconds=2.0, extract=False
+    sandbox=settings.sandbox, workers=workers, cpu_seconds=2.0
   )
   problem = types.Problem(
     'square', 'benchmark', '', '', {'tests': _TESTS, 'entry_point': 'f'}
@@ -111,7 +111,7 @@ def _measure_code(settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
 
   def grade(programs):
     attempts = [types.Attempt(program) for program in programs]
-    return grader.grade([problem] * len(attempts), attempts)
+    return grader.grade([problem] * len(attempts), attempts, extract=False)
 
   grade([_PROGRAM] * workers)  # warm
   honest = programs_of(settings.code_jobs, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.reporting import charts, measure_tables, page, runs, tables
 from score_jax.evaluation import changes
-from score_jax.tasks import answer_keys
+from score_jax.tasks import registry
 
 _MOST_HISTOGRAMS = 5
 
@@ -48,7 +48,7 @@ def summarize_policy(group: runs.Group, policy: str) -> dict[str, Any]:
   Empty without an episode of two graded attempts.
   """
   settings = group.runs[0].settings
-  key = answer_keys.of_task(settings.task, settings.data.grader)
+  key = registry.answer_key(settings.task, settings.data.grader)
   episodes = [
     episode
     for run in group.runs

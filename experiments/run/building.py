@@ -118,7 +118,7 @@ def _start_grader(task: types.Task) -> types.Grader:
   def start():
     try:
       return task.make_grader()
-    except (OSError, ValueError, probe.SandboxRefusedError) as error:
+    except (OSError, ValueError, probe.NoSandboxError) as error:
       raise run_directory.RunError(str(error)) from error
 
   return distributed.everywhere(start)

@@ -11,7 +11,6 @@ from experiments.run import base_model, context, run_directory
 from score_jax import arrays, distributed
 from score_jax.models import lora
 from score_jax.rollout import randomness
-from score_jax.tasks import self_refine
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
@@ -242,11 +241,7 @@ def run_of(run: context.Run, name: str) -> context.Run:
   """The run with the instruction that a policy's episodes are made with."""
   if not isinstance(run.stages.get(name), methods.PromptStage):
     return run
-  text = run.settings.self_refine_instruction or self_refine.instruction(
-    run.settings.task,
-    run.settings.data.grader,
-    chat=run.chat_format.style != 'plain',
-  )
+  text = run.settings.self_refine_instruction or run.task.refine_instruction
   task = dataclasses.replace(run.task, instruction=text)
   sampler = dataclasses.replace(run.sampler, task=task)
   return dataclasses.replace(run, task=task, sampler=sampler)

@@ -1,8 +1,8 @@
 r"""Algebra on single answers: LaTeX to sympy, and whether two agree.
 
-math-verify's grammar (latex2sympy) reads it, nothing is evaluated as Python;
-its comparison judges relations and sets; expressions are compared by their
-values at fixed points. Runs in grader processes only: it imports sympy.
+math-verify's grammar (latex2sympy) parses it, and nothing is evaluated as
+Python; its comparison decides on relations and sets; expressions are compared
+by their values at fixed points. Runs in grader processes: it imports sympy.
 """
 
 import dataclasses
@@ -25,11 +25,15 @@ _SEED = 20240919
 
 
 class UnparseableError(ValueError):
-  """The answer is no mathematics that the grammar knows."""
+  """The grammar cannot read the answer, or it is too costly to try."""
 
 
 def too_costly(text: str) -> bool:
-  """Whether `text` would be hard to compute: towers, factorials, depth."""
+  """Whether `text` would be hard to compute: towers, factorials, depth.
+
+  Checked before parsing: a call into big-integer arithmetic cannot be
+  interrupted, so a time limit alone would cost the worker.
+  """
   flat = re.sub(r'[\s{}()\\]|left|right', '', text).replace('**', '^')
   towers = re.findall(r'(?=\^-?(\d{1,4})\^-?(\d{1,4}))', flat)
   return bool(
@@ -101,16 +105,17 @@ def rounds_to(exact, decimal, last_place) -> bool:
 
 
 def same_at_points(gold, pred, gold_place=0, pred_place=0) -> bool:
-  """Whether two expressions agree at points drawn once and for all.
+  """Whether two expressions agree at fixed pseudo-random points.
 
-  All symbols positive first, where they must agree as complex numbers; then of
-  either sign, where they must agree wherever both are real.
+  Symbols are positive at the first points, where the expressions must agree as
+  complex numbers, and of either sign at the others, where they must agree
+  wherever both are real.
 
   Args:
     gold: an expression.
     pred: another.
-    gold_place: the last place of `gold` where it is a long decimal, which may
-      stand for the constant it rounds; else 0.
+    gold_place: value of the last place of `gold` where it is a long decimal,
+      which may stand for the constant it rounds; else 0.
     pred_place: the same of `pred`.
   """
   gold, pred = _exact(gold), _exact(pred)
@@ -152,6 +157,7 @@ def _exact(expression: sympy.Expr) -> sympy.Expr:
 
 
 def _points(dimension: int) -> list[tuple[sympy.Rational, ...]]:
+  # A generator of its own: verdicts must not change with a library's version.
   state = _SEED
   points = []
   for row in range(8):

@@ -1,7 +1,7 @@
-r"""Reading an answer's LaTeX without algebra: frames, fonts, numbers, lists.
+r"""Unifies the spelling of an answer's LaTeX: frames, fonts, spaces, numbers.
 
-Only spellings are unified here; whether two expressions are equal is decided
-in answers.py and algebra.py. Every rule is about notation in general.
+Whether two answers are equal is decided in answer_equality.py and algebra.py.
+Every rule is about notation in general.
 """
 
 import re
@@ -27,12 +27,6 @@ _SHORT_FRACTION = re.compile(
   r'\\frac\s*(?:([0-9])\s*([0-9])(?![0-9])'
   r'|([0-9])\s*\{|\{([^{}]*)\}\s*([0-9]))'
 )
-_APPROXIMATION = re.compile(r'\\approx|\\simeq|\\doteq|\u2248')
-_AND_OR = re.compile(
-  r'(\\text\{[^{}]*\})|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])'
-  r'|(?<=[0-9)])or(?=[A-Za-z(])'
-)
-_OPENING, _CLOSING = '([{', ')]}'
 
 
 def plain(text: str) -> str:
@@ -79,8 +73,8 @@ def stated(text: str) -> str:
 
   In order: the forms of `final_answer`; the last formula between math
   delimiters (all of them where nothing but separators stands outside); what
-  follows 'answer is' or 'answer:'; the text itself. Rewards for attempts use
-  `final_answer` alone.
+  follows 'answer is' or 'answer:'; the text itself. Attempts are
+  rewarded by `final_answer` alone.
   """
   text = re.sub(r'\\\\(?=boxed\s*\{|fbox\s*\{)', r'\\', text.strip())
   answer = final_answer.final_answer(text)
@@ -104,79 +98,3 @@ def stated(text: str) -> str:
     r'answer(?:\s+is|:)\s*(?!.*answer(?:\s+is|:))(.+)', text, re.I
   )
   return final_answer.unframe(said[1] if said else text)
-
-
-def split_list(text: str) -> list[str]:
-  """Parts of `text` between its outermost commas, semicolons, 'and', 'or'."""
-  text = re.sub(r'\\text\{\s*,?\s*(?:and|or)\s*,?\s*\}', ',', text)
-  text = _AND_OR.sub(lambda m: m[1] or ',', text)
-  parts, depth, start = [], 0, 0
-  for index, char in enumerate(text):
-    escaped = index and text[index - 1] == '\\' and char not in '{}'
-    if char in _OPENING and not escaped:
-      depth += 1
-    elif char in _CLOSING and not escaped:
-      depth = max(0, depth - 1)
-    elif char in ',;' and not depth and not escaped:
-      parts.append(text[start:index])
-      start = index + 1
-  parts.append(text[start:])
-  return [part.strip() for part in parts if part.strip()]
-
-
-def brackets(text: str) -> tuple[str, str, str] | None:
-  """(opening, inside, closing) where one bracket pair holds all of `text`."""
-  text = text.replace('\\{', '{').replace('\\}', '}')
-  if len(text) < 2 or text[0] not in _OPENING or text[-1] not in _CLOSING:
-    return None
-  depth = 0
-  for index, char in enumerate(text):
-    depth += (char in _OPENING) - (char in _CLOSING)
-    if depth == 0 and index < len(text) - 1:
-      return None
-  return (text[0], text[1:-1].strip(), text[-1]) if depth == 0 else None
-
-
-_NAME = (
-  r'(?:\\?[A-Za-z]+|\\[A-Za-z]+\s*[A-Za-z]*)'
-  r"(?:_\{?\s*\w+\s*\}?|'|\^\\prime|\s*\([a-zA-Z]\))*"
-)
-_NAMES = re.compile(
-  rf'\s*(?:{_NAME}|\|\s*[A-Z]+\s*\||\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)'
-  rf'|\\frac\{{\s*{_NAME}\s*\}}\{{\s*{_NAME}\s*\}}|{_NAME}\s*/\s*{_NAME}'
-  r'|\\angle\s*[A-Z]+)\s*'
-)
-
-
-def named_value(text: str) -> tuple[str, str]:
-  r"""(name, value) of `x = 5`, `f(x) = 5`, `x \in A`; name '' for a bare value.
-
-  A chain of equalities is worth what it ends on, provided that what comes
-  before is names and constants: `2x + z = 1` is an equation, not a value. An
-  approximation after an exact value is left out.
-  """
-  parts = _APPROXIMATION.split(text)
-  if len(parts) > 1:
-    exact = parts[0].strip() and not _NAMES.fullmatch(parts[0])
-    text = parts[0] if exact else parts[-1]
-  member = re.match(rf'\s*({_NAME})\s*\\in(?![a-z])\s*(.+)', text, re.DOTALL)
-  if member:
-    return member[1].strip(), member[2].strip()
-  sides = re.split(r'(?<![<>!=:\\])=(?!=)', text)
-  if len(sides) < 2 or not all(map(str.strip, sides)):
-    return '', text.strip()
-  if re.search(r'[<>]|\\(?:[lg]eq?|[lg]t|neq?)(?![A-Za-z])', text):
-    return '', text.strip()
-  names = [side for side in sides[:-1] if _NAMES.fullmatch(side)]
-  others = [side for side in sides[:-1] if not _NAMES.fullmatch(side)]
-  if others and not all(map(_is_constant, [*others, sides[-1]])):
-    return '', text.strip()
-  return (re.sub(r'\s|\(.\)', '', names[0]) if names else ''), sides[-1].strip()
-
-
-def _is_constant(text: str) -> bool:
-  """Whether no free letter stands in `text`; limits and sums bind theirs."""
-  if re.match(r'\s*\\(?:lim|sum|int|prod)', text):
-    return True
-  bare = re.sub(r'\\begin\{\w+\}|\\end\{\w+\}|\\[A-Za-z]+', '', text)
-  return not re.search(r'[A-Za-z]', bare)

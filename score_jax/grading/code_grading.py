@@ -1,4 +1,4 @@
-"""Judging programs: extraction and tests in workers, programs in sandboxes."""
+"""Grading programs: extraction and tests in workers, programs in sandboxes."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -13,7 +13,7 @@ _REFERENCE_FACTOR = 3.0
 
 
 def make_handler(kind: str, python: str) -> Callable[[Mapping], dict[str, Any]]:
-  """The worker's side: a program and its tests to a label."""
+  """The function that a worker answers jobs with: program, tests to a label."""
   sandbox = launch.Sandbox(kind, python)
 
   def handle(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,8 @@ def make_handler(kind: str, python: str) -> Callable[[Mapping], dict[str, Any]]:
         for _ in range(job['repeats'])
       ]
     except session.SandboxFailedError:
-      # Half a retry here: a machine out of processes for a moment.
+      # Once more before the job counts as failed: a machine that has no process
+      # to spare for a moment.
       outcomes = [code_testing.run(sandbox, limits, source, suite)]
     return _merge(outcomes)
 
@@ -40,7 +41,7 @@ def make_handler(kind: str, python: str) -> Callable[[Mapping], dict[str, Any]]:
 
 
 def _merge(outcomes: Sequence[code_testing.Outcome]) -> dict[str, Any]:
-  """One answer from all runs; a program that varies is not rewarded."""
+  """One answer from all runs; a program whose label varies is wrong."""
   first = outcomes[0]
   answer = dataclasses.asdict(first)
   if any(outcome.label != first.label for outcome in outcomes):
@@ -50,12 +51,12 @@ def _merge(outcomes: Sequence[code_testing.Outcome]) -> dict[str, Any]:
 
 
 class CodeGrader:
-  """Judges attempts by the tests of their problem.
+  """Grades attempts by the tests of their problem.
 
   A problem's columns hold `tests` (pieces of test code) and, where there are
   any, `entry_point`, `prelude`, `setup`, `helpers` (see `code_testing.Suite`),
-  `prompt_code` (code that an attempt may continue) and `visible_tests` (how
-  many of the tests, from the first, the prompt shows).
+  `prompt_code` (code that an attempt may continue) and `visible_tests` (the
+  number of tests, from the first, that the prompt shows).
   """
 
   def __init__(
@@ -65,7 +66,6 @@ class CodeGrader:
     workers: int | None = None,
     cpu_seconds: float = 10.0,
     repeats: int = 1,
-    extract: bool = True,
   ):
     """Probes the sandbox and starts the workers.
 
@@ -74,17 +74,14 @@ class CodeGrader:
       workers: number of processes; None for one less than there are cores.
       cpu_seconds: CPU time of a program, or three times its reference's where
         that is longer.
-      repeats: runs of each program; one whose verdict varies fails.
-      extract: whether attempts are texts that hold a program; False where they
-        are programs.
+      repeats: runs of each program; one whose label varies is wrong.
 
     Raises:
-      SandboxRefusedError: no sandbox holds on this machine.
+      NoSandboxError: no sandbox holds on this machine.
     """
     self.sandbox = probe.choose(sandbox)
     self._cpu_seconds = cpu_seconds
     self._repeats = repeats
-    self._extract = extract
     self._reference_seconds: dict[tuple[str, str], float] = {}
     self.pool = worker_pool.Pool(
       'code',
@@ -99,25 +96,27 @@ class CodeGrader:
     attempts: Sequence[types.Attempt],
     done: Callable[[int], None] | None = None,
     *,
-    extract: bool | None = None,
+    extract: bool = True,
   ) -> list[types.Verdict]:
     """One verdict for each (problem, attempt), in order.
 
-    Score 1 where all tests pass, else 0; None where the sandbox or the workers
-    failed again and again.
+    Score 1 where all tests pass, else 0; None where the sandbox or several
+    workers failed.
 
     Args:
       problems: with the columns above.
       attempts: as many.
-      done: called with 1 for each attempt judged.
-      extract: as in the constructor, for this call.
+      done: called with 1 for each attempt graded.
+      extract: whether attempts are texts that hold a program; False where they
+        are programs.
     """
-    extract = self._extract if extract is None else extract
     jobs = [
       self._job(problem, attempt.text, extract)
       for problem, attempt in zip(problems, attempts, strict=True)
     ]
     answers = self.pool.run(jobs, (lambda _: done(1)) if done else None)
+    # A reference may need more time than the limit: then its attempts may, too.
+    # References are only timed where a program ran out of time.
     slow = [
       index
       for index, (answer, _) in enumerate(answers)
@@ -190,7 +189,7 @@ class CodeGrader:
 
 
 def _set_deadlines(job: dict[str, Any]) -> dict[str, Any]:
-  """Wall time follows CPU time, with room for a machine that is busy."""
+  """Sets the limits of wall time: those of CPU time with room for load."""
   job['wall_seconds'] = 10.0 + 10.0 * job['cpu_seconds']
   job['deadline'] = job['repeats'] * job['wall_seconds'] + 60.0
   return job

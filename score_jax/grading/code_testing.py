@@ -1,9 +1,9 @@
-"""Running trusted tests against a program that is not trusted.
+"""Runs trusted tests against a program that is not trusted.
 
-The tests run here; the names they use and do not define stand for objects of
-the program, reached through a sandbox session. What comes back is plain data,
-so that no object of the program takes part in a comparison. Runs in grader
-processes.
+The tests run here; the names that they use and do not define stand for objects
+of the program, reached through a sandbox session. What comes back is plain
+data, so that no object of the program takes part in a comparison: the program
+never grades itself and never sees an expected value. Runs in grader processes.
 """
 
 import ast
@@ -14,11 +14,11 @@ import importlib
 import sys
 from typing import Any
 
-from score_jax.grading.sandbox import launch, session, values
+from score_jax.grading.sandbox import launch, session, tagged_json
 
 
 class OpaqueError(Exception):
-  """A test looked into an object that is no plain data."""
+  """A test needs the contents of an object that is no plain data."""
 
 
 class ProgramError(Exception):
@@ -26,7 +26,7 @@ class ProgramError(Exception):
 
 
 class Handle:
-  """An object of the program: it can be called and passed back, no more."""
+  """An object of the program, which can be called and passed back only."""
 
   def __init__(self, owner: session.Session, data: Sequence[Any]):
     self._owner = owner
@@ -53,10 +53,11 @@ class Handle:
     raise OpaqueError('the program returned an object, not plain data')
 
   def __bool__(self) -> bool:
-    # No more power than returning True: truth is all the test asks for.
+    # Gives the program no more power than to return True, which it has anyway.
     reply = self._owner.request('truth', handle=self._data[1])
     return _value(self._owner, reply) is True
 
+  # A comparison of the program's own would be true of every value.
   __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _opaque
   __len__ = __iter__ = __getitem__ = __contains__ = _opaque
   __hash__ = None
@@ -69,12 +70,12 @@ def _to_handle(value: Any) -> list[Any]:
 
 
 def _encode(value: Any) -> Any:
-  return values.Encoder(_to_handle).encode(value)
+  return tagged_json.Encoder(_to_handle).encode(value)
 
 
 def _decode(owner: session.Session, data: Any) -> Any:
   try:
-    return values.decode(data, lambda held: Handle(owner, held))
+    return tagged_json.decode(data, lambda held: Handle(owner, held))
   except (ValueError, TypeError, IndexError, RecursionError) as error:
     raise OpaqueError(f'the reply is no plain data: {error}') from error
 
@@ -106,7 +107,7 @@ def _update(argument: Any, after: Any) -> None:
 
 
 def free_names(source: str) -> list[str]:
-  """Names that test code uses and neither defines, imports nor builds in."""
+  """Names that test code uses, and that it does not define or import."""
   used, bound = set(), set(dir(builtins))
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Name):
@@ -150,7 +151,7 @@ def entry_point(tests: Sequence[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """What a program is judged by; all of it is trusted.
+  """The tests of a program, and what they need; all of it is trusted.
 
   Attributes:
     tests: pieces of test code; each passes or fails on its own.
@@ -169,14 +170,14 @@ class Suite:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What became of a program.
+  """The result of a program's tests.
 
   Attributes:
     label: 'correct', 'wrong', 'timeout' or 'crash'.
     passed: whether each test passed, up to where the program ended.
     reason: one line about the first failure.
-    cpu_seconds: what the program says it used; only an own reference is to be
-      believed.
+    cpu_seconds: CPU time by the program's own account, to be trusted for
+      references only.
   """
 
   label: str
@@ -191,7 +192,7 @@ def run(
   """Runs all tests of a suite in one start of the sandbox.
 
   Raises:
-    SandboxFailedError: the sandbox did not start, which is nobody's failure.
+    SandboxFailedError: the sandbox did not start; says nothing of the program.
   """
   passed: list[bool] = []
   reasons: list[str] = []
@@ -220,7 +221,8 @@ def run(
 
 
 def _failure(program: session.Session, suite: Suite, test: str) -> str | None:
-  """Why one test fails, None where it passes."""
+  """The reason why one test fails, None where it passes."""
+  # A namespace per test: no test sees what another one has defined.
   space: dict[str, Any] = {'__name__': 'tests'}
   exec(compile(suite.helpers, '<helpers>', 'exec'), space)
   try:

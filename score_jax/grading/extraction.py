@@ -1,9 +1,10 @@
-"""The program in an attempt: the last one that could be meant, in linear time.
+"""The program in an attempt: the last candidate that parses, in linear time.
 
-In order: the last fenced block that parses and defines the entry point; the
-last that parses; text without fences, between [BEGIN] and [DONE] where these
-stand; the prompt continued by the text, where the text is a function's body.
-A draft and its correction in one attempt give the correction, not the longer.
+In order of preference: the last fenced block that parses and defines the entry
+point; the last that parses; text without fences, between [BEGIN] and [DONE]
+where these stand; the prompt continued by a text that is a function's body.
+An attempt with a draft and its correction gives the correction, even where the
+draft is longer.
 """
 
 import ast
@@ -31,7 +32,7 @@ def extract(text: str, entry_point: str, prompt: str = '') -> str | None:
     return None
   text = text.lstrip('\ufeff').replace('\r\n', '\n').replace('\r', '\n')
   blocks = fenced_blocks(text)[-_MOST_BLOCKS:]
-  parsed = [(block, tree) for block in blocks if (tree := _parse(block))]
+  parsed = [(block, tree) for block in blocks if (tree := parse(block))]
   for block, tree in reversed(parsed):
     if defines(tree, entry_point):
       return block
@@ -84,7 +85,7 @@ def defines(tree: ast.Module, name: str) -> bool:
 
 
 def _unfenced(text: str, entry_point: str) -> str | None:
-  """A program in text without fences, prose before and after left out."""
+  """A program in text without fences, with prose before and after dropped."""
   if '[BEGIN]' in text:
     text = text.rpartition('[BEGIN]')[2]
   text = text.partition('[DONE]')[0]
@@ -103,17 +104,18 @@ def _unfenced(text: str, entry_point: str) -> str | None:
 
 def _longest_program(text: str, entry_point: str) -> str | None:
   """`text` up to where it stops being a program that defines the name."""
+  # A bounded number of cuts: cutting line by line would be quadratic.
   for _ in range(4):
     error_line = _error_line(text)
     if error_line is None:
-      tree = _parse(text)
+      tree = parse(text)
       return text if tree and defines(tree, entry_point) else None
     text = '\n'.join(text.split('\n')[: error_line - 1])
   return None
 
 
 def _continued(prompt: str, body: str, entry_point: str) -> str | None:
-  """The prompt with the function's body, indented if it is not."""
+  """The prompt followed by the function's body, indented where it is not."""
   first = next((line for line in body.split('\n') if line.strip()), '')
   if not first:
     return None
@@ -127,12 +129,13 @@ def _continued(prompt: str, body: str, entry_point: str) -> str | None:
     if error_line <= prompt.count('\n') + 1:
       return None
     program = '\n'.join(program.split('\n')[: error_line - 1])
-  tree = _parse(program)
+  tree = parse(program)
   complete = tree and defines(tree, entry_point) and len(program) > len(prompt)
   return program if complete else None
 
 
-def _parse(source: str) -> ast.Module | None:
+def parse(source: str) -> ast.Module | None:
+  """The syntax tree of `source`, None where it is no Python."""
   try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')

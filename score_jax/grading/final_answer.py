@@ -1,4 +1,4 @@
-r"""Which part of an attempt is its answer: one rule, linear in the text.
+r"""The answer that an attempt states: one rule, in time linear in the text.
 
 Three forms state an answer: the paper's `Final Answer: The final answer is
 $...$.`, a balanced `\boxed{...}`, and GSM8K's `#### ...`. The one that comes
@@ -30,7 +30,7 @@ def final_answer(text: str) -> str | None:
     text: the whole attempt.
 
   Returns:
-    What stands in the last `\boxed{}`, final-answer sentence or `####` line;
+    The contents of the last `\boxed{}`, final-answer sentence or `####` line;
     several side by side joined by ', '; None where no form is used.
   """
   boxes = _closed_boxes(text)
@@ -99,7 +99,7 @@ def _last(pattern: re.Pattern, text: str) -> re.Match | None:
 
 
 def _sentence_span(text: str, start: int) -> tuple[str, int]:
-  """What follows 'final answer is', to the closing words or the line's end."""
+  """(text, end) of the answer: up to the closing words or the line's end."""
   closing = _SENTENCE_END.search(text, start)
   if closing:
     return text[start : closing.start()], closing.start()

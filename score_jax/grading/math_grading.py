@@ -1,4 +1,4 @@
-"""Judging math attempts: the final answer, by rule and algebra in workers."""
+"""Grading math attempts: the final answer, by rule and algebra in workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 import logging
@@ -13,41 +13,43 @@ _LONGEST_CACHE = 200_000
 
 
 def make_handler(
-  **policy: Any,
+  **conventions: Any,
 ) -> Callable[[Mapping[str, str]], dict[str, str]]:
-  """The worker's side: (gold, pred) to a label. Imports sympy."""
-  # Only workers pay for sympy: the parent never imports it.
+  """The function that a worker answers jobs with: (gold, pred) to a label."""
+  # Only workers pay for importing sympy: the parent never does.
   from sympy.core import cache
 
-  from score_jax.grading import algebra, answers
+  from score_jax.grading import algebra, answer_equality
 
-  settings = answers.Policy(**policy)
+  settings = answer_equality.Conventions(**conventions)
   handled = 0
 
   def handle(job: Mapping[str, str]) -> dict[str, str]:
     nonlocal handled
     handled += 1
+    # sympy's caches grow without bound, and the worker lives as long as a run.
     if handled % 500 == 0:
       cache.clear_cache()
     try:
       if 'pred' not in job:
-        label = 'correct' if answers.readable(job['gold']) else 'unparseable'
+        readable = answer_equality.readable(job['gold'])
+        label = 'correct' if readable else 'unparseable'
         return {'label': label, 'reason': 'reference'}
-      if answers.same(job['gold'], job['pred'], settings):
+      if answer_equality.same(job['gold'], job['pred'], settings):
         return {'label': 'correct', 'reason': ''}
     except algebra.UnparseableError as error:
       return {'label': 'unparseable', 'reason': str(error)}
     reason = f'{job["pred"][:80]!r} is not {job["gold"][:80]!r}'
     return {'label': 'wrong', 'reason': reason}
 
-  # The grammar's tables are built on first use.
+  # The grammar builds its tables on first use: not at the first job's expense.
   handle({'gold': '\\frac{x+1}{2}', 'pred': '0.5x + \\frac12'})
   handle({'gold': 'x < 1', 'pred': '-x > -1'})
   return handle
 
 
 class MathGrader:
-  """Judges attempts by their final answer against the reference."""
+  """Grades attempts by their final answer against the reference."""
 
   def __init__(
     self,
@@ -55,7 +57,7 @@ class MathGrader:
     workers: int | None = None,
     cpu_seconds: float = 3.0,
     deadline: float = 90.0,
-    **policy: Any,
+    **conventions: Any,
   ):
     """Starts the workers.
 
@@ -63,12 +65,12 @@ class MathGrader:
       workers: number of processes; None for one less than there are cores.
       cpu_seconds: CPU time for one answer; past it the attempt has score 0.
       deadline: wall time after which a worker is killed.
-      **policy: fields of `answers.Policy`.
+      **conventions: fields of `answer_equality.Policy`.
     """
     self._cache: dict[tuple[str, str], tuple[types.VerdictLabel, str]] = {}
     self.pool = worker_pool.Pool(
       'math',
-      policy,
+      conventions,
       workers=workers,
       cpu_seconds=cpu_seconds,
       deadline=deadline,
@@ -82,12 +84,12 @@ class MathGrader:
   ) -> list[types.Verdict]:
     """One verdict for each (problem, attempt), in order.
 
-    Score 1 or 0; None where workers failed on the attempt again and again.
+    Score 1 or 0; None where several workers failed on the attempt.
 
     Args:
       problems: their `reference` is the gold answer.
       attempts: as many.
-      done: called with each number of further attempts judged.
+      done: called with each number of further attempts graded.
     """
     return self.grade_answers(
       [problem.reference for problem in problems],
@@ -106,12 +108,13 @@ class MathGrader:
     Args:
       golds: reference answers.
       preds: as many answers; None where an attempt states none.
-      done: called with each number of further answers judged.
+      done: called with each number of further answers graded.
     """
     verdicts: list[types.Verdict | None] = [None] * len(preds)
+    # By pair, not by index: a collapsed policy gives the same answer often.
     asked: dict[tuple[str, str], list[int]] = {}
     for index, (gold, pred) in enumerate(zip(golds, preds, strict=True)):
-      verdicts[index] = _judge_at_once(gold, pred)
+      verdicts[index] = _grade_at_once(gold, pred)
       if verdicts[index] is None:
         asked.setdefault((gold, pred), []).append(index)
     for pair in [pair for pair in asked if pair in self._cache]:
@@ -129,6 +132,7 @@ class MathGrader:
       self._cache.clear()
     for pair, (answer, seconds) in zip(pairs, answered):
       if isinstance(answer, worker_pool.Failure):
+        # Not cached: the machine failed, and may answer the next time.
         verdict = types.Verdict(answer.label, None, seconds, answer.reason)
       else:
         self._cache[pair] = answer['label'], answer['reason']
@@ -142,7 +146,7 @@ class MathGrader:
     self.pool.close()
 
 
-def _judge_at_once(gold: str, pred: str | None) -> types.Verdict | None:
+def _grade_at_once(gold: str, pred: str | None) -> types.Verdict | None:
   """The verdict that needs no algebra, None where some is needed."""
   if pred is None:
     return _verdict('unparseable', 'the attempt states no final answer')
@@ -165,9 +169,9 @@ def _verdict(
 def drop_unreadable(
   problems: Sequence[types.Problem], grader: MathGrader
 ) -> list[types.Problem]:
-  """`problems` without those whose reference is not understood, logged by id.
+  """`problems` without those whose reference cannot be read, logged by id.
 
-  An attempt at such a problem could only be right by repeating the reference
+  An attempt at such a problem could only be correct by repeating the reference
   letter by letter.
   """
   unsure = sorted(

@@ -1,7 +1,7 @@
 r"""Written quantities: numbers, percent, currency, units, times of day.
 
-What a number is worth is decided exactly, in fractions; a decimal carries the
-number of its digits, because 0.333333 is not 1/3.
+Numbers are exact fractions; a decimal carries its number of digits, because
+0.333333 is not 1/3.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import re
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-  """A value with what stands beside it.
+  """A value with its unit or percent sign.
 
   Attributes:
     value: the expression.
@@ -80,9 +80,9 @@ def quantity(text: str) -> Quantity:
 
 
 def _unit(phrase: str, power: str | None, *, apart: bool, known: bool) -> str:
-  """A unit in one spelling, '' where the words are none.
+  """A unit in one spelling, '' where the words are no unit.
 
-  With `known`, the words stand in the formula itself, where letters may be
+  With `known`, the words are part of the formula itself, where letters may be
   variables: they have to be known units, or words of three letters (four where
   they touch the number).
   """

@@ -13,29 +13,31 @@ from score_jax import types
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 64
+# Score from which an attempt is labelled correct; rewards use scores alone.
+_CORRECT_FROM = 1.0
 
 
 def load_function(path_and_name: str) -> Callable[..., Any]:
   """The function that `path.py:function` names.
 
   Raises:
-    ValueError: the text, the file or the function is not as it should be.
+    ValueError: the text is not of that form, or file or function is missing.
   """
   path, colon, name = path_and_name.rpartition(':')
   file = pathlib.Path(path).expanduser()
   if not colon or file.suffix != '.py':
     raise ValueError(
-      f'--reward={path_and_name} should be path.py:function, or '
+      f'the reward {path_and_name} should be path.py:function, or '
       'path.py:function@weight'
     )
   if not file.is_file():
-    raise ValueError(f'--reward={path_and_name}: there is no file {file}')
+    raise ValueError(f'the reward {path_and_name}: there is no file {file}')
   spec = importlib.util.spec_from_file_location(file.stem, file)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   function = getattr(module, name, None)
   if not callable(function):
-    raise ValueError(f'--reward={path_and_name}: {file} defines no {name}()')
+    raise ValueError(f'the reward {path_and_name}: {file} defines no {name}()')
   return function
 
 
@@ -47,22 +49,21 @@ def split_weight(reward: str) -> tuple[str, float]:
   try:
     return name, float(weight)
   except ValueError:
-    raise ValueError(f'--reward={reward}: no number after @') from None
+    raise ValueError(f'the reward {reward}: no number after @') from None
 
 
 class FunctionGrader:
-  """Judges by a function of the attempt's text and the problem's columns.
+  """Grades by a function of the attempt's text and the problem's columns.
 
-  The function takes what it names: `attempt` (text), `turn`, `finished`,
-  `question`, `reference`, `id`, `task`, and any column; with `**columns`, all
-  of them. It returns a float, or None to leave the attempt out; it may be
-  async. Where it raises, the attempt is ungraded and the reason logged.
+  The function is passed the arguments that it names: `attempt` (text), `turn`,
+  `finished`, `question`, `reference`, `id`, `task`, and any column; with
+  `**columns`, all of them. It returns a float, or None to leave the attempt
+  out; it may be async. Where it raises, the attempt is ungraded and the reason
+  logged.
   """
 
-  def __init__(self, function: Callable[..., Any], threshold: float = 1.0):
-    """`threshold` is the score from which an attempt is called correct."""
+  def __init__(self, function: Callable[..., Any]):
     self._function = function
-    self._threshold = threshold
     parameters = inspect.signature(function).parameters.values()
     self._takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
     self._names = {
@@ -87,7 +88,7 @@ class FunctionGrader:
     ]
     if inspect.iscoroutinefunction(self._function):
       return asyncio.run(self._grade_async(asked))
-    return [self._judge(arguments) for arguments in asked]
+    return [self._grade(arguments) for arguments in asked]
 
   def close(self) -> None:
     """Nothing to end."""
@@ -95,7 +96,7 @@ class FunctionGrader:
   def _arguments(
     self, problem: types.Problem, attempt: types.Attempt
   ) -> dict[str, Any]:
-    there = {
+    available = {
       **problem.columns,
       'question': problem.question,
       'reference': problem.reference,
@@ -106,53 +107,59 @@ class FunctionGrader:
       'finished': attempt.finished,
     }
     missing = [
-      n for n, needed in self._names.items() if needed and n not in there
+      n for n, needed in self._names.items() if needed and n not in available
     ]
     if missing:
       raise ValueError(
         f'the reward function asks for {", ".join(missing)}, which problem '
-        f'{problem.id} does not have; there are {", ".join(sorted(there))}'
+        f'{problem.id} does not have; there are {", ".join(sorted(available))}'
       )
     if self._takes_all:
-      return there
-    return {name: there[name] for name in self._names if name in there}
+      return available
+    return {name: available[name] for name in self._names if name in available}
 
-  def _judge(self, arguments: dict[str, Any]) -> types.Verdict:
+  def _grade(self, arguments: dict[str, Any]) -> types.Verdict:
     start = time.perf_counter()
     try:
       score = self._function(**arguments)
     except Exception as error:  # whatever the user's code raises
       return _failed(error, start)
-    return self._verdict(score, start)
+    return _verdict(score, start)
 
   async def _grade_async(self, asked) -> list[types.Verdict]:
-    places = asyncio.Semaphore(_AT_ONCE)
+    # A function that asks a server must not open a connection per attempt.
+    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def call(arguments):
-      async with places:
+      async with slots:
         start = time.perf_counter()
         try:
           score = await self._function(**arguments)
         except Exception as error:  # whatever the code raises
           return _failed(error, start)
-        return self._verdict(score, start)
+        return _verdict(score, start)
 
     return await asyncio.gather(*(call(arguments) for arguments in asked))
 
-  def _verdict(self, score: Any, start: float) -> types.Verdict:
-    seconds = time.perf_counter() - start
-    if score is None:
-      return types.Verdict('wrong', None, seconds, 'the function returned None')
-    try:
-      score = float(score)
-    except (TypeError, ValueError):
-      reason = f'the function returned {score!r}, not a number or None'
-      return types.Verdict('crash', None, seconds, reason)
-    if not abs(score) < float('inf'):
-      reason = f'the function returned {score}'
-      return types.Verdict('crash', None, seconds, reason)
-    label = 'correct' if score >= self._threshold else 'wrong'
-    return types.Verdict(label, score, seconds)
+
+def _verdict(score: Any, start: float) -> types.Verdict:
+  seconds = time.perf_counter() - start
+  if score is None:
+    return types.Verdict('wrong', None, seconds, 'the function returned None')
+  try:
+    score = float(score)
+  except (TypeError, ValueError):
+    reason = f'the function returned {score!r}, not a number or None'
+    return types.Verdict('crash', None, seconds, reason)
+  if not abs(score) < float('inf'):
+    # NaN or infinity would spread to the whole batch through the baselines.
+    reason = f'the function returned {score}'
+    return types.Verdict('crash', None, seconds, reason)
+  return types.Verdict(_label(score), score, seconds)
+
+
+def _label(score: float) -> types.VerdictLabel:
+  return 'correct' if score >= _CORRECT_FROM else 'wrong'
 
 
 def _failed(error: Exception, start: float) -> types.Verdict:
@@ -173,12 +180,9 @@ class WeightedGrader:
     self,
     graders: Sequence[types.Grader],
     weights: Sequence[float],
-    threshold: float = 1.0,
   ):
-    """`threshold` is the sum from which an attempt is called correct."""
     self._graders = list(graders)
     self._weights = list(weights)
-    self._threshold = threshold
 
   def grade(
     self,
@@ -205,5 +209,4 @@ class WeightedGrader:
     if not parts:
       return types.Verdict(verdicts[0].label, None, seconds, reason)
     score = sum(parts)
-    label = 'correct' if score >= self._threshold else 'wrong'
-    return types.Verdict(label, score, seconds, reason)
+    return types.Verdict(_label(score), score, seconds, reason)

@@ -1,8 +1,9 @@
 """A grader process: `python -m score_jax.grading.worker`, jobs over pipes.
 
 The first message on stdin names a handler; every further one is a job, and is
-answered on stdout in order. A process of its own with its own main module:
-`multiprocessing` would import the caller's main module, and jax with it.
+answered on stdout in order. Not `multiprocessing`: its children import the
+caller's main module, and jax with it, and forking after jax has started threads
+is unsafe.
 """
 
 import importlib
@@ -13,16 +14,17 @@ import signal
 import sys
 from typing import Any
 
-from score_jax.grading import frames
+from score_jax.grading import json_frames
 
 HANDLERS = {
   'math': 'score_jax.grading.math_grading',
   'code': 'score_jax.grading.code_grading',
 }
+_MEMORY_BYTES = 4 * 2**30
 
 
 class OutOfTimeError(BaseException):
-  """CPU time is up. Not an Exception, so that no library swallows it."""
+  """CPU time is used up. Not an Exception, so that no library catches it."""
 
 
 def _out_of_time(signum, frame):
@@ -34,7 +36,8 @@ def answer(handler, job: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
   """The handler's answer to one job, within a limit of CPU time.
 
   CPU time, not wall time: a verdict must not depend on how busy the machine
-  is. Calls that never return to the interpreter are left to the parent.
+  is. The signal is handled between bytecodes, so a C call that never returns
+  to the interpreter is left to the parent, which kills the process.
   """
   try:
     signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
@@ -54,27 +57,29 @@ def main() -> None:
   stdout = os.fdopen(os.dup(1), 'wb')
   # Whatever a library prints goes to stderr, never between the messages.
   os.dup2(2, 1)
+  # Nor may a library read a job from stdin.
   null = os.open(os.devnull, os.O_RDONLY)
   os.dup2(null, 0)
   logging.disable(logging.WARNING)
   signal.signal(signal.SIGVTALRM, _out_of_time)
   # Ctrl-C at the terminal is for the parent, which closes the pipe.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
-  settings = frames.read(stdin.read)
-  limit = settings['memory_bytes']
-  resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+  settings = json_frames.read(stdin.read)
+  # Nested functions of large numbers exhaust memory before any time is up.
+  resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+  # A core file of every worker that dies would fill the disk.
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   module = importlib.import_module(HANDLERS[settings['handler']])
   handler = module.make_handler(**settings['options'])
-  stdout.write(frames.pack({'ready': True}))
+  stdout.write(json_frames.pack({'ready': True}))
   stdout.flush()
   while True:
     try:
-      job = frames.read(stdin.read)
+      job = json_frames.read(stdin.read)
     except EOFError:
       sys.exit(0)
     reply = answer(handler, job, settings['cpu_seconds'])
-    stdout.write(frames.pack(reply))
+    stdout.write(json_frames.pack(reply))
     stdout.flush()
 
 

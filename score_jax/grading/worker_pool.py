@@ -1,8 +1,9 @@
-"""A pool of warm grader processes that no job can hang, kill or confuse.
+"""A pool of warm grader processes that survives hung and killed workers.
 
-Not concurrent.futures: there a hung worker is never reclaimed. Here each
-worker has one job in flight, the parent holds its deadline, and a worker that
-passes it or dies is killed and replaced while the others go on.
+Not concurrent.futures: there a timeout only ends the waiting, and a hung worker
+is never reclaimed. Here each worker has one job in flight, the parent enforces
+its deadline, and a worker that passes it or dies is killed and replaced while
+the others go on.
 """
 
 import atexit
@@ -20,9 +21,10 @@ import time
 from typing import Any
 import weakref
 
-from score_jax.grading import frames
+from score_jax.grading import json_frames
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Of the environment. Tokens and other secrets stay out of grader processes.
 _KEPT_VARIABLES = ('PATH', 'HOME', 'LANG', 'LC_ALL', 'TMPDIR')
 _START_SECONDS = 120.0
 _LIVE_POOLS: weakref.WeakSet = weakref.WeakSet()
@@ -30,7 +32,7 @@ _LIVE_POOLS: weakref.WeakSet = weakref.WeakSet()
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-  """What is left of a job whose workers failed.
+  """The answer to a job whose workers failed repeatedly.
 
   Attributes:
     label: 'timeout' past the deadline, 'crash' where the worker died.
@@ -42,12 +44,15 @@ class Failure:
 
 
 class _Worker:
-  """One process, its pipe, and the job it has."""
+  """One process, its pipe, and the job that it works on."""
 
   def __init__(self, settings: dict[str, Any]):
+    # A file, not a pipe: nobody would empty a pipe, and the worker would block.
     self.stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed in `end`
     environment = {k: os.environ[k] for k in _KEPT_VARIABLES if k in os.environ}
     environment['PYTHONPATH'] = str(_ROOT)
+    # -P keeps the working directory, which may hold anything, off the path. In
+    # a session of its own the worker gets no Ctrl-C of the terminal.
     self.process = subprocess.Popen(
       [sys.executable, '-P', '-m', 'score_jax.grading.worker'],
       stdin=subprocess.PIPE,
@@ -57,7 +62,7 @@ class _Worker:
       bufsize=0,
       start_new_session=True,
     )
-    self.splitter = frames.Splitter()
+    self.received = bytearray()
     self.ready = False
     self.job: int | None = None
     self.started = time.monotonic()
@@ -66,8 +71,8 @@ class _Worker:
     self.send(settings)
 
   def send(self, message: Any) -> bool:
-    """Whether the worker was there to take the message."""
-    data = frames.pack(message)
+    """Sends a message; False where the worker has died."""
+    data = json_frames.pack(message)
     try:
       while data:
         data = data[self.process.stdin.write(data) :]
@@ -76,7 +81,7 @@ class _Worker:
     return True
 
   def end(self) -> str:
-    """Kills and reaps the process; returns the end of what it complained."""
+    """Kills and reaps the process; returns the end of its stderr."""
     self.process.kill()
     self.process.wait()
     self.process.stdin.close()
@@ -89,7 +94,7 @@ class _Worker:
 
 
 class Pool:
-  """Answers jobs by worker processes, in order, whatever happens to them."""
+  """Worker processes that answer jobs, in order, whatever happens to them."""
 
   def __init__(
     self,
@@ -99,7 +104,6 @@ class Pool:
     workers: int | None = None,
     cpu_seconds: float = 5.0,
     deadline: float = 90.0,
-    memory_bytes: int = 4 * 2**30,
     deaths_per_job: int = 3,
   ):
     """Starts the workers; they warm up while the caller goes on.
@@ -110,15 +114,13 @@ class Pool:
       workers: number of processes; None for one less than there are cores.
       cpu_seconds: limit of CPU time per job, kept inside the worker.
       deadline: seconds of wall time after which a job's worker is killed.
-      memory_bytes: limit of each worker's address space.
-      deaths_per_job: a job that this many workers died of is a `Failure`; two
-        passed deadlines are one as well.
+      deaths_per_job: number of workers that may die of a job before it is a
+        `Failure`. It is one after two passed deadlines as well.
     """
     self._settings = {
       'handler': handler,
       'options': options,
       'cpu_seconds': cpu_seconds,
-      'memory_bytes': memory_bytes,
     }
     self._deadline = deadline
     self._deaths_per_job = deaths_per_job
@@ -133,7 +135,7 @@ class Pool:
 
   @property
   def pids(self) -> list[int]:
-    """Process ids of the workers there are now."""
+    """Process ids of the present workers."""
     return [worker.process.pid for worker in self._workers]
 
   def run(
@@ -146,6 +148,9 @@ class Pool:
     Args:
       jobs: what the handler takes.
       done: called with the index of each job that is answered.
+
+    Raises:
+      RuntimeError: workers do not start, or the pool is closed.
     """
     with self._lock:
       if not self._workers:
@@ -154,6 +159,7 @@ class Pool:
       while batch.left:
         self._hand_out(batch)
         soonest = min(worker.deadline for worker in self._workers)
+        # Wakes up for the first deadline, so that a hung worker delays nobody.
         timeout = max(0.0, min(soonest - time.monotonic(), 1.0))
         for key, _ in self._selector.select(timeout):
           self._receive(key.data, batch)
@@ -189,12 +195,16 @@ class Pool:
   def _receive(self, worker: _Worker, batch: '_Batch') -> None:
     try:
       data = os.read(worker.process.stdout.fileno(), 1 << 20)
-      messages = worker.splitter.feed(data) if data else None
+      worker.received += data
+      messages = []
+      while message := json_frames.take(worker.received):
+        messages += message
     except BlockingIOError:
       return
     except ValueError:
-      messages = None
-    if messages is None:
+      # Garbage in the pipe: what follows cannot be told apart any more.
+      data = b''
+    if not data:
       self._lost(worker, 'crash', batch)
       return
     for message in messages:
@@ -228,7 +238,7 @@ class Pool:
 
 
 class _Batch:
-  """Jobs of one call, what has been answered, and how often each failed."""
+  """Jobs of one `run`, their answers, and how often each failed."""
 
   def __init__(self, jobs, done):
     self.jobs = jobs
@@ -248,6 +258,7 @@ class _Batch:
     failures = self._failures[index]
     failures[label] += 1
     if failures['timeout'] < 2 and failures['crash'] < deaths:
+      # To the end of the queue: others first, in case it kills the next too.
       self.waiting.append(index)
       return
     count = failures.total()

@@ -1,4 +1,4 @@
-"""What an attempt answers, as something that can be counted: for votes.
+"""Hashable keys of what attempts answer, so that answers can be counted.
 
 Two attempts with equal keys give the same answer. Keys are cheap and never
 look at the reference; where telling answers apart takes algebra, different keys
@@ -9,36 +9,21 @@ may still be equal (`1/2` in two spellings of a long expression), which
 import ast
 from collections.abc import Callable, Hashable
 import re
-import warnings
 
 from score_jax import types
-from score_jax.grading import answer_text, extraction, final_answer, quantities
-from score_jax.tasks import gsm8k
+from score_jax.grading import (
+  answer_text,
+  direct_grading,
+  extraction,
+  final_answer,
+  quantities,
+)
 
 # Between two letters a space may be all that ends a command: `\\sin x`.
 _SPACES = re.compile(r'(?<![A-Za-z])\s+|\s+(?![A-Za-z])')
 
 # None: the attempt gives no answer, and abstains.
 AnswerKey = Callable[[types.Problem, types.Attempt], Hashable | None]
-
-
-def of_task(name: str, grader: str = 'math') -> AnswerKey:
-  """The key function of a task.
-
-  Args:
-    name: as in `--task`.
-    grader: of `records`: 'math', 'number' or 'code'.
-
-  Raises:
-    ValueError: no such task.
-  """
-  if name == 'records':
-    name = {'math': 'math', 'number': 'gsm8k', 'code': 'mbpp'}.get(grader, '')
-  if name not in _KEYS:
-    raise ValueError(
-      f'no answer key for task {name!r}; there are {", ".join(_KEYS)}'
-    )
-  return _KEYS[name]
 
 
 def digits(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
@@ -52,7 +37,7 @@ def number(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
   """The final answer as a fraction, if it is one number."""
   del problem
   answer = final_answer.final_answer(attempt.text)
-  return None if answer is None else gsm8k.parse_number(answer)
+  return None if answer is None else direct_grading.parse_number(answer)
 
 
 def expression(
@@ -71,7 +56,8 @@ def expression(
 def program(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
   """The program, without comments, docstrings and layout, if it parses.
 
-  What programs do is not compared: that would take inputs to run them on.
+  Programs that behave alike but are written differently have different keys:
+  comparing behaviour would take inputs to run them on.
   """
   columns = problem.columns
   source = extraction.extract(
@@ -79,13 +65,8 @@ def program(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
     columns.get('entry_point', ''),
     columns.get('prompt_code', ''),
   )
-  if source is None:
-    return None
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      tree = ast.parse(source)
-  except (SyntaxError, ValueError, RecursionError, MemoryError):
+  tree = None if source is None else extraction.parse(source)
+  if tree is None:
     return None
   for node in ast.walk(tree):
     _drop_docstring(node)
@@ -99,13 +80,3 @@ def _drop_docstring(node: ast.AST) -> None:
   first = body[0]
   if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
     del body[0]
-
-
-_KEYS: dict[str, AnswerKey] = {
-  'arithmetic': digits,
-  'gsm8k': number,
-  'math': expression,
-  'mbpp': program,
-  'humaneval': program,
-  'repair': program,
-}

@@ -2,9 +2,9 @@
 
 Writing the leading digit of a sum needs the carry from far to its right, which
 a shallow transformer without scratch space cannot follow through a long chain
-of columns that add up to 9. Looking again is easier: the carry into a column
-can be read off the first attempt's digit one column to the right. So verifying
-is easier than generating, which is what self-correction lives on.
+of columns that add up to 9. The second attempt is easier: the carry into a
+column can be read off the first attempt's digit one column to the right. So
+verifying is easier than generating, which self-correction depends on.
 
 A problem is two numbers of `digits` digits, the answer their sum with
 `digits + 1`. Each column adds up to 9 with probability `chain`.
@@ -19,6 +19,11 @@ from score_jax.grading import direct_grading
 
 NAME = 'arithmetic'
 INSTRUCTION = 'Look again'
+# The base policy's vocabulary has no other sentence: the letters of a real
+# review prompt would be out of distribution and spoil the second attempt.
+REFINE_INSTRUCTION = f'{INSTRUCTION}\n{INSTRUCTION}'
+_HARD_CHAIN = (0.3, 0.8)
+# Draws per wanted problem, after which a small space counts as exhausted.
 _MOST_DRAWS = 4
 
 
@@ -30,19 +35,19 @@ def load(
   num_test: int = 2_000,
   seed: int = 0,
 ) -> types.Task:
-  """The task: training problems by seed, and one held-out set for all seeds.
+  """The task, with training problems by seed and one held-out set for all.
 
   Args:
-    digits: of each operand.
+    digits: digits of each operand.
     chain: probability that a column adds up to 9, beyond chance.
-    num_train: most training problems, none of them held out; of short numbers
-      there may be fewer.
-    num_test: held-out problems, the same whatever the seed; at most a tenth of
-      all that there are.
-    seed: of the training problems.
+    num_train: number of training problems, none of them held out; fewer where
+      short numbers do not have that many.
+    num_test: number of held-out problems, the same for every seed; at most a
+      tenth of all possible problems.
+    seed: seed of the training problems.
 
   Raises:
-    ValueError: there is no problem to train on.
+    ValueError: no problem is left to train on.
   """
   # Columns that all add up to 9 leave one choice of ten a column, not 100.
   possible = (10 if chain == 1 else 100) ** digits
@@ -54,9 +59,8 @@ def load(
   train = _problems(rng, digits, chain, num_train, held_out)
   if not (train and test):
     raise ValueError(
-      f'there are too few sums of {digits} digits whose columns add up to 9 '
-      f'with probability {chain}: raise --arithmetic.digits, or lower '
-      '--arithmetic.nines'
+      f'there are too few sums of digits={digits} digits whose columns add up '
+      f'to 9 with probability chain={chain}: raise digits or lower chain'
     )
   return types.Task(
     name=NAME,
@@ -65,11 +69,12 @@ def load(
     prompt=lambda problem: problem.question,
     instruction=INSTRUCTION,
     make_grader=make_grader,
+    refine_instruction=REFINE_INSTRUCTION,
   )
 
 
 def problem_from_text(text: str, digits: int) -> types.Problem:
-  """The problem a person means by '123 + 4567'.
+  """The problem that a text such as '123 + 4567' states.
 
   Raises:
     ValueError: the text is no sum of two numbers of at most `digits` digits.
@@ -83,14 +88,9 @@ def problem_from_text(text: str, digits: int) -> types.Problem:
   return _problem(*(int(number) for number in match.groups()), digits)
 
 
-def grade_answer(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
-  """Right if the attempt is the reference, digit for digit."""
-  return ('correct' if text.strip() == reference else 'wrong'), ''
-
-
 def make_grader() -> types.Grader:
-  """Judges sums digit for digit."""
-  return direct_grading.DirectGrader(grade_answer)
+  """Grades sums digit for digit."""
+  return direct_grading.DirectGrader(direct_grading.grade_text)
 
 
 def pretraining_examples(
@@ -101,34 +101,35 @@ def pretraining_examples(
   copy_hard: float,
   easy_chain: float = 0.15,
   easy_right: float = 0.85,
-  hard_chain: tuple[float, float] = (0.3, 0.8),
   held_out: frozenset[str] = frozenset(),
 ) -> list[tuple[str, str, str, bool]]:
-  """What the base policy learns from: right, sloppy and naive sums.
+  """Two-attempt examples to pre-train the base policy on.
 
-  Half the examples are easy sums, whose first attempt is right in 85 % and has
-  a few wrong digits else, and whose second is a copy in half the cases, else
-  right or corrupted. The other half are sums with long chains, whose first
-  attempt is the schoolbook mistake of carrying from the next column only, and
-  whose second is a copy with probability `copy_hard`, else right: so a base
-  policy that mostly repeats itself has some latent ability to correct.
+  Half the examples are easy sums, whose first attempt is right with probability
+  `easy_right` and has a few wrong digits else, and whose second is a copy in
+  half the cases, else right or corrupted. The other half are sums with long
+  chains, whose first attempt is the schoolbook error of carrying from the next
+  column only, and whose second is a copy with probability `copy_hard`, else
+  right: so a base policy that mostly repeats itself has some latent ability to
+  correct.
 
   Args:
     rng: source of randomness.
-    num_examples: how many.
-    digits: of each operand.
+    num_examples: number of examples.
+    digits: digits of each operand.
     copy_hard: share of copies among second attempts at hard sums.
     easy_chain: largest chain probability of easy sums.
-    hard_chain: range of chain probabilities of hard sums.
+    easy_right: share of right first attempts at easy sums.
     held_out: ids that must not appear.
 
   Returns:
-    (question, first attempt, second attempt, whether the first is learnt too).
+    (question, first attempt, second attempt, whether the first attempt is in
+    the loss mask as well).
   """
   examples = []
   while len(examples) < num_examples:
     easy = bool(rng.random() < 0.5)
-    span = (0.0, easy_chain) if easy else hard_chain
+    span = (0.0, easy_chain) if easy else _HARD_CHAIN
     a, b = _operands(rng, digits, rng.uniform(*span))
     if easy:
       # Numbers of any length: a column with a zero shows where its digits are.
@@ -143,7 +144,7 @@ def pretraining_examples(
       others = (right, _corrupt(rng, first))
       second = first if rng.random() < 0.5 else others[rng.integers(2)]
     else:
-      first = _schoolbook_mistake(a, b)
+      first = _schoolbook_error(a, b)
       second = first if rng.random() < copy_hard else right
     examples.append((problem.question, first, second, easy))
   return examples
@@ -171,7 +172,7 @@ def _problem(a: int, b: int, digits: int) -> types.Problem:
 
 
 def _problems(rng, digits, chain, count, excluded) -> tuple[types.Problem, ...]:
-  """Up to `count` different problems, as many as so many draws find."""
+  """Up to `count` different problems, fewer where draws repeat too often."""
   problems = {}
   for _ in range(_MOST_DRAWS * count):
     if len(problems) == count:
@@ -183,7 +184,7 @@ def _problems(rng, digits, chain, count, excluded) -> tuple[types.Problem, ...]:
   return tuple(problems.values())
 
 
-def _schoolbook_mistake(a, b) -> str:
+def _schoolbook_error(a, b) -> str:
   """The sum with each column's carry taken from the next column alone."""
   columns = np.concatenate([[0], a + b])
   carries = np.concatenate([columns[1:] >= 10, [False]])

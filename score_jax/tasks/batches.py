@@ -1,4 +1,4 @@
-"""Which problems a step trains on: a pure function, with no state to keep."""
+"""The problems of a training step, as a pure function of seed and step."""
 
 from collections.abc import Sequence
 

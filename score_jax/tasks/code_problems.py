@@ -1,9 +1,9 @@
-"""MBPP, HumanEval and program repair: problems that tests judge.
+"""MBPP, HumanEval and program repair: problems that are graded by tests.
 
 Austin et al., arXiv:2108.07732 (tasks 601-974 to train on, 511-600 to
 validate, 11-510 to test, 1-10 for prompts); Chen et al., arXiv:2107.03374.
-Repair is in the manner of MBPP-R (Ni et al., arXiv:2404.14662): a given wrong
-first attempt, and the second is judged.
+Repair is in the manner of MBPP-R (Ni et al., arXiv:2404.14662): the first
+attempt is given and wrong, and the second is graded.
 """
 
 import ast
@@ -34,41 +34,30 @@ _MBPP_SPLITS = {
 
 
 def load_mbpp(
-  data_dir: str | None = None,
-  *,
-  sanitized: bool = False,
-  challenge_tests: bool = False,
+  data_dir: str | None = None, *, sanitized: bool = False
 ) -> dict[str, list[types.Problem]]:
   """MBPP's problems by split: `prompt`, `train`, `validation`, `test`.
 
   Args:
     data_dir: directory of `mbpp.jsonl` (`sanitized-mbpp.json`); None downloads.
     sanitized: the 427 problems checked by hand.
-    challenge_tests: also judge by the harder tests that some problems have
-      and that prompts do not show; published numbers do not.
   """
   name = 'sanitized-mbpp.json' if sanitized else 'mbpp.jsonl'
-  if data_dir is None:
-    store = 'score_mbpp_sanitized' if sanitized else 'score_mbpp'
-    rows = downloads.raw_rows(store, {'all': _MBPP_URL + name})['all']
-  else:
-    rows = records.read_rows(
-      records.find_file(data_dir, (f'mbpp/{name}', name))
-    )
-  problems = {
-    row['task_id']: _mbpp_problem(row, challenge_tests) for row in rows
-  }
+  store = 'score_mbpp_sanitized' if sanitized else 'score_mbpp'
+  rows = downloads.read_or_download(
+    data_dir,
+    {'all': (f'mbpp/{name}', name)},
+    lambda: downloads.raw_rows(store, {'all': _MBPP_URL + name}),
+  )
+  problems = {row['task_id']: _mbpp_problem(row) for row in rows['all']}
   return {
     split: [problems[number] for number in numbers if number in problems]
     for split, numbers in _MBPP_SPLITS.items()
   }
 
 
-def _mbpp_problem(
-  row: Mapping[str, Any], challenge_tests: bool
-) -> types.Problem:
+def _mbpp_problem(row: Mapping[str, Any]) -> types.Problem:
   tests = [_unix(test) for test in row['test_list']]
-  hidden = row.get('challenge_test_list', ()) if challenge_tests else ()
   question = _unix(row.get('text') or row['prompt'])
   return types.Problem(
     id=f'MBPP/{row["task_id"]}',
@@ -78,10 +67,10 @@ def _mbpp_problem(
     columns={
       'question': question,
       'shown_tests': '\n'.join(tests),
-      'tests': [*tests, *map(_unix, hidden)],
+      'tests': tests,
       'visible_tests': len(tests),
       'entry_point': code_testing.entry_point(tests),
-      # Two of them use a class that only the program defines.
+      # Two rows have it, and use a class that only the program defines.
       'setup': _unix(row.get('test_setup_code', '')),
       'helpers': '\n'.join(row.get('test_imports', ())),
     },
@@ -98,15 +87,13 @@ def load_humaneval(data_dir: str | None = None) -> list[types.Problem]:
   Args:
     data_dir: directory of `HumanEval.jsonl.gz`; None downloads.
   """
-  if data_dir is None:
-    urls = {'test': _HUMANEVAL_URL}
-    rows = downloads.raw_rows('score_humaneval', urls)['test']
-  else:
-    names = ('humaneval/HumanEval.jsonl.gz', 'HumanEval.jsonl.gz')
-    rows = records.read_rows(
-      records.find_file(data_dir, (*names, 'HumanEval.jsonl'))
-    )
-  return [_humaneval_problem(row) for row in rows]
+  name = 'HumanEval.jsonl.gz'
+  rows = downloads.read_or_download(
+    data_dir,
+    {'test': (f'humaneval/{name}', name, 'HumanEval.jsonl')},
+    lambda: downloads.raw_rows('score_humaneval', {'test': _HUMANEVAL_URL}),
+  )
+  return [_humaneval_problem(row) for row in rows['test']]
 
 
 def _humaneval_problem(row: Mapping[str, Any]) -> types.Problem:
@@ -136,13 +123,13 @@ def humaneval_columns(
     'entry_point': entry_point,
     'prelude': prompt,
     'prompt_code': prompt,
-    # Four tests call what the prompt defines beside the function.
+    # Four tests call what the prompt defines besides the function.
     'helpers': _helpers(prompt, entry_point),
   }
 
 
 def _helpers(prompt: str, entry_point: str) -> str:
-  """What a prompt defines beside its function."""
+  """The code that a prompt has besides its function."""
   try:
     tree = ast.parse(prompt)
   except SyntaxError:
@@ -152,24 +139,21 @@ def _helpers(prompt: str, entry_point: str) -> str:
 
 
 def load_repair(
-  path: str,
-  known: Sequence[types.Problem],
-  *,
-  skip_unknown: bool = False,
+  path: str, known: Sequence[types.Problem]
 ) -> list[types.Problem]:
   """Problems with a given first attempt, from a JSONL or Parquet file.
 
   A row names a problem by `task_id` (`MBPP/76`, `76` or `HumanEval/3`) and
-  holds the program in `given_attempt` or `solution`. Rows whose `is_solved` is
-  true are left out: there is nothing to repair.
+  holds the program in `given_attempt` or `solution`. Rows that name another
+  problem are left out, and so are those whose `is_solved` is true: there is
+  nothing to repair.
 
   Args:
     path: the file.
     known: problems that rows may name.
-    skip_unknown: leave out rows that name another problem.
 
   Raises:
-    ValueError: a row names no known problem, or holds no program.
+    ValueError: a row of a known problem holds no program.
   """
   by_id = {problem.id: problem for problem in known}
   problems = []
@@ -179,13 +163,10 @@ def load_repair(
     program = row.get('given_attempt') or row.get('solution')
     task_id = str(row.get('task_id', ''))
     problem = by_id.get(task_id) or by_id.get(f'MBPP/{task_id}')
-    if problem is None and skip_unknown:
+    if problem is None:
       continue
-    if problem is None or not program:
-      raise ValueError(
-        f'{path}, row {number}: needs `task_id` of a known problem and '
-        f'`given_attempt`; task_id is {task_id!r}'
-      )
+    if not program:
+      raise ValueError(f'{path}, row {number}: needs `given_attempt`')
     problems.append(
       dataclasses.replace(
         problem,

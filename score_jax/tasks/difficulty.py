@@ -1,4 +1,4 @@
-"""How hard a problem is, by a column of its data set or by what it asks."""
+"""Difficulty of a problem: a column of its data set, or a derived measure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from score_jax import types
 
 
 def longest_carry(problem: types.Problem) -> int:
-  """Columns that the longest carry of a sum passes, the one it starts in too.
+  """Length of the longest carry chain of a sum, in columns.
 
   A column starts a carry where its digits add up to 10 or more and passes one
-  on where they add up to 9: 0 for sums without a carry, 1 where every carry is
-  the next column's business alone.
+  on where they add up to 9: 0 for sums without a carry, 1 where every carry
+  ends in the next column.
   """
   a, b = int(problem.columns['a']), int(problem.columns['b'])
   longest = current = 0

@@ -1,14 +1,15 @@
-"""Data sets by tensorflow-datasets, without TensorFlow: download, cache, read.
+"""Published data sets: from a user's files, or by tensorflow-datasets (TFDS).
 
-TFDS keeps what it prepared under `~/tensorflow_datasets` (or
-`TFDS_DATA_DIR`), so a data set is downloaded once. GSM8K has a builder there;
-for MATH, MBPP and HumanEval, which have none, `RawRows` keeps the published
-file's rows as they are.
+TFDS needs no TensorFlow here. It keeps what it prepared under
+`~/tensorflow_datasets` (or `TFDS_DATA_DIR`), so a data set is downloaded once.
+GSM8K has a builder there; for MATH, MBPP and HumanEval, which have none,
+`RawRows` keeps the published file's rows as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 import importlib
 import json
+import pathlib
 import types as python_types
 from typing import Any
 
@@ -16,21 +17,47 @@ import numpy as np
 
 from score_jax.tasks import records
 
-
-def tfds_module() -> python_types.ModuleType:
-  """tensorflow_datasets, or an error that says how to do without."""
-  try:
-    return importlib.import_module('tensorflow_datasets')
-  except ImportError as error:
-    raise ImportError(
-      'downloading a data set needs tensorflow-datasets (pip install '
-      'tensorflow-datasets); --data-dir=DIR reads original files instead'
-    ) from error
+Rows = dict[str, list[dict[str, Any]]]
 
 
-def gsm8k_rows() -> dict[str, list[dict[str, str]]]:
+def read_or_download(
+  data_dir: str | None,
+  files: Mapping[str, Sequence[str]],
+  download: Callable[[], Rows],
+) -> Rows:
+  """Rows of a data set by split.
+
+  Args:
+    data_dir: the user's directory of original files; None downloads.
+    files: relative paths of each split's file, the preferred one first.
+    download: gets the rows without a `data_dir`.
+
+  Raises:
+    FileNotFoundError: a split has none of its files; the message lists them.
+    OSError: the download failed.
+  """
+  if data_dir is None:
+    return download()
+  return {
+    split: records.read_rows(_find_file(data_dir, names))
+    for split, names in files.items()
+  }
+
+
+def _find_file(data_dir: str, names: Sequence[str]) -> pathlib.Path:
+  directory = pathlib.Path(data_dir).expanduser()
+  for name in names:
+    if (directory / name).is_file():
+      return directory / name
+  raise FileNotFoundError(
+    f'data_dir={data_dir} holds none of: {", ".join(names)}. Put the original '
+    'file under one of these names, or pass no data_dir to download it.'
+  )
+
+
+def gsm8k_rows() -> Rows:
   """GSM8K's rows by split, from TFDS's own builder."""
-  tfds = tfds_module()
+  tfds = _tfds_module()
   # The builder registers itself on import, which TFDS leaves out without TF.
   importlib.import_module('tensorflow_datasets.text.gsm8k')
   builder = tfds.builder('gsm8k', file_format='array_record')
@@ -44,16 +71,14 @@ def gsm8k_rows() -> dict[str, list[dict[str, str]]]:
   }
 
 
-def raw_rows(
-  name: str, urls: Mapping[str, str]
-) -> dict[str, list[dict[str, Any]]]:
+def raw_rows(name: str, urls: Mapping[str, str]) -> Rows:
   """Rows of published JSON files by split, in the order of the file.
 
   Args:
     name: snake-case name under which TFDS keeps them.
     urls: address of each split's .json, .jsonl or .jsonl.gz file.
   """
-  tfds = tfds_module()
+  tfds = _tfds_module()
 
   class RawRows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Keeps each row as the text of its JSON, with its place in the file."""
@@ -96,11 +121,22 @@ def raw_rows(
   return rows
 
 
+def _tfds_module() -> python_types.ModuleType:
+  """tensorflow_datasets, imported by those alone who download."""
+  try:
+    return importlib.import_module('tensorflow_datasets')
+  except ImportError as error:
+    raise ImportError(
+      'downloading a data set needs tensorflow-datasets (pip install '
+      'tensorflow-datasets); data_dir=DIR reads original files instead'
+    ) from error
+
+
 def _prepare(builder) -> None:
   try:
     builder.download_and_prepare()
-  except Exception as error:
-    raise RuntimeError(
+  except Exception as error:  # of TFDS, of the connection, of the disk
+    raise OSError(
       f'could not download {builder.name}: {error}. Without a connection, '
-      'give --data-dir=DIR with the original files.'
+      'pass a data_dir of original files.'
     ) from error

@@ -12,11 +12,14 @@ from typing import Any
 
 from score_jax import types
 from score_jax.grading import final_answer
-from score_jax.tasks import downloads, records
+from score_jax.tasks import downloads
 
 _LOG = logging.getLogger(__name__)
+# Jaccard index of shingles from which two questions count as near-duplicates:
+# it finds all 26 listed pairs of the split and few others.
+_NEAR = 0.6
 # The files are kept in Git LFS; this is the address that serves their content.
-_SPLITS = (
+_URL = (
   'https://media.githubusercontent.com/media/openai/prm800k/main/prm800k/'
   'math_splits/'
 )
@@ -49,14 +52,10 @@ def load_problems(
     drop_near_duplicates: leave out training problems that nearly repeat one of
       the test problems.
   """
-  if data_dir is None:
-    urls = {split: f'{_SPLITS}{split}.jsonl' for split in _FILES}
-    rows = downloads.raw_rows('score_math_splits', urls)
-  else:
-    rows = {
-      split: records.read_rows(records.find_file(data_dir, names))
-      for split, names in _FILES.items()
-    }
+  urls = {split: f'{_URL}{split}.jsonl' for split in _FILES}
+  rows = downloads.read_or_download(
+    data_dir, _FILES, lambda: downloads.raw_rows('score_math_splits', urls)
+  )
   problems = {
     split: _with_answer([_problem(row) for row in split_rows])
     for split, split_rows in rows.items()
@@ -94,12 +93,9 @@ def _with_answer(problems: Sequence[types.Problem]) -> list[types.Problem]:
 
 
 def near_duplicates(
-  problems: Sequence[types.Problem],
-  others: Sequence[types.Problem],
-  *,
-  similarity: float = 0.6,
+  problems: Sequence[types.Problem], others: Sequence[types.Problem]
 ) -> dict[str, str]:
-  """Ids of `problems` that nearly repeat one of `others`, with whose id.
+  """Ids of `problems` that nearly repeat one of `others`, to the latter's id.
 
   Two questions are compared by the Jaccard index of their sets of five
   consecutive words.
@@ -115,7 +111,7 @@ def near_duplicates(
     candidates = {other for part in parts for other in holders.get(part, ())}
     for other in sorted(candidates):
       both = len(parts & shingles[other])
-      if both >= similarity * len(parts | shingles[other]):
+      if both >= _NEAR * len(parts | shingles[other]):
         found[problem.id] = other
         break
   return found

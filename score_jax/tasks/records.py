@@ -1,7 +1,7 @@
-"""Rows of a data set, from where a user has them: JSON lines, JSON, Parquet."""
+"""Rows and problems from a user's files: JSON lines, JSON, Parquet."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import gzip
 import json
 import pathlib
@@ -17,7 +17,8 @@ def read_rows(
 
   Args:
     path: the file.
-    name: file name that tells the format where `path` does not.
+    name: file name whose suffix tells the format, where that of `path` (of a
+      cache, say) does not.
 
   Raises:
     ValueError: a row is not a JSON object; the message names file and line.
@@ -48,29 +49,6 @@ def read_rows(
   return rows
 
 
-def find_file(
-  data_dir: str | pathlib.Path, names: Sequence[str]
-) -> pathlib.Path:
-  """The first of `names` that exists below a directory.
-
-  Args:
-    data_dir: the user's directory of downloaded original files.
-    names: relative paths, the preferred one first.
-
-  Raises:
-    FileNotFoundError: none is there; the message lists them.
-  """
-  data_dir = pathlib.Path(data_dir).expanduser()
-  for name in names:
-    if (data_dir / name).is_file():
-      return data_dir / name
-  raise FileNotFoundError(
-    f'--data-dir={data_dir} holds none of: {", ".join(names)}. Put the '
-    'original file under one of these names, or leave --data-dir out to '
-    'download it.'
-  )
-
-
 def _parse(text: str, path: pathlib.Path, line: int) -> Any:
   try:
     return json.loads(text)
@@ -91,11 +69,11 @@ def load_problems(
   Args:
     path: the file.
     task: name of the task.
-    columns: which column holds `question`, `reference` and `id`, where it is
-      not the one of that name; without an id, the row's number is one.
+    columns: names of the columns that hold `question`, `reference` and `id`,
+      where they differ from these; a row without an id gets its number.
 
   Raises:
-    ValueError: a row lacks a column, or two rows have one id.
+    ValueError: a row lacks a column, or two rows have the same id.
   """
   names = {'question': 'question', 'reference': 'reference', 'id': 'id'}
   names |= columns or {}
@@ -105,8 +83,7 @@ def load_problems(
       if names[wanted] not in row:
         raise ValueError(
           f'{path}, row {number} has no column {names[wanted]!r} for the '
-          f'{wanted}; there are {", ".join(row)}. Name another by '
-          f'--data.{wanted}=NAME'
+          f'{wanted}; there are {", ".join(row)}. Name another in columns'
         )
     problems.append(
       types.Problem(

@@ -1,25 +1,37 @@
-"""Tasks by name: the one place where `--task` is read."""
+"""Tasks by name: the one place where a task is added.
+
+To add one, write a function that takes `Choices` and returns a `types.Task`
+(its problems by split, the first prompt, the instruction between attempts, and
+a function that makes its grader), and enter it in `TASKS` under the name that
+users say, with the `answer_keys` function that tells two answers apart.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from score_jax import types
-from score_jax.grading import code_grading, math_grading, user_rewards
+from score_jax.grading import (
+  code_grading,
+  direct_grading,
+  math_grading,
+  user_rewards,
+)
 from score_jax.tasks import (
+  answer_keys,
   arithmetic,
   code_problems,
   gsm8k,
   math_problems,
-  prompts,
+  prompt_templates,
   records,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What a user may say about a task.
+  """A user's choices about a task.
 
   Attributes:
     data_dir: directory of original files; None downloads.
@@ -31,7 +43,7 @@ class Choices:
       `task@weight` stands for the task's own grader. Empty: the task's own.
     sandbox: for programs: auto, bwrap, landlock, none.
     workers: grader processes; None for one less than there are cores.
-    seed: of what a task draws.
+    seed: seed of the problems that a task generates.
     file: JSONL or Parquet file of `repair` (given first attempts) and
       `records` (problems to train on).
     test_file: as `file`, problems to test on.
@@ -39,7 +51,7 @@ class Choices:
     grader: for `records`: 'math', 'number' or 'code'.
     drop_near_duplicates: for `math`: drop training problems that nearly repeat
       test problems.
-    options: for `arithmetic`: what its `load` takes besides.
+    options: for `arithmetic`: further arguments of its `load`.
   """
 
   data_dir: str | None = None
@@ -58,6 +70,13 @@ class Choices:
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+class Entry(NamedTuple):
+  """A task: its loader, and its answer key (None: depends on the grader)."""
+
+  load: Callable[[Choices], types.Task]
+  answer_key: answer_keys.AnswerKey | None
+
+
 def load_task(name: str, **choices: Any) -> types.Task:
   """The task of this name, with its problems, prompts and grader.
 
@@ -66,32 +85,45 @@ def load_task(name: str, **choices: Any) -> types.Task:
     **choices: fields of `Choices`.
 
   Raises:
-    ValueError: no such task, or a choice it cannot do without.
+    ValueError: no such task, or a choice that it needs is missing.
   """
+  chosen = Choices(**choices)
+  task = _entry(name).load(chosen)
+  changes = {}
+  if chosen.first_prompt:
+    changes['prompt'] = prompt_templates.Templates(chosen.first_prompt).prompt
+  if chosen.instruction:
+    changes['instruction'] = chosen.instruction
+  if chosen.rewards:
+    changes['make_grader'] = functools.partial(
+      _reward_grader, tuple(chosen.rewards), task.make_grader
+    )
+  return dataclasses.replace(task, **changes)
+
+
+def answer_key(name: str, grader: str = 'math') -> answer_keys.AnswerKey:
+  """The answer key of a task.
+
+  Args:
+    name: one of `TASKS`.
+    grader: as in `Choices`.
+
+  Raises:
+    ValueError: no such task or grader.
+  """
+  return _entry(name).answer_key or _entry(_alike(grader)).answer_key
+
+
+def _entry(name: str) -> Entry:
   if name not in TASKS:
     raise ValueError(f'no task {name!r}; there are {", ".join(sorted(TASKS))}')
-  chosen = Choices(**choices)
-  task = TASKS[name](chosen)
-  if chosen.rewards:
-    task = dataclasses.replace(
-      task,
-      make_grader=functools.partial(
-        _reward_grader, tuple(chosen.rewards), task.make_grader
-      ),
-    )
-  return dataclasses.replace(
-    task,
-    prompt=prompts.Prompts(chosen.first_prompt, '').ask
-    if chosen.first_prompt
-    else task.prompt,
-    instruction=chosen.instruction or task.instruction,
-  )
+  return TASKS[name]
 
 
 def _reward_grader(
   rewards: Sequence[str], make_grader: Callable[[], types.Grader]
 ) -> types.Grader:
-  """The sum of a user's rewards."""
+  """The weighted sum of a user's rewards."""
   named = [user_rewards.split_weight(reward) for reward in rewards]
   graders = [
     make_grader()
@@ -110,19 +142,18 @@ def _arithmetic(chosen: Choices) -> types.Task:
 
 def _gsm8k(chosen: Choices) -> types.Task:
   problems = gsm8k.load_problems(chosen.data_dir)
-  texts = prompts.math_prompts(chat=chosen.chat)
-  return _task('gsm8k', problems, texts, gsm8k.make_grader)
+  templates = prompt_templates.math_templates(chat=chosen.chat)
+  return _task('gsm8k', problems, templates, _number_grader(chosen))
 
 
 def _math(chosen: Choices) -> types.Task:
   problems = math_problems.load_problems(
     chosen.data_dir, drop_near_duplicates=chosen.drop_near_duplicates
   )
-  make_grader = functools.partial(
-    math_grading.MathGrader, workers=chosen.workers
-  )
-  texts = prompts.math_prompts(chat=chosen.chat)
-  return _task('math', _readable(problems, make_grader), texts, make_grader)
+  make_grader = _math_grader(chosen)
+  problems = _readable(problems, make_grader)
+  templates = prompt_templates.math_templates(chat=chosen.chat)
+  return _task('math', problems, templates, make_grader)
 
 
 def _readable(problems, make_grader) -> dict[str, list[types.Problem]]:
@@ -138,51 +169,49 @@ def _readable(problems, make_grader) -> dict[str, list[types.Problem]]:
 
 def _mbpp(chosen: Choices) -> types.Task:
   problems = code_problems.load_mbpp(chosen.data_dir)
+  return _task(
+    'mbpp', problems, _mbpp_templates(problems, chosen), _code_grader(chosen)
+  )
+
+
+def _mbpp_templates(problems, chosen: Choices) -> prompt_templates.Templates:
   # The paper's prompt shows tasks 2, 3 and 4.
-  texts = prompts.mbpp_prompts(problems['prompt'][1:4], chat=chosen.chat)
-  return _task('mbpp', problems, texts, _code_grader(chosen))
+  return prompt_templates.mbpp_templates(
+    problems['prompt'][1:4], chat=chosen.chat
+  )
 
 
 def _humaneval(chosen: Choices) -> types.Task:
-  problems = {
-    'train': [],
-    'test': code_problems.load_humaneval(chosen.data_dir),
-  }
-  texts = prompts.humaneval_prompts(chat=chosen.chat)
-  return _task('humaneval', problems, texts, _code_grader(chosen))
+  test = code_problems.load_humaneval(chosen.data_dir)
+  templates = prompt_templates.humaneval_templates(chat=chosen.chat)
+  return _task(
+    'humaneval', {'train': [], 'test': test}, templates, _code_grader(chosen)
+  )
 
 
 def _repair(chosen: Choices) -> types.Task:
   if chosen.file is None:
     raise ValueError(
-      '--task=repair needs a file of given first attempts (JSONL with task_id '
-      'and given_attempt)'
+      'the task repair needs a file of given first attempts (JSONL with '
+      'task_id and given_attempt)'
     )
   mbpp = code_problems.load_mbpp(chosen.data_dir)
-  held = {split: mbpp[split] for split in ('train', 'test')}
   problems = {
-    split: code_problems.load_repair(chosen.file, known, skip_unknown=True)
-    for split, known in held.items()
+    split: code_problems.load_repair(chosen.file, mbpp[split])
+    for split in ('train', 'test')
   }
   if not any(problems.values()):
     raise ValueError(f'{chosen.file} names no task of MBPP')
-  texts = prompts.mbpp_prompts(mbpp['prompt'][1:4], chat=chosen.chat)
-  return _task('repair', problems, texts, _code_grader(chosen))
+  return _task(
+    'repair', problems, _mbpp_templates(mbpp, chosen), _code_grader(chosen)
+  )
 
 
 def _records(chosen: Choices) -> types.Task:
   if chosen.file is None:
-    raise ValueError('--task=records needs a file of problems')
-  graders = {
-    'number': gsm8k.make_grader,
-    'math': functools.partial(math_grading.MathGrader, workers=chosen.workers),
-    'code': _code_grader(chosen),
-  }
-  if chosen.grader not in graders:
-    raise ValueError(
-      f'no grader {chosen.grader!r}; there are {", ".join(graders)}, and '
-      '--reward=path.py:function'
-    )
+    raise ValueError('the task records needs a file of problems')
+  alike = _alike(chosen.grader)
+  make_grader = _GRADERS[chosen.grader](chosen)
   files = {'train': chosen.file, 'test': chosen.test_file}
   problems = {
     split: records.load_problems(file, task='records', columns=chosen.columns)
@@ -190,12 +219,33 @@ def _records(chosen: Choices) -> types.Task:
     else []
     for split, file in files.items()
   }
-  if chosen.grader == 'math' and not chosen.rewards:
-    problems = _readable(problems, graders['math'])
-  texts = prompts.math_prompts(chat=chosen.chat)
-  if chosen.grader == 'code':
-    texts = prompts.humaneval_prompts(chat=chosen.chat)
-  return _task('records', problems, texts, graders[chosen.grader])
+  if alike == 'math' and not chosen.rewards:
+    problems = _readable(problems, make_grader)
+  templates = prompt_templates.math_templates(chat=chosen.chat)
+  if alike == 'humaneval':
+    templates = prompt_templates.humaneval_templates(chat=chosen.chat)
+  return _task('records', problems, templates, make_grader)
+
+
+def _alike(grader: str) -> str:
+  """The task whose prompts and answer keys `records` of a grader have."""
+  if grader not in _GRADERS:
+    raise ValueError(
+      f'no grader {grader!r}; there are {", ".join(_GRADERS)}, and rewards of '
+      'your own (path.py:function)'
+    )
+  return {'number': 'gsm8k', 'math': 'math', 'code': 'humaneval'}[grader]
+
+
+def _number_grader(chosen: Choices) -> Callable[[], types.Grader]:
+  del chosen
+  return functools.partial(
+    direct_grading.DirectGrader, direct_grading.grade_number
+  )
+
+
+def _math_grader(chosen: Choices) -> Callable[[], types.Grader]:
+  return functools.partial(math_grading.MathGrader, workers=chosen.workers)
 
 
 def _code_grader(chosen: Choices) -> Callable[[], types.Grader]:
@@ -204,23 +254,36 @@ def _code_grader(chosen: Choices) -> Callable[[], types.Grader]:
   )
 
 
-def _task(name, problems, texts: prompts.Prompts, make_grader) -> types.Task:
+_GRADERS = {
+  'number': _number_grader,
+  'math': _math_grader,
+  'code': _code_grader,
+}
+
+
+def _task(
+  name: str,
+  problems: Mapping[str, Sequence[types.Problem]],
+  templates: prompt_templates.Templates,
+  make_grader: Callable[[], types.Grader],
+) -> types.Task:
   return types.Task(
     name=name,
     train=problems['train'],
     test=problems['test'],
-    prompt=texts.ask,
-    instruction=texts.instruction,
+    prompt=templates.prompt,
+    instruction=templates.instruction,
     make_grader=make_grader,
+    refine_instruction=templates.refine_instruction,
   )
 
 
-TASKS: dict[str, Callable[[Choices], types.Task]] = {
-  'arithmetic': _arithmetic,
-  'gsm8k': _gsm8k,
-  'math': _math,
-  'mbpp': _mbpp,
-  'humaneval': _humaneval,
-  'repair': _repair,
-  'records': _records,
+TASKS = {
+  'arithmetic': Entry(_arithmetic, answer_keys.digits),
+  'gsm8k': Entry(_gsm8k, answer_keys.number),
+  'math': Entry(_math, answer_keys.expression),
+  'mbpp': Entry(_mbpp, answer_keys.program),
+  'humaneval': Entry(_humaneval, answer_keys.program),
+  'repair': Entry(_repair, answer_keys.program),
+  'records': Entry(_records, None),
 }

@@ -35,9 +35,7 @@ def test_respelled_answers_vote_together(grader):
   options = evaluation_options.Options(
     samples=5, temperature=1.0, majority_at='5', pass_at='1'
   )
-  measured = measures.measure(
-    options, judged, answer_keys.of_task('math'), grader
-  )
+  measured = measures.measure(options, judged, answer_keys.expression, grader)
   assert measured['acc_t1'] == 3 / 5
   assert measured['pass_at']['1']['t1'] == pytest.approx(3 / 5)
   assert measured['majority_at']['5']['t1'] == 1.0
@@ -46,7 +44,7 @@ def test_respelled_answers_vote_together(grader):
 def test_spelling_alone_would_lose(grader):
   answers = ['x+2', 'x+2', '1+x', r'\frac{2x+2}{2}', 'x+1']
   judged = evaluation(grader, answers, 'x+1')
-  keys = measures.answers(judged, answer_keys.of_task('math'))
+  keys = measures.answers(judged, answer_keys.expression)
   assert len({row[0] for row in keys}) == 4
 
 
@@ -56,9 +54,7 @@ def test_the_reference_does_not_vote(grader):
   options = evaluation_options.Options(
     samples=3, temperature=1.0, majority_at='3'
   )
-  measured = measures.measure(
-    options, judged, answer_keys.of_task('math'), grader
-  )
+  measured = measures.measure(options, judged, answer_keys.expression, grader)
   assert measured['majority_at']['3']['t1'] == 0.0
 
 

@@ -1,4 +1,4 @@
-"""What the doctor says where sandboxes hold, and where none does."""
+"""The doctor's findings where sandboxes hold, and where none does."""
 
 import pytest
 
@@ -7,21 +7,18 @@ from score_jax.grading.sandbox import probe
 
 
 def test_a_machine_with_a_sandbox(capsys):
-  assert doctor.main(doctor.Settings(devices=False)) == 0
+  assert doctor.main(doctor.Settings(devices=True)) == 0
   out = capsys.readouterr().out
+  assert 'cpu' in out
   assert 'ok   reaches no network' in out
   assert 'a right program is correct' in out
   assert 'x^2+2x+1 is correct' in out
 
 
-def test_devices_are_named(capsys):
-  doctor.main(doctor.Settings(devices=True))
-  assert 'cpu' in capsys.readouterr().out
-
-
 def test_a_machine_without_a_sandbox(monkeypatch, capsys):
   leak = probe.Line('reaches no network', False, 'connected')
   monkeypatch.setattr(probe, 'probe', lambda sandbox: [leak])
+  monkeypatch.setattr(doctor, '_report_math', lambda: None)
   probe.choose.cache_clear()
   try:
     assert doctor.main(doctor.Settings(devices=False)) == 2
@@ -29,8 +26,7 @@ def test_a_machine_without_a_sandbox(monkeypatch, capsys):
     probe.choose.cache_clear()
   out = capsys.readouterr().out
   assert 'LEAK reaches no network: connected' in out
-  assert 'would be refused' in out
-  assert 'apt-get install bubblewrap' in out
+  assert 'bubblewrap' in out
 
 
 def test_benchmarks_are_listed(capsys):

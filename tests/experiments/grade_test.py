@@ -1,4 +1,4 @@
-"""Judging files from the command line."""
+"""Grading files from the command line."""
 
 import json
 import subprocess
@@ -104,13 +104,9 @@ def test_code_rows_that_name_a_problem(tmp_path):
 @pytest.mark.parametrize(
   ('task', 'rows', 'message'),
   [
-    ('math', [{'gold': '1'}], "row 1 has no 'response' or 'pred'"),
-    (
-      'math',
-      [{'gold': '1', 'pred': '1'}, {'pred': '1'}],
-      "row 2 has no 'gold'",
-    ),
-    ('code', [{'response': 'x', 'tests': ['assert 1']}], 'no function'),
+    ('math', [{'gold': '1'}], 'row 1'),
+    ('math', [{'gold': '1', 'pred': '1'}, {'pred': '1'}], 'row 2'),
+    ('code', [{'response': 'x', 'tests': ['assert 1']}], 'function'),
   ],
 )
 def test_rows_that_lack_something_are_named(
@@ -143,14 +139,3 @@ def test_command_line(tmp_path):
   )
   [line] = (tmp_path / 'deep' / 'out.jsonl').read_text().splitlines()
   assert json.loads(line)['verdict'] == 'correct'
-
-
-def test_an_unknown_flag_is_refused():
-  done = subprocess.run(
-    [sys.executable, '-m', 'experiments.grade', '--task=math', '--inputs=x'],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 2
-  assert '--inputs' in done.stderr

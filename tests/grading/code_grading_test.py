@@ -1,4 +1,4 @@
-"""Judging programs: canonical solutions, real attempts, honest edge cases."""
+"""Grading programs: canonical solutions, real attempts, honest edge cases."""
 
 import json
 
@@ -10,7 +10,7 @@ from score_jax.grading.sandbox import probe
 from score_jax.tasks import code_problems
 from tests.support import shared_data
 
-# Attempts judged unlike upstream's label, and why.
+# Attempts graded unlike upstream's label, and why.
 LABEL_DIFFERENCES = {
   'HumanEval/38': 'upstream ran it without the prompt, whose helper it needs',
   'HumanEval/50': 'upstream ran it without the prompt, whose helper it needs',
@@ -27,13 +27,6 @@ def grader():
   held.close()
 
 
-@pytest.fixture(scope='module')
-def program_grader():
-  held = code_grading.CodeGrader(workers=2, extract=False)
-  yield held
-  held.close()
-
-
 def mbpp(**options) -> list[types.Problem]:
   data_dir = str(shared_data.path('mbpp').parent)
   splits = code_problems.load_mbpp(data_dir, **options)
@@ -46,7 +39,9 @@ def humaneval() -> list[types.Problem]:
 
 def assert_references_pass(grader, problems):
   verdicts = grader.grade(
-    problems, [types.Attempt(problem.reference) for problem in problems]
+    problems,
+    [types.Attempt(problem.reference) for problem in problems],
+    extract=False,
   )
   assert [
     (problem.id, verdict)
@@ -55,40 +50,40 @@ def assert_references_pass(grader, problems):
   ] == []
 
 
-def test_canonical_solutions_of_humaneval_pass_in_part(program_grader):
+def test_canonical_solutions_of_humaneval_pass_in_part(grader):
   problems = humaneval()
   assert len(problems) == 164
-  assert_references_pass(program_grader, problems[::4])
+  assert_references_pass(grader, problems[::8])
 
 
 @pytest.mark.slow
-def test_all_canonical_solutions_of_humaneval_pass(program_grader):
-  assert_references_pass(program_grader, humaneval())
+def test_all_canonical_solutions_of_humaneval_pass(grader):
+  assert_references_pass(grader, humaneval())
 
 
 # Builtin subclasses, classes and types as values, a builtin's name, a slow one.
 HARD = (40, 88, 653, 902, 367, 533, 601, 927, 123, 126, 596, 737, 787, 794)
 
 
-def test_canonical_solutions_of_mbpp_pass_in_part(program_grader):
+def test_canonical_solutions_of_mbpp_pass_in_part(grader):
   hard = {f'MBPP/{number}' for number in HARD}
   problems = mbpp()
-  part = [p for n, p in enumerate(problems) if p.id in hard or n % 20 == 0]
-  assert_references_pass(program_grader, part)
+  part = [p for n, p in enumerate(problems) if p.id in hard or n % 40 == 0]
+  assert_references_pass(grader, part)
 
 
 @pytest.mark.slow
-def test_all_canonical_solutions_of_mbpp_pass(program_grader):
+def test_all_canonical_solutions_of_mbpp_pass(grader):
   problems = mbpp()
   assert len(problems) == 974
-  assert_references_pass(program_grader, problems)
+  assert_references_pass(grader, problems)
 
 
 @pytest.mark.slow
-def test_all_canonical_solutions_of_sanitized_mbpp_pass(program_grader):
+def test_all_canonical_solutions_of_sanitized_mbpp_pass(grader):
   problems = mbpp(sanitized=True)
   assert len(problems) == 427
-  assert_references_pass(program_grader, problems)
+  assert_references_pass(grader, problems)
 
 
 def check_attempts(grader, rows):
@@ -110,19 +105,19 @@ def attempt_rows(name: str) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_attempts_are_judged_as_labelled_in_part(grader):
+def test_attempts_are_graded_as_labelled_in_part(grader):
   rows = attempt_rows('seed_humaneval_gpt-3.5-turbo-0613.jsonl')
   rows += attempt_rows('seed_mbpp_codellama.jsonl')
   part = [
     row
     for n, row in enumerate(rows)
-    if row['task_id'] in LABEL_DIFFERENCES or n % 8 == 0
+    if row['task_id'] in LABEL_DIFFERENCES or n % 16 == 0
   ]
   check_attempts(grader, part)
 
 
 @pytest.mark.slow
-def test_attempts_are_judged_as_labelled(grader):
+def test_attempts_are_graded_as_labelled(grader):
   check_attempts(
     grader, attempt_rows('seed_humaneval_gpt-3.5-turbo-0613.jsonl')
   )
@@ -189,18 +184,20 @@ def problem(*tests: str, **columns) -> types.Problem:
     ('def f(): assert False', 'assert f() == 1', 'wrong'),
   ],
 )
-def test_honest_programs(program_grader, program, test, label):
-  [verdict] = program_grader.grade([problem(test)], [types.Attempt(program)])
+def test_honest_programs(grader, program, test, label):
+  [verdict] = grader.grade(
+    [problem(test)], [types.Attempt(program)], extract=False
+  )
   assert verdict.label == label, verdict
 
 
 def test_time_follows_a_slow_reference():
-  slow = 'def f():\n  import time\n  end = time.process_time() + 1.5\n'
+  slow = 'def f():\n  import time\n  end = time.process_time() + 1.2\n'
   slow += '  while time.process_time() < end: pass\n  return 1\n'
   task = problem('assert f() == 1', reference=slow)
-  grader = code_grading.CodeGrader(workers=1, cpu_seconds=1, extract=False)
+  grader = code_grading.CodeGrader(workers=1, cpu_seconds=1)
   try:
-    [verdict] = grader.grade([task], [types.Attempt(slow)])
+    [verdict] = grader.grade([task], [types.Attempt(slow)], extract=False)
   finally:
     grader.close()
   assert verdict.label == 'correct'
@@ -213,27 +210,29 @@ def test_text_without_a_program_is_unparseable(grader):
   assert (verdict.label, verdict.score) == ('unparseable', 0.0)
 
 
-def test_a_sandbox_that_disappears_leaves_attempts_ungraded(monkeypatch):
-  grader = code_grading.CodeGrader(workers=1, extract=False)
+def test_a_sandbox_that_disappears_leaves_attempts_ungraded():
+  grader = code_grading.CodeGrader(workers=1)
   grader.pool.close()
   broken = {'kind': grader.sandbox.kind, 'python': '/usr/bin/no-such-python'}
   grader.pool = code_grading.worker_pool.Pool('code', broken, workers=1)
   try:
     program = types.Attempt('def f(): return 1')
-    [verdict] = grader.grade([problem('assert f() == 1')], [program])
+    [verdict] = grader.grade(
+      [problem('assert f() == 1')], [program], extract=False
+    )
   finally:
     grader.close()
   assert verdict.score is None
   assert verdict.label == 'crash'
 
 
-def test_without_a_sandbox_programs_are_refused(monkeypatch):
+def test_without_a_sandbox_programs_are_rejected(monkeypatch):
   monkeypatch.setattr(
     probe, 'probe', lambda sandbox: [probe.Line('reads no file', False, 'leak')]
   )
   probe.choose.cache_clear()
   try:
-    with pytest.raises(probe.SandboxRefusedError, match='apt-get install'):
+    with pytest.raises(probe.NoSandboxError, match='leak'):
       code_grading.CodeGrader(workers=1)
   finally:
     probe.choose.cache_clear()

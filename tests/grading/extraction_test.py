@@ -1,4 +1,4 @@
-"""Which program in an attempt counts."""
+"""The program in an attempt that counts."""
 
 import time
 

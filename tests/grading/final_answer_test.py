@@ -1,4 +1,4 @@
-"""Which part of an attempt counts as its answer."""
+"""The part of an attempt that counts as its answer."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Judging math attempts, on public grading cases and on hostile answers."""
+"""Grading math attempts, on public grading cases and on hostile answers."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from score_jax.grading import answer_text, math_grading, quantities
 from score_jax.tasks import math_problems
 from tests.support import shared_data
 
-# Core rows of triples.jsonl that are judged unlike their label, and why.
+# Core rows of triples.jsonl that are graded unlike their label, and why.
 KNOWN_DIFFERENCES = {
   r'\frac{3\sqrt{}{3}}{2}': 'the reference is damaged LaTeX: an empty root',
   r'[-5,1]\cup[3,9]': 'the attempt is damaged LaTeX: two inequalities in words',
@@ -32,7 +32,7 @@ def rows_of(name: str) -> list[dict]:
   return [json.loads(line) for line in lines if line]
 
 
-def judge(grader, golds, preds) -> list[types.Verdict]:
+def grade(grader, golds, preds) -> list[types.Verdict]:
   problems = [
     types.Problem(str(n), 'math', '', answer_text.stated(gold))
     for n, gold in enumerate(golds)
@@ -44,7 +44,7 @@ def final(answer: str) -> str:
   return f'Final Answer: The final answer is ${answer}$. I hope it is correct.'
 
 
-def judge_stated(grader, golds, preds) -> list[types.Verdict]:
+def grade_stated(grader, golds, preds) -> list[types.Verdict]:
   """Verdicts on short texts that hold an answer, as the data's rows do."""
   return grader.grade_answers(
     [answer_text.stated(gold) for gold in golds],
@@ -54,7 +54,7 @@ def judge_stated(grader, golds, preds) -> list[types.Verdict]:
 
 def test_core_triples(grader):
   rows = [row for row in rows_of('triples.jsonl') if not row['tags']]
-  verdicts = judge_stated(
+  verdicts = grade_stated(
     grader, [r['gold'] for r in rows], [r['pred'] for r in rows]
   )
   accepted_wrongly = [
@@ -78,7 +78,7 @@ def test_model_predictions(grader):
     for row in rows_of('model_predictions.jsonl')
     if not row.get('suspect_label')
   ]
-  verdicts = judge_stated(
+  verdicts = grade_stated(
     grader,
     [f'${row["gold"]}$' for row in rows],
     [f'${row["pred"]}$' for row in rows],
@@ -91,7 +91,7 @@ def test_model_predictions(grader):
 def test_latex_that_cannot_be_parsed_holds_no_worker(grader):
   rows = rows_of('latex_parse_bad.jsonl')
   workers = grader.pool.pids
-  verdicts = judge(
+  verdicts = grade(
     grader, ['x+1'] * len(rows), [final(row['latex']) for row in rows]
   )
   assert {v.label for v in verdicts} <= {'wrong', 'unparseable'}
@@ -131,7 +131,7 @@ PATHOLOGICAL = [
 def test_pathological_answers_hold_no_worker(grader):
   start = time.monotonic()
   workers = grader.pool.pids
-  verdicts = judge(
+  verdicts = grade(
     grader, ['x+1'] * len(PATHOLOGICAL), [final(p) for p in PATHOLOGICAL]
   )
   for answer, verdict in zip(PATHOLOGICAL, verdicts):
@@ -161,12 +161,12 @@ def test_pathological_answers_hold_no_worker(grader):
   ],
 )
 def test_attempts(grader, gold, attempt, label):
-  [verdict] = judge(grader, [gold], [attempt])
+  [verdict] = grade(grader, [gold], [attempt])
   assert verdict.label == label
   assert verdict.score == (label == 'correct')
 
 
-def test_equal_attempts_are_judged_once(grader):
+def test_equal_attempts_are_graded_once(grader):
   before = grader.pool.replaced
   attempts = [final(r'\sin^2 t + \cos^2 t')] * 300
   seen = []
@@ -213,7 +213,7 @@ def test_references_of_the_twelve_thousand(grader):
 
 
 def spelling(answer: str):
-  """What an answer says without its unit, spacing and full stop."""
+  """An answer without its unit, spacing and full stop."""
   held = quantities.quantity(answer_text.plain(answer))
   number = quantities.exact_number(held.value)
   return number[0] if number else re.sub(r'[\s.,]', '', held.value)

@@ -91,9 +91,9 @@ def test_a_missing_column_is_named(path):
 @pytest.mark.parametrize(
   ('reward', 'message'),
   [
-    ('{path}:missing', 'defines no missing'),
-    ('{path}:constant', 'defines no constant'),
-    ('{path}x.py:f', 'no file'),
+    ('{path}:missing', 'missing'),
+    ('{path}:constant', 'constant'),
+    ('{path}x.py:f', 'x.py'),
     ('length', 'path.py:function'),
   ],
 )
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_said(path, reward, message):
 def test_weights(path):
   assert user_rewards.split_weight('a.py:f') == ('a.py:f', 1.0)
   assert user_rewards.split_weight('a.py:f@0.5') == ('a.py:f', 0.5)
-  with pytest.raises(ValueError, match='no number'):
+  with pytest.raises(ValueError, match='a.py:f@x'):
     user_rewards.split_weight('a.py:f@x')
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from score_jax import types
-from score_jax.tasks import answer_keys
+from score_jax.tasks import answer_keys, registry
 
 
 def key(task, text, **columns):
   problem = types.Problem('1', task, 'question', 'reference', columns)
-  return answer_keys.of_task(task)(problem, types.Attempt(text))
+  return registry.answer_key(task)(problem, types.Attempt(text))
 
 
 SENTENCE = 'So.\nFinal Answer: The final answer is ${}$. I hope it is correct.'
@@ -78,6 +78,6 @@ def test_records_follow_their_grader():
     ('number', answer_keys.number),
     ('code', answer_keys.program),
   ):
-    assert answer_keys.of_task('records', grader) is function
-  with pytest.raises(ValueError, match="no answer key for task 'chess'"):
-    answer_keys.of_task('chess')
+    assert registry.answer_key('records', grader) is function
+  with pytest.raises(ValueError, match='chess'):
+    registry.answer_key('chess')

@@ -1,4 +1,4 @@
-"""The embedded task: sums, their mistakes, and what is held out."""
+"""The embedded task: sums, errors in them, and held-out problems."""
 
 import re
 
@@ -71,7 +71,7 @@ def test_few_sums_are_fewer_problems():
 
 
 def test_no_sums_at_all_are_refused():
-  with pytest.raises(ValueError, match='raise --arithmetic.digits'):
+  with pytest.raises(ValueError, match='digits'):
     arithmetic.load(digits=1, chain=1.0, num_train=0)
 
 
@@ -94,7 +94,7 @@ def test_problems_from_text(text, question, reference):
   'text', ['', '1', '1+', '1+2+3', '1-2', '1234+1', 'a+b', '1.5+2', '-1+2']
 )
 def test_what_is_no_sum_is_refused(text):
-  with pytest.raises(ValueError, match="at most 3 digits, such as '123"):
+  with pytest.raises(ValueError, match='at most 3 digits'):
     arithmetic.problem_from_text(text, 3)
 
 
@@ -117,13 +117,11 @@ def test_verdicts(text, score):
   assert verdict.label == ('correct' if score else 'wrong')
 
 
-def test_the_schoolbook_mistake():
+def test_the_schoolbook_error():
   # 149 + 252 = 401. Columns 3, 9, 11 from the left: with the carry of the
   # next column alone the nine does not pass it on: 0 3 (9 + 1) (11) -> 0301.
-  mistake = arithmetic._schoolbook_mistake(
-    np.array([1, 4, 9]), np.array([2, 5, 2])
-  )
-  assert mistake == '0301'
+  error = arithmetic._schoolbook_error(np.array([1, 4, 9]), np.array([2, 5, 2]))
+  assert error == '0301'
 
 
 def test_pretraining_examples_by_kind():
@@ -143,7 +141,7 @@ def test_pretraining_examples_by_kind():
     [first == right(q) for q, first, _, _ in easy]
   ) == pytest.approx(0.85, abs=0.04)
   assert all(len(f) == len(s) == 9 for _, f, s, _ in examples)
-  # Hard sums whose first attempt is wrong: it is copied in 60 %, or mended.
+  # Hard sums whose first attempt is wrong: it is copied in 60 %, or fixed.
   wrong = [(q, f, s) for q, f, s, _ in hard if f != right(q)]
   copies = [f == s for _, f, s in wrong]
   assert len(wrong) > 1000

@@ -45,8 +45,7 @@ def test_a_column_comes_first():
 
 def test_unknown_columns_are_refused():
   problem = types.Problem('7', 'math', 'abc', '', {'level': 4})
-  message = "problem 7 has no column 'levl'; it has: level, longest_carry"
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match='levl.*level, longest_carry'):
     difficulty.measure(problem, 'levl')
-  with pytest.raises(ValueError, match="no column 'longest_carry'"):
+  with pytest.raises(ValueError, match='longest_carry'):
     difficulty.measure(problem, 'longest_carry')

@@ -42,7 +42,7 @@ def test_downloaded_problems_are_those_of_the_files(server, monkeypatch):
   ):
     lines = shared_data.path(name).read_text().split('\n')[:40]
     (directory / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
-  monkeypatch.setattr(math_problems, '_SPLITS', url)
+  monkeypatch.setattr(math_problems, '_URL', url)
   downloaded = math_problems.load_problems()
   read = math_problems.load_problems(data_dir)
   assert downloaded['test'] == read['test'][:40]
@@ -82,7 +82,7 @@ def test_gsm8k_by_its_own_builder(server, monkeypatch):
 
 def test_without_a_connection_the_other_source_is_named(server):
   _, url = server
-  with pytest.raises(RuntimeError, match='--data-dir'):
+  with pytest.raises(OSError, match='data_dir'):
     downloads.raw_rows('score_missing', {'test': url + 'missing.jsonl'})
 
 

@@ -7,9 +7,11 @@ import pytest
 from score_jax import types
 from score_jax.grading import final_answer
 from score_jax.tasks import (
+  answer_keys,
+  arithmetic,
   code_problems,
   math_problems,
-  prompts,
+  prompt_templates,
   records,
   registry,
 )
@@ -39,6 +41,11 @@ def data_dir():
   return str(shared_data.path('math').parent)
 
 
+@pytest.fixture(scope='module')
+def math(data_dir):
+  return math_problems.load_problems(data_dir)
+
+
 def test_math_has_the_split_of_lightman_et_al(data_dir, caplog):
   problems = math_problems.load_problems(data_dir)
   # Two of the 12,000 have an empty box for an answer.
@@ -51,29 +58,26 @@ def test_math_has_the_split_of_lightman_et_al(data_dir, caplog):
   assert levels == {1, 2, 3, 4, 5, None}
 
 
-def test_the_last_of_several_boxes_is_the_answer(data_dir):
-  problems = math_problems.load_problems(data_dir)['test']
-  several = [p for p in problems if p.columns['solution'].count('\\boxed') > 1]
+def test_the_last_of_several_boxes_is_the_answer(math):
+  several = [
+    p for p in math['test'] if p.columns['solution'].count('\\boxed') > 1
+  ]
   assert len(several) == 8
   for problem in several:
     boxed = final_answer.last_box(problem.columns['solution'])
     assert boxed == problem.reference
 
 
-def test_near_duplicates_of_test_problems_are_found(data_dir):
+def test_near_duplicates_of_test_problems_are_found(data_dir, math):
   listed = json.loads(
     shared_data.path('math/math500_near_duplicates_in_12000.json').read_text()
   )
-  problems = math_problems.load_problems(data_dir)
-  found = math_problems.near_duplicates(problems['train'], problems['test'])
-  assert set(found) >= {
+  kept = math_problems.load_problems(data_dir, drop_near_duplicates=True)
+  left_out = {p.id for p in math['train']} - {p.id for p in kept['train']}
+  assert left_out >= {
     pair['train12000_id'].removesuffix('.json') for pair in listed
   }
-  assert len(found) < 60
-  kept = math_problems.load_problems(data_dir, drop_near_duplicates=True)[
-    'train'
-  ]
-  assert len(kept) == len(problems['train']) - len(found)
+  assert len(left_out) < 60
 
 
 def test_near_duplicates_by_hand():
@@ -119,7 +123,7 @@ def test_mbpp_prompt_is_the_papers(data_dir):
   shown = '\n'.join(task.test[0].columns['tests'])
   assert text.endswith(f'tests:\n\n{shown}\n[BEGIN]\n')
   assert task.test[0].question in text
-  assert task.instruction == prompts.CODE_INSTRUCTION
+  assert task.instruction == prompt_templates.CODE_INSTRUCTION
 
 
 def test_humaneval_shows_no_tests(data_dir):
@@ -165,12 +169,74 @@ def test_a_users_prompts(tmp_path):
   assert task.instruction == 'Again!'
 
 
+def test_a_new_task_is_one_entry(monkeypatch):
+  def load(chosen):
+    problems = [types.Problem('1', 'echo', 'Say 5.', '5')]
+    return types.Task(
+      name='echo',
+      train=problems,
+      test=problems,
+      prompt=lambda problem: f'{problem.question} {chosen.seed}',
+      instruction='Again!',
+      make_grader=arithmetic.make_grader,
+    )
+
+  entry = registry.Entry(load, answer_keys.number)
+  monkeypatch.setitem(registry.TASKS, 'echo', entry)
+  task = registry.load_task('echo', seed=3, rewards=('task@2',))
+  assert task.prompt(task.test[0]) == 'Say 5. 3'
+  [verdict] = task.make_grader().grade(task.test, [types.Attempt('5')])
+  assert verdict.score == 2
+  key = registry.answer_key('echo')
+  assert key(task.test[0], types.Attempt('#### 5.0')) == 5
+
+
 @pytest.mark.parametrize('name', ['repair', 'records'])
 def test_a_missing_file_is_said(name):
-  with pytest.raises(ValueError, match='needs a file'):
+  with pytest.raises(ValueError, match='file'):
     registry.load_task(name)
 
 
-def test_unknown_task_lists_those_there_are():
+def test_unknown_task_lists_the_known_ones():
   with pytest.raises(ValueError, match='gsm8k.*math.*mbpp'):
     registry.load_task('gsm9k')
+
+
+MATH_END = (
+  'write it in the form "Final Answer: The final answer is $answer$. I hope it '
+  'is correct."'
+)
+CODE_END = 'the final Python program!'
+
+
+# A plain-text model continues a document, as after the paper's instructions.
+@pytest.mark.parametrize(
+  ('name', 'grader', 'end', 'plain_end'),
+  [
+    ('records', 'number', MATH_END, '\n\nSolution:\n'),
+    ('records', 'code', CODE_END, '\n'),
+    ('mbpp', 'math', CODE_END, '\n[BEGIN]\n'),
+    ('humaneval', 'math', CODE_END, '\n'),
+  ],
+)
+def test_self_refine_asks_for_feedback_and_for_what_the_grader_reads(
+  tmp_path, data_dir, name, grader, end, plain_end
+):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{"question": "1+1?", "reference": "2"}\n')
+  chat, plain = (
+    registry.load_task(
+      name, data_dir=data_dir, file=str(rows), grader=grader, chat=chat
+    )
+    for chat in (True, False)
+  )
+  text = chat.refine_instruction
+  assert text.startswith(('Review your', '# Review your'))
+  assert text.endswith(end)
+  assert plain.refine_instruction == f'\n\n{text}{plain_end}'
+  assert plain.instruction == f'\n\n{chat.instruction}{plain_end}'
+
+
+def test_self_refine_of_a_policy_from_scratch_has_the_one_known_sentence():
+  task = registry.load_task('arithmetic', options={'digits': 3, 'num_test': 9})
+  assert task.refine_instruction == 'Look again\nLook again'

@@ -1,9 +1,9 @@
-"""Inside the sandbox: loads a program and calls what the runner asks for.
+"""Inside the sandbox: loads a program and calls its functions on request.
 
 Nothing here is trusted: the program shares this interpreter and may change any
 of it. It can only ever send plain data, which the runner compares with values
-that are never sent here. Runs behind the text of values.py (and restrict.py in
-the Landlock sandbox), started with `python -c`.
+that are never sent here. Runs behind the text of tagged_json.py (and
+restrict.py in the Landlock sandbox), started with `python -c`.
 """
 
 import json
@@ -13,7 +13,7 @@ import struct
 import sys
 import types
 
-from score_jax.grading.sandbox import values
+from score_jax.grading.sandbox import tagged_json
 
 
 class Candidate:
@@ -21,7 +21,7 @@ class Candidate:
 
   def __init__(self):
     self._module = types.ModuleType('candidate')
-    # dataclasses and typing look the module of a class up by its name.
+    # dataclasses and typing look up the module of a class by its name.
     sys.modules['candidate'] = self._module
     self._objects = []
 
@@ -36,10 +36,14 @@ class Candidate:
     return self._encode(self._module.__dict__[name])
 
   def call(self, handle, arguments, named):
-    """(result, arguments after the call), encoded."""
+    """(result, arguments after the call), encoded.
+
+    The arguments go back as well because tests of functions that change a list
+    in place look at their own copy of it.
+    """
     function = self._objects[handle]
-    arguments = [values.decode(a, self._from_handle) for a in arguments]
-    named = {k: values.decode(v, self._from_handle) for k, v in named.items()}
+    arguments = [self._decode(value) for value in arguments]
+    named = {name: self._decode(value) for name, value in named.items()}
     result = function(*arguments, **named)
     return self._encode(result), [self._encode(a) for a in arguments]
 
@@ -48,7 +52,10 @@ class Candidate:
     return self._objects[handle]
 
   def _encode(self, value):
-    return values.Encoder(self._to_handle).encode(value)
+    return tagged_json.Encoder(self._to_handle).encode(value)
+
+  def _decode(self, data):
+    return tagged_json.decode(data, self._from_handle)
 
   def _to_handle(self, value):
     self._objects.append(value)
@@ -97,6 +104,7 @@ def serve(requests, replies):
   while True:
     header = requests.read(4)
     if len(header) < 4:
+      # Not sys.exit: the program may have registered handlers or threads.
       os._exit(0)
     request = json.loads(requests.read(struct.unpack('>I', header)[0]))
     try:

@@ -1,4 +1,4 @@
-"""Starting a program's interpreter behind the walls of a sandbox.
+"""Starts a program's interpreter inside a sandbox.
 
 Two kinds give the same guarantees by different means: `bwrap`, namespaces by
 bubblewrap with a seccomp filter, and `landlock`, Landlock with a stricter
@@ -29,6 +29,9 @@ _ENVIRONMENT = {
   'PYTHONHASHSEED': '0',
   'PYTHONDONTWRITEBYTECODE': '1',
 }
+# Builds the few modules from their texts, because the sandbox sees no file of
+# ours: nothing there has to be readable by another user, and no file holds
+# tests or answers.
 _BOOT = """
 import sys
 sys.path[:] = [path for path in sys.path if path]
@@ -55,16 +58,17 @@ serve(requests, replies)
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What one program may use.
+  """Resources that one program may use.
 
   Attributes:
     cpu_seconds: CPU time, of each process and of all together.
     wall_seconds: time from start to verdict.
     idle_seconds: time without any CPU use while the runner waits.
-    memory_bytes: address space.
-    file_bytes: size of a file it writes.
+    memory_bytes: address space of each process.
+    file_bytes: size of each file that it writes.
     scratch_bytes: size of its writable directory (bwrap; landlock has none).
-    processes: of its user namespace (bwrap; landlock allows threads only).
+    processes: processes of its user namespace (bwrap; landlock allows threads
+      only).
   """
 
   cpu_seconds: float = 10.0
@@ -84,13 +88,14 @@ class Limits:
       'NOFILE': 64,
       'CORE': 0,
     }
-    # Counted per user: only in a user namespace is the count the program's own.
+    # Counted per user, so that two sandboxes of one user would share it; in a
+    # user namespace, set from inside, the count is the program's own.
     return limits | ({'NPROC': self.processes} if kind == 'bwrap' else {})
 
 
 @dataclasses.dataclass(frozen=True)
 class Sandbox:
-  """How programs are started on this machine.
+  """The way in which programs are started on this machine.
 
   Attributes:
     kind: one of `KINDS`.
@@ -114,8 +119,8 @@ class Started:
 def interpreters() -> tuple[str, ...]:
   """Interpreters that could run programs, the preferred one first.
 
-  The system's own comes first: everybody may read it, also a user without
-  rights, which is not true of one below somebody's home.
+  The system's own comes first: the unprivileged user that programs run as can
+  read it, unlike one below somebody's home.
   """
   own = os.path.realpath(sys.executable)
   found = [
@@ -130,7 +135,7 @@ def start(sandbox: Sandbox, limits: Limits) -> Started:
   """Starts the interpreter; it waits for requests.
 
   Raises:
-    OSError: the sandbox's program is not there or cannot be run.
+    OSError: the sandbox's program is missing or cannot be run.
   """
   request_read, request_write = os.pipe()
   reply_read, reply_write = os.pipe()
@@ -138,7 +143,8 @@ def start(sandbox: Sandbox, limits: Limits) -> Started:
   inherited = [request_read, reply_write]
   inherited += [filter_file] if filter_file is not None else []
   try:
-    # Not -I: it would ignore the hash seed, and the environment is ours anyway.
+    # Not -I: it would ignore PYTHONHASHSEED, without which the order of sets,
+    # and with it a verdict, varies. The environment is ours anyway.
     command = [sandbox.python, '-s', '-S', '-c', _BOOT, _texts()]
     command.append(
       json.dumps(_settings(sandbox, limits, request_read, reply_write))
@@ -147,6 +153,8 @@ def start(sandbox: Sandbox, limits: Limits) -> Started:
       command = [*_bwrap(sandbox, limits, filter_file), *command]
     process = subprocess.Popen(
       command,
+      # Nothing that the program prints is read, so that neither a marker nor a
+      # flood of output reaches the verdict.
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
@@ -163,15 +171,17 @@ def start(sandbox: Sandbox, limits: Limits) -> Started:
   finally:
     for descriptor in inherited:
       os.close(descriptor)
+  # A program that does not read, or sends half a reply, must not block us.
   os.set_blocking(request_write, False)
   os.set_blocking(reply_read, False)
   return Started(process, request_write, reply_read)
 
 
 def _identity(kind: str) -> Mapping[str, object]:
-  """A user of its own for each runner, where we are root.
+  """A user for each runner, where we are root.
 
-  Limits on processes do not hold for root, whatever the namespace maps it to.
+  RLIMIT_NPROC does not hold for root, whatever uid a namespace maps it to: to
+  the kernel it is still uid 0.
   """
   if kind == 'none' or os.geteuid() != 0:
     return {}
@@ -181,7 +191,7 @@ def _identity(kind: str) -> Mapping[str, object]:
 
 @functools.cache
 def _texts() -> str:
-  names = ('values', 'restrict', 'candidate')
+  names = ('tagged_json', 'restrict', 'candidate')
   texts = {name: (_HERE / f'{name}.py').read_text() for name in names}
   return json.dumps(texts)
 
@@ -220,7 +230,10 @@ def _bwrap(sandbox, limits: Limits, filter_file: int) -> list[str]:
   program = shutil.which('bwrap', path='/usr/bin:/usr/local/bin:/bin')
   if program is None:
     raise FileNotFoundError('bwrap (of bubblewrap) is not installed')
+  # --disable-userns: a nested user namespace would give the program all
+  # capabilities over it, and with them a larger part of the kernel to attack.
   command = [program, '--unshare-all', '--unshare-user', '--disable-userns']
+  # --new-session: without it a program could type into our terminal (TIOCSTI).
   command += ['--die-with-parent', '--new-session', '--clearenv']
   for name, value in _ENVIRONMENT.items():
     command += ['--setenv', name, value]
@@ -233,9 +246,11 @@ def _bwrap(sandbox, limits: Limits, filter_file: int) -> list[str]:
       command += ['--ro-bind', path, path]
   for path in _own_prefix(sandbox.python):
     command += ['--ro-bind', path, path]
-  # No /proc: by it a program could write into bwrap's own process, which stands
-  # in the same namespaces but under no filter.
+  # No /proc: through it a program could write into bwrap's own process, which
+  # is in the same namespaces but under no filter.
   command += ['--dev', '/dev', '--remount-ro', '/dev']
+  # The only writable directory, in memory and of bounded size: filling it ends
+  # in ENOSPC and not in a full disk of the host.
   command += ['--size', str(limits.scratch_bytes), '--tmpfs', '/tmp']
   command += ['--remount-ro', '/', '--chdir', '/tmp']
   return [*command, '--seccomp', str(filter_file), '--']

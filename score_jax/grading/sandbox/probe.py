@@ -1,7 +1,8 @@
-"""Whether a sandbox holds on this machine: found out by trying.
+"""Whether a sandbox holds on this machine, found out by attacking it.
 
-Not "is the program installed": a program in the sandbox tries to get out in
-the ways that matter, with real secrets planted, and one success is a refusal.
+Installed programs prove nothing: containers often forbid the namespaces that
+they need. So a program in the sandbox tries to get out in the ways that matter,
+with real secrets planted, and one success rejects the sandbox.
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ from score_jax.grading.sandbox import launch, session
 
 _LOG = logging.getLogger(__name__)
 _PROGRAM = pathlib.Path(__file__).with_name('probe_program.py')
+# Longer idle time than for programs: the tries include sleeping processes.
 _LIMITS = launch.Limits(cpu_seconds=5, wall_seconds=60, idle_seconds=20)
-_MENDS = (
-  'Mend one of these: install bubblewrap (Debian, Ubuntu: apt-get install '
+_FIXES = (
+  'Fixes: install bubblewrap (Debian, Ubuntu: apt-get install '
   'bubblewrap); in a container allow user namespaces (docker run '
   '--security-opt seccomp=unconfined, or a profile that allows unshare; '
   'Kubernetes: a seccomp profile likewise); on Ubuntu 24.04 add an AppArmor '
@@ -33,11 +35,11 @@ _MENDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """One thing tried.
+  """The result of one attack.
 
   Attributes:
-    name: what.
-    held: whether the sandbox refused it.
+    name: the property of the sandbox that it tests.
+    held: whether the sandbox withstood it.
     detail: what got through, or why nothing could be tried.
   """
 
@@ -46,20 +48,20 @@ class Line:
   detail: str = ''
 
 
-class SandboxRefusedError(RuntimeError):
-  """No sandbox holds here, so that programs of a model are not run."""
+class NoSandboxError(RuntimeError):
+  """No sandbox holds on this machine, so that no program of a model is run."""
 
 
 @functools.cache
 def choose(kind: str = 'auto') -> launch.Sandbox:
-  """The sandbox to use: the first that the probe cannot leave.
+  """The first sandbox that withstands the probe.
 
   Args:
     kind: 'auto', or one of `launch.KINDS`; 'none' isolates nothing and is
-      never chosen by itself.
+      never chosen by 'auto'.
 
   Raises:
-    SandboxRefusedError: none holds; the message says what leaked, and fixes.
+    NoSandboxError: none holds; the message lists leaks and fixes.
     ValueError: no such kind.
   """
   if kind == 'none':
@@ -82,15 +84,15 @@ def choose(kind: str = 'auto') -> launch.Sandbox:
         for line in lines
         if not line.held
       ]
-  raise SandboxRefusedError(
+  raise NoSandboxError(
     'no sandbox holds on this machine, so model-written programs are not run:\n'
     + '\n'.join(report)
-    + f'\n{_MENDS}'
+    + f'\n{_FIXES}'
   )
 
 
 def probe(sandbox: launch.Sandbox) -> list[Line]:
-  """What a program in the sandbox can get at, line by line."""
+  """Results of all attacks, in order; fewer where the sandbox ended."""
   marker = f'probe{secrets.token_hex(4)}'
   with _planted(marker) as (secret, outside, port):
     tries = {
@@ -130,7 +132,7 @@ def _try_all(sandbox: launch.Sandbox, tries) -> list[Line]:
         reply = program.request(
           'call', handle=handle, arguments=arguments, named={}
         )
-        # Being unable to even try is a refusal; it is said nonetheless.
+        # An exception (no fork, no module) means that the attack failed, too.
         got = str(reply.get('value', ''))
         failed = f'{reply.get("error", "")} {reply.get("message", "")}'.strip()
         lines.append(Line(name, not got, got or failed))
@@ -150,7 +152,7 @@ def _planted(marker: str) -> Iterator[tuple[str, str, int]]:
     directory = pathlib.Path(
       stack.enter_context(tempfile.TemporaryDirectory(prefix='score_jax_'))
     )
-    # World-readable and writable: it is the sandbox that has to refuse.
+    # World-readable and writable, so that only the sandbox protects it.
     directory.chmod(0o777)
     secret = directory / 'secret'
     secret.write_text(marker)

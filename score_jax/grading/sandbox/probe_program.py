@@ -1,7 +1,7 @@
-"""Loaded into a sandbox to try what it has to refuse.
+"""Attacks that the probe makes from inside a sandbox.
 
-Each function returns '' where it was refused, else what it got. Standard
-library only: its text is sent to the sandbox.
+Each function returns '' where it failed, else a line about what it got at.
+Standard library only: its text is sent to the sandbox.
 """
 
 import contextlib
@@ -67,6 +67,7 @@ def signal_parent(parent):
   with contextlib.suppress(OSError):
     os.kill(parent, 0)
     return f'may signal process {parent}'
+  # tgkill by number: a filter that denies kill alone would let it through.
   number = {'x86_64': 234, 'aarch64': 131}.get(os.uname().machine, 234)
   if libc.syscall(number, parent, parent, 0) == 0:
     return f'may signal thread {parent}'
@@ -92,7 +93,7 @@ def fork_without_end(most):
 
 
 def leave_daemon(name):
-  """Leaves a process called `name`; the host looks whether it stays."""
+  """Leaves a process called `name`; the host checks whether it survives."""
   try:
     pid = os.fork()
   except OSError:

@@ -1,4 +1,4 @@
-"""Inside the Landlock sandbox: the process gives up its rights for good.
+"""Inside the Landlock sandbox: the process drops its rights irrevocably.
 
 Landlock (linux/landlock.h) by raw system calls, then the seccomp filter. Runs
 before the program is loaded; standard library only, because its text is passed
@@ -16,7 +16,8 @@ _NO_NEW_PRIVILEGES, _PARENT_DEATH_SIGNAL, _SECCOMP = 38, 1, 22
 _SECCOMP_FILTER = 2
 _SIGKILL = 9
 _EXECUTE, _WRITE, _READ, _READ_DIRECTORY = 1, 2, 4, 8
-# All rights over files, by the version of the interface that brought them.
+# All rights over files, by the version of the interface that introduced the
+# last of them. A kernel rejects bits that it does not know.
 _RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _TCP = 0x3
 _SCOPES = 0x3
@@ -30,20 +31,30 @@ def landlock_version():
 
 
 def restrict(readable, seccomp_filter, parent):
-  """Leaves the process `readable` to read and nothing to write.
+  """Lets the process read below `readable`, and write nothing.
 
-  A directory to write in would need a quota; honest programs hardly miss it.
+  Landlock has no quota, so a writable directory could fill the disk; the tests
+  of coding problems hardly need one.
+
+  Args:
+    readable: paths of files or directories.
+    seccomp_filter: bytes of `seccomp.filter_program`.
+    parent: process id of the runner.
 
   Raises:
     OSError: a restriction could not be put in place.
   """
   libc = ctypes.CDLL(None, use_errno=True)
   _must(libc.prctl(_PARENT_DEATH_SIGNAL, _SIGKILL, 0, 0, 0))
+  # The signal comes only for a death from now on: the runner may have died
+  # between the fork and this line.
   if os.getppid() != parent:
     os._exit(1)
+  # Irrevocable, and required of unprivileged users by both of the following.
   _must(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
   _landlock(libc, readable)
   code = ctypes.create_string_buffer(seccomp_filter, len(seccomp_filter))
+  # struct sock_fprog: the number of instructions, and their address.
   program = struct.pack(
     'HxxxxxxP', len(seccomp_filter) // 8, ctypes.addressof(code)
   )
@@ -58,6 +69,7 @@ def _landlock(libc, readable):
   handled = struct.pack(
     'QQQ', rights, _TCP if version >= 4 else 0, _SCOPES if version >= 6 else 0
   )
+  # The struct grew with the versions.
   size = 24 if version >= 6 else 16 if version >= 4 else 8
   ruleset = _must(libc.syscall(_CREATE_RULESET, handled, size, 0))
   for path in readable:
@@ -71,6 +83,7 @@ def _landlock(libc, readable):
 def _allow(libc, ruleset, path, rights):
   if not os.path.exists(path):
     return
+  # The right to list a directory is an error on a file.
   if not os.path.isdir(path):
     rights &= ~_READ_DIRECTORY
   descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -1,24 +1,25 @@
-"""The system calls a program may not make, as a BPF filter.
+"""System calls that a program may not make, as a BPF filter.
 
 Classic BPF over `struct seccomp_data` (linux/seccomp.h): what is on the list
 returns EPERM, calls of a foreign architecture kill the process, everything
-else is allowed. It stands behind namespaces and Landlock, not instead of them.
+else is allowed. It adds to namespaces and Landlock and does not replace them.
 """
 
 import platform
 import struct
 
-_LOAD, _JUMP_EQUAL, _JUMP_SET, _JUMP_AT_LEAST, _RETURN = (
-  0x20,
-  0x15,
-  0x45,
-  0x35,
-  0x06,
-)
+# BPF opcodes: load a 32-bit word of seccomp_data; jump if equal, if any bit is
+# set, if at least; return.
+_LOAD, _RETURN = 0x20, 0x06
+_JUMP_EQUAL, _JUMP_SET, _JUMP_AT_LEAST = 0x15, 0x45, 0x35
+# Offsets in seccomp_data: the call's number, its architecture, its first
+# argument (the low word, on a little-endian machine).
+_NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, 16
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _EPERM, _ENOSYS = 0x00050000 | 1, 0x00050000 | 38
 _CLONE_NAMESPACES = 0x7E020000
 _CLONE_THREAD = 0x00010000
+# Set in the numbers of the x32 interface, which a list of x86_64 misses.
 _X32 = 0x40000000
 
 # (x86_64, aarch64) numbers; None where the architecture has no such call.
@@ -62,8 +63,8 @@ _DENIED = {
   'pidfd_getfd': (438, 438),
   'kcmp': (312, 272),
 }
-# Without namespaces of its own a program may reach no other process: it gets
-# threads, and no signals to send.
+# Without a pid namespace a program could reach the user's other processes, and
+# its children would outlive it: it gets threads, and no signals to send.
 _DENIED_WITHOUT_NAMESPACES = {
   'kill': (62, 129),
   'tkill': (200, 130),
@@ -90,11 +91,6 @@ _ARCHITECTURES = {
 }
 
 
-def available() -> bool:
-  """Whether the numbers of this architecture are known."""
-  return platform.machine() in _ARCHITECTURES
-
-
 def filter_program(*, threads_only: bool) -> bytes:
   """The filter as an array of `struct sock_filter`.
 
@@ -105,7 +101,7 @@ def filter_program(*, threads_only: bool) -> bytes:
   Raises:
     NotImplementedError: an architecture whose numbers are not known.
   """
-  if not available():
+  if platform.machine() not in _ARCHITECTURES:
     raise NotImplementedError(
       f'no system call numbers for {platform.machine()}; known are '
       f'{", ".join(_ARCHITECTURES)}'
@@ -114,10 +110,11 @@ def filter_program(*, threads_only: bool) -> bytes:
   names = _DENIED | (_DENIED_WITHOUT_NAMESPACES if threads_only else {})
   numbers = [n[column] for n in names.values() if n[column] is not None]
   code = [
-    _instruction(_LOAD, 4),
+    # The same number is another call in a foreign (say, 32-bit) interface.
+    _instruction(_LOAD, _ARCHITECTURE),
     _instruction(_JUMP_EQUAL, audit, 1, 0),
     _instruction(_RETURN, _KILL),
-    _instruction(_LOAD, 0),
+    _instruction(_LOAD, _NUMBER),
   ]
   if column == 0:
     code += [
@@ -130,11 +127,12 @@ def filter_program(*, threads_only: bool) -> bytes:
       _instruction(_RETURN, _EPERM),
     ]
   code += [
-    # glibc falls back to clone, whose flags are an argument that can be seen.
+    # clone3's flags are in memory, which a filter cannot read; ENOSYS makes
+    # glibc fall back to clone, whose flags are its first argument.
     _instruction(_JUMP_EQUAL, _CLONE3[column], 0, 1),
     _instruction(_RETURN, _ENOSYS),
     _instruction(_JUMP_EQUAL, _CLONE[column], 0, 5 if threads_only else 3),
-    _instruction(_LOAD, 16),
+    _instruction(_LOAD, _ARGUMENT),
     _instruction(_JUMP_SET, _CLONE_NAMESPACES, 0, 1),
     _instruction(_RETURN, _EPERM),
   ]
@@ -143,10 +141,11 @@ def filter_program(*, threads_only: bool) -> bytes:
       _instruction(_JUMP_SET, _CLONE_THREAD, 1, 0),
       _instruction(_RETURN, _EPERM),
     ]
-    # A program that survives its runner's death would be left behind.
+    # Inserted before the six instructions about clone: the program may not
+    # switch off the signal that ends it with its runner.
     code[-6:-6] = [
       _instruction(_JUMP_EQUAL, _PRCTL[column], 0, 4),
-      _instruction(_LOAD, 16),
+      _instruction(_LOAD, _ARGUMENT),
       _instruction(_JUMP_EQUAL, _PARENT_DEATH_SIGNAL, 0, 1),
       _instruction(_RETURN, _EPERM),
       _instruction(_RETURN, _ALLOW),

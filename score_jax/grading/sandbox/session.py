@@ -1,17 +1,18 @@
 """The trusted end of the pipe: one program, from start to verdict.
 
-The session holds the deadlines. A program can neither answer late nor hang the
-runner: every exchange ends with an answer or an exception of this module, and
-`close` leaves no process behind.
+The session enforces the deadlines. A program can neither answer late nor hang
+the runner: every exchange ends with an answer or an exception of this module,
+and `close` leaves no process behind.
 """
 
 import os
 import pathlib
 import select
+import signal
 import time
 from typing import Any
 
-from score_jax.grading import frames
+from score_jax.grading import json_frames
 from score_jax.grading.sandbox import launch
 
 LONGEST_REPLY = 8 * 2**20
@@ -25,11 +26,11 @@ class ProgramEndedError(Exception):
 
 
 class ProgramTimeoutError(Exception):
-  """The program ran out of CPU time, wall time, or stopped doing anything."""
+  """The program ran out of CPU or wall time, or idled for too long."""
 
 
 class SandboxFailedError(Exception):
-  """The sandbox itself did not start: nobody's answer, and not graded."""
+  """The sandbox itself did not start: the program is not graded."""
 
 
 class Session:
@@ -48,7 +49,8 @@ class Session:
     except OSError as error:
       raise SandboxFailedError(str(error)) from error
     self._answered = False
-    # Before any of the program runs: what fails here is the sandbox.
+    # No code of the program has run yet: what fails here is the sandbox, which
+    # must not count as the program's failure (reward 0).
     try:
       self.request('time')
     except (ProgramEndedError, ProgramTimeoutError) as error:
@@ -72,7 +74,7 @@ class Session:
       ProgramTimeoutError: there was none in time.
       SandboxFailedError: the interpreter never came up.
     """
-    data = frames.pack({'op': operation, **fields})
+    data = json_frames.pack({'op': operation, **fields})
     reply = self._exchange(data)
     self._answered = True
     if not isinstance(reply, dict):
@@ -83,6 +85,8 @@ class Session:
     """Kills what runs and closes the pipes. May be called twice."""
     if self._child is None:
       return
+    # bwrap's --die-with-parent, or the lack of fork under Landlock, makes this
+    # one signal end every process of the program.
     self._child.process.kill()
     self._child.process.wait()
     os.close(self._child.requests)
@@ -95,6 +99,8 @@ class Session:
     while True:
       if time.monotonic() - self._started > self._limits.wall_seconds:
         raise ProgramTimeoutError(f'over {self._limits.wall_seconds:g} s')
+      # Reads while it writes: a program that fills its reply pipe before it
+      # reads the whole request would block both ends.
       writing = [self._child.requests] if data else []
       readable, writable, _ = select.select(
         [self._child.replies], writing, [], _POLL_SECONDS
@@ -113,14 +119,18 @@ class Session:
         received += piece
         if len(received) > LONGEST_REPLY:
           raise ProgramEndedError(f'a reply of over {LONGEST_REPLY} bytes')
-        complete, reply = _unpack(received)
-        if complete:
-          return reply
+        try:
+          replies = json_frames.take(received, LONGEST_REPLY)
+        except (ValueError, RecursionError) as error:
+          raise ProgramEndedError('the reply is not of the protocol') from error
+        # More than one reply to a request: the rest is dropped.
+        if replies:
+          return replies[0]
       elif not writable:
         watch.check(self._limits)
 
   def _ended(self) -> Exception:
-    """What it means that the pipe closed."""
+    """The exception that stands for a closed pipe."""
     process = self._child.process
     try:
       code = process.wait(timeout=1.0)
@@ -129,52 +139,28 @@ class Session:
     if not self._answered:
       return SandboxFailedError(f'the sandbox ended with code {code} at start')
     seconds = time.monotonic() - self._started
-    signal = -code if code < 0 else code - 128
-    by_time = signal == 24 or (
-      signal == 9 and seconds > 0.8 * self._limits.cpu_seconds
-    )
-    if by_time:
+    # bwrap passes its child's signal on as 128 + signal.
+    number = -code if code < 0 else code - 128
+    # The kernel sends SIGXCPU at the soft CPU limit and SIGKILL at the hard
+    # one; an earlier SIGKILL has another cause, such as memory.
+    if number == signal.SIGXCPU or (
+      number == signal.SIGKILL and seconds > 0.8 * self._limits.cpu_seconds
+    ):
       return ProgramTimeoutError(
         f'over {self._limits.cpu_seconds:g} s of CPU time'
       )
     return ProgramEndedError(f'the program ended with code {code}')
 
 
-def _unpack(received: bytearray) -> tuple[bool, Any]:
-  """(True, message) once `received` holds all of it."""
-  if len(received) < 4:
-    return False, None
-  length = int.from_bytes(received[:4], 'big')
-  if length > LONGEST_REPLY:
-    raise ProgramEndedError(f'a reply of {length} bytes')
-  if len(received) < 4 + length:
-    return False, None
-  try:
-    return True, frames.read(_Reader(bytes(received)))
-  except (ValueError, RecursionError) as error:
-    raise ProgramEndedError('the reply is not of the protocol') from error
-
-
-class _Reader:
-  """`read` of a byte string."""
-
-  def __init__(self, data: bytes):
-    self._data, self._position = data, 0
-
-  def __call__(self, count: int) -> bytes:
-    piece = self._data[self._position : self._position + count]
-    self._position += count
-    return piece
-
-
 class _Watch:
-  """What a tree of processes does while the runner waits for it.
+  """Limits the CPU time and the idle time of a tree of processes.
 
-  Its CPU time is limited as a whole, because the kernel's limit holds for each
-  process alone; and so is the time without any. A starved process is runnable,
-  not idle, so a busy machine ends no honest program; one that sleeps is found
-  out long before its wall time is over. Kernels that do not list children
-  (CONFIG_PROC_CHILDREN) leave both to that.
+  The kernel limits the CPU time of each process alone; here the tree's total
+  counts. Idle time, in which no thread of it is runnable, is limited because a
+  sleeping program would otherwise hold a worker for all its wall time. A
+  starved process is runnable, not idle, so a busy machine ends no honest
+  program. On kernels that do not list children (CONFIG_PROC_CHILDREN) only the
+  wall time limits both.
   """
 
   def __init__(self, pid: int):
@@ -203,7 +189,8 @@ def _tree_cpu(pid: int) -> tuple[float, bool]:
   while pending:
     process = pathlib.Path('/proc') / str(pending.pop())
     try:
-      # Of the process with its ended threads and the children it waited for.
+      # utime, stime, cutime, cstime: of the process with its ended threads, and
+      # of the children it waited for.
       used += sum(map(int, _stat(process)[11:15])) / _TICKS
       for thread in (process / 'task').iterdir():
         runnable |= _stat(thread)[0] in 'RD'

@@ -1,4 +1,4 @@
-"""Every kind of hostile program is judged right, and leaves nothing behind."""
+"""Every kind of hostile program is graded right, and leaves nothing behind."""
 
 import json
 import os
@@ -29,10 +29,10 @@ PROBLEM = types.Problem(
 )
 # Kinds of the table that are not about programs, and where they are tested.
 ELSEWHERE = {
-  'unicode_bidi': 'tests/tasks/extraction_test.py',
-  'math_grader_hang': 'tests/tasks/math_grading_test.py',
-  'math_many_boxes': 'tests/tasks/math_grading_test.py',
-  'math_eval_inject': 'tests/tasks/math_grading_test.py',
+  'unicode_bidi': 'tests/grading/extraction_test.py',
+  'math_grader_hang': 'tests/grading/math_grading_test.py',
+  'math_many_boxes': 'tests/grading/math_grading_test.py',
+  'math_eval_inject': 'tests/grading/math_grading_test.py',
 }
 
 
@@ -49,10 +49,18 @@ def grader(request):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('SCORE_JAX_TEST_TOKEN', 'canary-secret')
     held = code_grading.CodeGrader(
-      sandbox=request.param, workers=1, cpu_seconds=1.0, extract=False
+      sandbox=request.param, workers=1, cpu_seconds=1.0
     )
     yield held
     held.close()
+
+
+def grade(grader, sources) -> list[types.Verdict]:
+  return grader.grade(
+    [PROBLEM] * len(sources),
+    [types.Attempt(source) for source in sources],
+    extract=False,
+  )
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def host(tmp_path):
 
 
 def processes_below(pids: list[int]) -> list[str]:
-  """What runs or lies dead below the graders, as 'pid state name'."""
+  """Processes and zombies below the graders, as 'pid state name'."""
   parents = {}
   names = {}
   for process in pathlib.Path('/proc').glob('[0-9]*'):
@@ -99,7 +107,7 @@ def stray_sandboxes() -> list[str]:
       parent = (process / 'stat').read_text().rpartition(')')[2].split()[1]
     except OSError:
       continue
-    if b'sandbox.candidate' in arguments and parent == '1':
+    if launch._BOOT.encode() in arguments and parent == '1':
       strays.append(process.name)
   return strays
 
@@ -119,19 +127,15 @@ def test_hostile_program(grader, host, kind):
     (what, hostile_programs.fill(source, *host), labels)
     for what, source, labels in hostile_programs.PROGRAMS[kind]
   ]
+  # The grader survives, and grades the next program right.
+  programs.append(('right', hostile_programs.RIGHT, ('correct',)))
   workers = grader.pool.pids
-  verdicts = grader.grade(
-    [PROBLEM] * len(programs),
-    [types.Attempt(source) for _, source, _ in programs],
-  )
+  verdicts = grade(grader, [source for _, source, _ in programs])
   for (what, _, labels), verdict in zip(programs, verdicts):
     assert verdict.label in labels, (what, verdict)
     assert verdict.score == (verdict.label == 'correct'), (what, verdict)
     assert verdict.seconds < 40, (what, verdict)
-  # The grader itself is still there, and judges the next program right.
   assert grader.pool.pids == workers
-  right = types.Attempt(hostile_programs.RIGHT)
-  assert grader.grade([PROBLEM], [right])[0].label == 'correct'
   assert_nothing_left(workers)
 
 
@@ -144,8 +148,7 @@ def test_every_kind_of_the_table_is_tested():
 
 def test_hard_coded_answers_show_in_two_numbers(grader):
   source = hostile_programs.PROGRAMS['hardcode'][0][1]
-  attempt = types.Attempt(hostile_programs.fill(source, '', 0))
-  [verdict] = grader.grade([PROBLEM], [attempt])
+  [verdict] = grade(grader, [hostile_programs.fill(source, '', 0)])
   assert verdict.reason.startswith('visible 1/1, hidden 0/1')
 
 
@@ -153,8 +156,7 @@ def test_same_verdict_every_time(grader):
   source = hostile_programs.PROGRAMS['random_seeded'][0][1]
   order = 'def solve(x): return x * x + (list({"a", "b", "c"})[0] == "a")\n'
   for program in (source, order):
-    attempts = [types.Attempt(program)] * 4
-    verdicts = grader.grade([PROBLEM] * 4, attempts)
+    verdicts = grade(grader, [program] * 4)
     assert len({verdict.label for verdict in verdicts}) == 1
 
 
@@ -163,9 +165,9 @@ def test_a_program_that_varies_is_not_rewarded():
     'import os\ntoss = os.urandom(1)[0] % 2\n'
     'def solve(x): return x * x + toss\n'
   )
-  grader = code_grading.CodeGrader(workers=1, repeats=12, extract=False)
+  grader = code_grading.CodeGrader(workers=1, repeats=12)
   try:
-    [verdict] = grader.grade([PROBLEM], [types.Attempt(source)])
+    [verdict] = grade(grader, [source])
   finally:
     grader.close()
   # All twelve runs agree once in 2,048 times.
@@ -195,12 +197,10 @@ def mixed_batch(count: int, host, seed: int):
 
 
 def check_mixed_batch(host, count: int):
-  grader = code_grading.CodeGrader(workers=2, cpu_seconds=1.0, extract=False)
+  grader = code_grading.CodeGrader(workers=2, cpu_seconds=1.0)
   try:
     entries = mixed_batch(count, host, seed=1)
-    verdicts = grader.grade(
-      [PROBLEM] * count, [types.Attempt(source) for _, source, _ in entries]
-    )
+    verdicts = grade(grader, [source for _, source, _ in entries])
     for (name, _, labels), verdict in zip(entries, verdicts):
       assert verdict.label in labels, (name, verdict)
     assert_nothing_left(grader.pool.pids)
@@ -209,7 +209,7 @@ def check_mixed_batch(host, count: int):
 
 
 def test_mixed_batch_leaves_nothing_behind(host):
-  check_mixed_batch(host, 200)
+  check_mixed_batch(host, 60)
 
 
 @pytest.mark.slow
@@ -221,21 +221,19 @@ def test_killed_graders_change_no_verdict_and_leave_no_program(grader):
   rng = random.Random(0)
   right = 'import time\ndef solve(x):\n  time.sleep(0.2)\n  return x * x\n'
   wrong = 'def solve(x): return 0\n'
-  sources = [right if n % 3 else wrong for n in range(15)]
+  sources = [right if n % 3 else wrong for n in range(9)]
   pids = set(grader.pool.pids)
-  for _ in range(3):
+  for _ in range(2):
     kill = threading.Timer(
-      rng.uniform(0.2, 2.0),
+      rng.uniform(0.2, 1.5),
       lambda: os.kill(grader.pool.pids[0], signal.SIGKILL),
     )
     kill.start()
-    verdicts = grader.grade(
-      [PROBLEM] * len(sources), [types.Attempt(source) for source in sources]
-    )
+    verdicts = grade(grader, sources)
     kill.join()
     pids |= set(grader.pool.pids)
     assert [verdict.label for verdict in verdicts] == [
-      'correct' if n % 3 else 'wrong' for n in range(15)
+      'correct' if n % 3 else 'wrong' for n in range(9)
     ]
   assert_nothing_left(list(pids))
 

@@ -2,7 +2,13 @@
 
 import pytest
 
-from score_jax.grading.sandbox import launch, probe, restrict, seccomp, values
+from score_jax.grading.sandbox import (
+  launch,
+  probe,
+  restrict,
+  seccomp,
+  tagged_json,
+)
 
 
 @pytest.mark.parametrize('kind', ['bwrap', 'landlock'])
@@ -82,8 +88,8 @@ SAMPLES = [
 
 @pytest.mark.parametrize('value', SAMPLES, ids=repr)
 def test_values_come_out_as_they_went_in(value):
-  data = values.Encoder(lambda held: ['h', 0, False]).encode(value)
-  result = values.decode(data, lambda held: held)
+  data = tagged_json.Encoder(lambda held: ['h', 0, False]).encode(value)
+  result = tagged_json.decode(data, lambda held: held)
   assert result == value
   assert type(result) is type(value)
 
@@ -106,14 +112,14 @@ def test_values_come_out_as_they_went_in(value):
 )
 def test_other_data_is_refused(data):
   with pytest.raises((ValueError, TypeError)):
-    values.decode(data, lambda held: held)
+    tagged_json.decode(data, lambda held: held)
 
 
 def test_depth_is_limited():
   data = value = None
   for _ in range(300):
     data, value = ['l', data], [value]
-  with pytest.raises(values.ValueTooLargeError):
-    values.decode(data, None)
-  with pytest.raises(values.ValueTooLargeError):
-    values.Encoder(None).encode(value)
+  with pytest.raises(tagged_json.ValueTooLargeError):
+    tagged_json.decode(data, None)
+  with pytest.raises(tagged_json.ValueTooLargeError):
+    tagged_json.Encoder(None).encode(value)

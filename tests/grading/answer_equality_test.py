@@ -1,10 +1,10 @@
-"""Which answers are the same: a table of right and one of wrong answers."""
+"""Equality of answers: a table of equal pairs and one of different pairs."""
 
 import contextlib
 
 import pytest
 
-from score_jax.grading import algebra, answer_text, answers
+from score_jax.grading import algebra, answer_equality, answer_text
 from score_jax.tasks import records
 from tests.support import shared_data
 
@@ -270,14 +270,14 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(('gold', 'pred'), SAME)
 def test_same(gold, pred):
-  assert answers.same(gold, pred)
+  assert answer_equality.same(gold, pred)
 
 
 @pytest.mark.parametrize(('gold', 'pred'), DIFFERENT)
 def test_different(gold, pred):
   # Refusing to read the attempt's answer is as good as calling it another.
   with contextlib.suppress(algebra.UnparseableError):
-    assert not answers.same(gold, pred)
+    assert not answer_equality.same(gold, pred)
 
 
 def test_no_answer_of_math_is_refused_as_too_costly():
@@ -287,7 +287,7 @@ def test_no_answer_of_math_is_refused_as_too_costly():
 
 
 @pytest.mark.parametrize(
-  ('policy', 'gold', 'pred', 'same'),
+  ('conventions', 'gold', 'pred', 'same'),
   [
     ({}, r'10\%', '10', True),
     ({}, '0.1', r'10\%', True),
@@ -301,8 +301,9 @@ def test_no_answer_of_math_is_refused_as_too_costly():
     ({'decimal_digits': 6}, '0.333334', '0.333333', False),
   ],
 )
-def test_policy(policy, gold, pred, same):
-  assert answers.same(gold, pred, answers.Policy(**policy)) == same
+def test_conventions(conventions, gold, pred, same):
+  chosen = answer_equality.Conventions(**conventions)
+  assert answer_equality.same(gold, pred, chosen) == same
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,7 @@ def test_policy(policy, gold, pred, same):
 )
 def test_what_cannot_be_computed_is_refused_before(text):
   with pytest.raises(algebra.UnparseableError, match='too large or too deep'):
-    answers.same('x+1', text)
+    answer_equality.same('x+1', text)
 
 
 @pytest.mark.parametrize('text', ['2^{10}', 'x^{100}', '20!', '(x+1)^{12}'])

@@ -1,4 +1,4 @@
-r"""Whether two answers are the same: structure first, algebra last.
+r"""Equality of two answers: structure first, algebra last.
 
 Lists, tuples, sets, named values, matrices, units and numbers are compared by
 rule; what is left, single expressions and relations, goes to algebra.py.
@@ -10,42 +10,37 @@ import fractions
 import re
 from typing import Literal
 
-from score_jax.grading import algebra, answer_text, quantities
+from score_jax.grading import algebra, answer_structure, answer_text, quantities
 
-_MATRIX = re.compile(
-  r'\\begin\{([pbvBV]?matrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{\1\}', re.DOTALL
-)
 _DIGITS_APART = re.compile(r'(?<![_^0-9.])[0-9][0-9.]*\s+[0-9]')
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
-  """What is debatable about equality.
+class Conventions:
+  """Debatable points of equality.
 
   Attributes:
     percent: 'either' takes 10% for both 10 and 0.1; 'value' for 0.1 alone.
     decimal_digits: significant digits from which a correctly rounded decimal
       stands for an exact value; a shorter one has to be equal.
-    base_required: 11_2 is not 11.
   """
 
   percent: Literal['either', 'value'] = 'either'
   decimal_digits: int = 10
-  base_required: bool = True
 
 
-def same(gold: str, pred: str, policy: Policy | None = None) -> bool:
-  """Whether `pred` answers what `gold` answers.
+def same(gold: str, pred: str, conventions: Conventions | None = None) -> bool:
+  """Whether `pred` is the same answer as `gold`.
 
   Args:
-    gold: the reference answer; it decides what counts.
+    gold: the reference answer; it decides how the answer is read.
     pred: the attempt's answer.
-    policy: for what is debatable.
+    conventions: settles debatable points.
 
   Raises:
     algebra.UnparseableError: `pred` had to be parsed and could not be.
   """
-  policy = policy or Policy()
+  conventions = conventions or Conventions()
   gold, pred = answer_text.plain(gold), answer_text.plain(pred)
   if _squeezed(gold) == _squeezed(pred):
     return bool(_squeezed(gold))
@@ -53,28 +48,31 @@ def same(gold: str, pred: str, policy: Policy | None = None) -> bool:
     return False
   if algebra.too_costly(pred):
     raise algebra.UnparseableError('too large or too deep to compute')
-  return _same_lists(gold, pred, policy)
+  return _same_lists(gold, pred, conventions)
 
 
 def readable(gold: str) -> bool:
   """Whether `gold` is understood well enough to recognise it respelled."""
   gold = answer_text.plain(gold)
-  if _is_words(gold):
+  if answer_structure.is_words(gold):
     return True
-  parts = [answer_text.named_value(part)[1] for part in _elements(gold)]
+  parts = [
+    answer_structure.named_value(part)[1]
+    for part in answer_structure.elements(gold)
+  ]
   return bool(parts) and all(map(_is_readable_value, parts))
 
 
 def _is_readable_value(text: str) -> bool:
-  held, matrix = answer_text.brackets(text), _matrix(text)
-  if _is_tuple(held):
-    return all(map(_is_readable_value, answer_text.split_list(held[1])))
+  held, matrix = answer_structure.brackets(text), answer_structure.matrix(text)
+  if answer_structure.is_tuple(held):
+    return all(map(_is_readable_value, answer_structure.split_list(held[1])))
   if matrix:
     return all(_is_readable_value(cell) for row in matrix for cell in row)
   value = quantities.quantity(text).value
   if quantities.time_of_day(text) or quantities.exact_number(value):
     return True
-  if _is_words(value) or _has_base(value):
+  if answer_structure.is_words(value) or _has_base(value):
     return True
   try:
     algebra.parse(value)
@@ -84,47 +82,46 @@ def _is_readable_value(text: str) -> bool:
 
 
 def _squeezed(text: str) -> str:
-  text = re.sub(r'\\text\{([^{}]*)\}', r'\1', text)
+  """`text` without spaces, but for those that keep two numbers apart."""
+  text = answer_structure.without_text(text)
   text = re.sub(r'(?<=[0-9])\s+(?=[0-9])', '\x00', text.strip().lstrip('+'))
   return re.sub(r'\s+|\.$', '', text)
 
 
-def _same_lists(gold: str, pred: str, policy: Policy) -> bool:
-  if _is_words(gold):
-    return _words(gold) == _words(pred)
-  golds, preds = _elements(gold), _elements(pred)
+def _same_lists(gold: str, pred: str, conventions: Conventions) -> bool:
+  if answer_structure.is_words(gold):
+    return answer_structure.words(gold) == answer_structure.words(pred)
+  golds, preds = (
+    answer_structure.elements(gold),
+    answer_structure.elements(pred),
+  )
   if len(golds) != len(preds):
     return False
   if len(golds) == 1:
-    return _same_value(golds[0], preds[0], policy)
-  names = [_names(golds), _names(preds)]
+    return _same_value(golds[0], preds[0], conventions)
+  names = [answer_structure.names_of(golds), answer_structure.names_of(preds)]
   if all(names) and set(names[0]) == set(names[1]) and _distinct(names[0]):
     by_name = dict(zip(names[1], preds))
     preds = [by_name[name] for name in names[0]]
   ordered = any(_distinct(n) for n in names if n)
   if ordered:
     pairs = zip(golds, preds)
-    return all(_same_value(g, p, policy) for g, p in pairs)
-  return _same_in_any_order(golds, preds, policy)
+    return all(_same_value(g, p, conventions) for g, p in pairs)
+  return _same_in_any_order(golds, preds, conventions)
 
 
 def _distinct(names: list[str]) -> bool:
   return len(set(names)) == len(names)
 
 
-def _names(elements: list[str]) -> list[str]:
-  """The names of named values, [] unless all are named."""
-  names = [answer_text.named_value(element)[0] for element in elements]
-  return names if all(names) else []
-
-
 def _same_in_any_order(
-  golds: list[str], preds: list[str], policy: Policy
+  golds: list[str], preds: list[str], conventions: Conventions
 ) -> bool:
+  # Each member is used once, so that `1,1` is not `1,2`.
   left = list(preds)
   for gold in golds:
     for candidate in left:
-      if _same_value(gold, candidate, policy):
+      if _same_value(gold, candidate, conventions):
         left.remove(candidate)
         break
     else:
@@ -132,67 +129,14 @@ def _same_in_any_order(
   return True
 
 
-def _elements(text: str) -> list[str]:
-  r"""Members of a bare list or set; `a \pm b` is two of them.
-
-  `p = 5, q = 2; p = 7, q = 2` is a list of tuples: names that come round.
-  """
-  bracketed = answer_text.brackets(text)
-  if bracketed and bracketed[0] == '{':
-    text = bracketed[1]
-  parts = answer_text.split_list(text)
-  names = _names(parts)
-  period = len(set(names))
-  if period > 1 and len(names) > period and len(names) % period == 0:
-    values = [answer_text.named_value(part)[1] for part in parts]
-    return [
-      f'({",".join(values[i : i + period])})'
-      for i in range(0, len(values), period)
-    ]
-  if len(parts) == 1 and (bracketed is None or bracketed[0] == '{'):
-    name, value = answer_text.named_value(parts[0])
-    inner = answer_text.split_list(value)
-    held = answer_text.brackets(value)
-    if name and (len(inner) > 1 or (held and held[0] == '{')):
-      return _elements(value)
-  expanded = []
-  for part in parts:
-    if len(re.findall(r'\\pm(?![a-z])', part)) == 1:
-      part = answer_text.named_value(part)[1]
-      expanded += [
-        re.sub(r'\\pm(?![a-z])', sign, part, count=1) for sign in '+-'
-      ]
-    else:
-      expanded.append(part)
-  return expanded
-
-
-def _is_words(text: str) -> bool:
-  """Whether the answer is prose: a name, 'even', '(C)'."""
-  bare = re.sub(r'\\text\{([^{}]*)\}', r'\1', text)
-  only_text = re.fullmatch(r'(?:\s*\\text\{[^{}]*[A-Za-z][^{}]*\}\s*)+', text)
-  letters = re.fullmatch(r"\(?[A-Za-z][A-Za-z' .,-]*\)?", bare)
-  if only_text and re.fullmatch(r"[A-Za-z0-9' .,-]+", bare):
-    return True
-  word = re.search(r'[A-Za-z]{3,}', bare)
-  choice = re.fullmatch(r'\(?[A-Z]\)?', bare)
-  return bool(letters and (only_text or word or choice))
-
-
-def _words(text: str) -> str:
-  bare = re.sub(r'\\text\{([^{}]*)\}', r'\1', text).strip()
-  bare = bare.strip('()').rstrip('.').strip()
-  return bare if len(bare) == 1 else ' '.join(bare.casefold().split())
-
-
-def _same_value(gold: str, pred: str, policy: Policy) -> bool:
+def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
   if _squeezed(gold) == _squeezed(pred):
     return True
   times = quantities.time_of_day(gold), quantities.time_of_day(pred)
   if all(times):
     return _same_time(*times)
-  gold_name, gold_value = answer_text.named_value(gold)
-  pred_name, pred_value = answer_text.named_value(pred)
+  gold_name, gold_value = answer_structure.named_value(gold)
+  pred_name, pred_value = answer_structure.named_value(pred)
   if _is_equation(gold_value) or _is_equation(pred_value):
     # An equation is no value: `7 = 11a + c` is not `11a + c`.
     both = _is_equation(gold) and _is_equation(pred)
@@ -204,14 +148,14 @@ def _same_value(gold: str, pred: str, policy: Policy) -> bool:
     if not (functions and {gold_name, pred_name} & {'y', 'f', 'g', 'z'}):
       return False
   if (gold, pred) != (gold_value, pred_value):
-    return _same_lists(gold_value, pred_value, policy)
-  tuples = answer_text.brackets(gold), answer_text.brackets(pred)
-  if any(_is_tuple(t) for t in tuples):
-    return _same_tuples(*tuples, gold, pred, policy)
-  matrices = _matrix(gold), _matrix(pred)
+    return _same_lists(gold_value, pred_value, conventions)
+  tuples = answer_structure.brackets(gold), answer_structure.brackets(pred)
+  if any(answer_structure.is_tuple(t) for t in tuples):
+    return _same_tuples(*tuples, gold, pred, conventions)
+  matrices = answer_structure.matrix(gold), answer_structure.matrix(pred)
   if all(matrices):
-    return _same_matrices(*matrices, policy)
-  return _same_quantity(gold, pred, policy)
+    return _same_matrices(*matrices, conventions)
+  return _same_quantity(gold, pred, conventions)
 
 
 def _same_time(gold, pred) -> bool:
@@ -221,63 +165,46 @@ def _same_time(gold, pred) -> bool:
   return gold == pred
 
 
-def _is_tuple(bracketed: tuple[str, str, str] | None) -> bool:
-  return bool(
-    bracketed
-    and bracketed[0] != '{'
-    and len(answer_text.split_list(bracketed[1])) > 1
-  )
-
-
-def _same_tuples(gold_in, pred_in, gold, pred, policy) -> bool:
-  if not (_is_tuple(gold_in) and _is_tuple(pred_in)):
+def _same_tuples(gold_in, pred_in, gold, pred, conventions) -> bool:
+  if not (
+    answer_structure.is_tuple(gold_in) and answer_structure.is_tuple(pred_in)
+  ):
     return algebra.same_relation(gold, pred)
   if (gold_in[0], gold_in[2]) != (pred_in[0], pred_in[2]):
     return False
-  golds, preds = (answer_text.split_list(t[1]) for t in (gold_in, pred_in))
+  golds, preds = (answer_structure.split_list(t[1]) for t in (gold_in, pred_in))
   return len(golds) == len(preds) and all(
-    _same_value(g, p, policy) for g, p in zip(golds, preds)
+    _same_value(g, p, conventions) for g, p in zip(golds, preds)
   )
 
 
-def _matrix(text: str) -> list[list[str]] | None:
-  text = re.sub(r'^[\[(]\s*(?=\\begin)|(?<=\})\s*[\])]$', '', text.strip())
-  match = _MATRIX.fullmatch(text)
-  if not match or match[1] == 'vmatrix' or '\\begin' in match[2]:
-    return None
-  rows = re.split(r'\\\\(?:\[[^\]]*\])?', match[2])
-  return [
-    [cell.strip() for cell in row.split('&')] for row in rows if row.strip()
-  ]
-
-
-def _same_matrices(golds, preds, policy) -> bool:
+def _same_matrices(golds, preds, conventions) -> bool:
   if list(map(len, golds)) != list(map(len, preds)):
     return False
   return all(
-    _same_value(g, p, policy)
+    _same_value(g, p, conventions)
     for gold_row, pred_row in zip(golds, preds)
     for g, p in zip(gold_row, pred_row)
   )
 
 
-def _same_quantity(gold: str, pred: str, policy: Policy) -> bool:
+def _same_quantity(gold: str, pred: str, conventions: Conventions) -> bool:
   gold, pred = quantities.quantity(gold), quantities.quantity(pred)
   if gold.unit and pred.unit and gold.unit != pred.unit:
     return False
   if (gold.percent and pred.unit) or (pred.percent and gold.unit):
     return False
   if gold.percent == pred.percent:
-    return _same_expression(gold.value, pred.value, policy)
+    return _same_expression(gold.value, pred.value, conventions)
   hundredths = [
     f'\\frac{{{q.value}}}{{100}}' if q.percent else q.value
     for q in (gold, pred)
   ]
-  if policy.percent == 'either' and _same_expression(
-    gold.value, pred.value, policy
+  if conventions.percent == 'either' and _same_expression(
+    gold.value, pred.value, conventions
   ):
     return True
-  return _same_expression(*map(_one_fraction, hundredths), policy)
+  return _same_expression(*map(_one_fraction, hundredths), conventions)
 
 
 def _one_fraction(text: str) -> str:
@@ -290,13 +217,14 @@ def _one_fraction(text: str) -> str:
   return f'\\frac{{{value.numerator}}}{{{value.denominator}}}'
 
 
-def _same_expression(gold: str, pred: str, policy: Policy) -> bool:
+def _same_expression(gold: str, pred: str, conventions: Conventions) -> bool:
   if _primes(gold) != _primes(pred):
     return False
   numbers = quantities.exact_number(gold), quantities.exact_number(pred)
   if all(numbers):
-    return _same_number(*numbers, policy)
-  if policy.base_required and (_has_base(gold) or _has_base(pred)):
+    return _same_number(*numbers, conventions)
+  if _has_base(gold) or _has_base(pred):
+    # The grammar drops the base: 11_2 would equal 11.
     return re.sub(r'[\s{}]', '', gold) == re.sub(r'[\s{}]', '', pred)
   if _is_relation(gold) or _is_relation(pred):
     return algebra.same_relation(gold, pred)
@@ -305,7 +233,7 @@ def _same_expression(gold: str, pred: str, policy: Policy) -> bool:
       raise algebra.UnparseableError(f'words or digits apart in {text[:80]!r}')
   parsed = algebra.parse(gold), algebra.parse(pred)
   if all(map(algebra.is_scalar, parsed)):
-    places = [_last_place(*n, policy) if n else 0 for n in numbers]
+    places = [_last_place(*n, conventions) if n else 0 for n in numbers]
     return algebra.same_at_points(*parsed, *places)
   return algebra.same_relation(gold, pred)
 
@@ -314,23 +242,23 @@ def _primes(text: str) -> int:
   return text.count("'") + text.count('\\prime')
 
 
-def _same_number(gold, pred, policy: Policy) -> bool:
+def _same_number(gold, pred, conventions: Conventions) -> bool:
   (left, left_digits), (right, right_digits) = gold, pred
   if left == right:
     return True
-  # Two decimals are what they say; one stands for an exact value if it is long.
+  # Two decimals have to be equal; a long one may stand for an exact value.
   if (left_digits is None) == (right_digits is None):
     return False
   if left_digits is None:
-    return algebra.rounds_to(left, right, _last_place(*pred, policy))
-  return algebra.rounds_to(right, left, _last_place(*gold, policy))
+    return algebra.rounds_to(left, right, _last_place(*pred, conventions))
+  return algebra.rounds_to(right, left, _last_place(*gold, conventions))
 
 
 def _last_place(
-  value, digits: int | None, policy: Policy
+  value, digits: int | None, conventions: Conventions
 ) -> fractions.Fraction:
-  """What the last digit of a long decimal counts, 0 for other numbers."""
-  if not digits or digits < policy.decimal_digits:
+  """Value of the last digit's place of a long decimal, 0 for other numbers."""
+  if not digits or digits < conventions.decimal_digits:
     return fractions.Fraction(0)
   exponent = (
     decimal.Decimal(value.numerator) / decimal.Decimal(value.denominator)
