@@ -31,7 +31,7 @@ from score_jax.models import (
   transformer,
 )
 from score_jax.rollout import engine, turn_separator
-from score_jax.training import optimizers, rl_update
+from score_jax.training import optimizers, rl_update, train_state
 
 _BLOCK = 16  # tokens between attempts
 _MIB = 2**20
@@ -146,7 +146,7 @@ def update(options: Options) -> None:
   optimizer = optimizers.make_optimizer(1e-5)
   params = _random(lambda key: transformer.init_params(config, key))
   reference = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
-  state = rl_update.init_state(params, optimizer)
+  state = train_state.init_state(params, optimizer)
   batch = arrays.TrainBatch(
     _trajectory(options), jnp.ones((rows, 2), jnp.float32)
   )

@@ -17,14 +17,14 @@ from score_jax import arrays, distributed, types
 from score_jax.algorithm import adaptive, stage_coefficients
 from score_jax.io import stop_signals
 from score_jax.models import lora
-from score_jax.rollout import randomness, turn_separator
+from score_jax.rollout import given_attempts, randomness
 from score_jax.tasks import self_refine
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
   layout,
   reference_policy,
-  rl_update,
+  train_state,
 )
 
 # Makes a base policy and a Stage I policy by itself where they are missing.
@@ -104,7 +104,7 @@ def begin_state(
 ) -> arrays.TrainState:
   """The state in which a phase starts from a policy."""
   trained = trained_part(settings, parts, policy)
-  return rl_update.init_state(trained, optimizer, beta2=settings.beta2)
+  return train_state.init_state(trained, optimizer, beta2=settings.beta2)
 
 
 def trained_part(
@@ -296,7 +296,7 @@ def given_first_attempts(
   reference: Any,
   problems: Sequence[types.Problem],
   phase: methods.RLStage,
-) -> turn_separator.GivenAttempts | None:
+) -> given_attempts.GivenAttempts | None:
   """First attempts of the reference policy for a share of a phase's rows.
 
   They come from a fixed pool: the same problem always has the same ones. The
@@ -325,7 +325,7 @@ def given_first_attempts(
     attempt = ids[mask]
     tokens[problem, sample, 0, : len(attempt)] = attempt
     lengths[problem, sample, 0] = len(attempt)
-  return turn_separator.GivenAttempts(
+  return given_attempts.GivenAttempts(
     jnp.asarray(tokens.reshape(-1, turns, width)),
     jnp.asarray(lengths.reshape(-1, turns)),
   )

@@ -21,9 +21,9 @@ from score_jax.tasks import arithmetic, batches
 from score_jax.training import (
   checkpointing,
   optimizers,
-  rl_update,
   sft_update,
   sharding,
+  train_state,
 )
 
 _LOG_EVERY = 10
@@ -49,7 +49,7 @@ def pretrain(
   )
   key = randomness.stream(settings.seed, 'init', 'base', 0)
   params = transformer.init_params(parts.config, key)
-  state = rl_update.init_state(
+  state = train_state.init_state(
     jax.tree.map(distributed.put, params, parts.layout.update.params), optimizer
   )
   with checkpointing.Checkpoints(directory.checkpoints) as checkpoints:
@@ -104,7 +104,7 @@ def _make_update(
   shapes = jax.eval_shape(
     lambda: transformer.init_params(config, jax.random.key(0))
   )
-  shardings = rl_update.state_shardings(
+  shardings = train_state.state_shardings(
     optimizer, shapes, sharding.param_shardings(config, mesh)
   )
   return optimizer, sft_update.make_supervised_step(

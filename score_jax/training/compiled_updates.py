@@ -12,7 +12,14 @@ from typing import Any
 import optax
 
 from experiments.config import schema
-from score_jax.training import layout, optimizers, rl_update, sft_update
+from score_jax.training import (
+  layout,
+  optimizers,
+  rl_update,
+  sft_update,
+  teacher_forcing,
+  train_state,
+)
 
 # So few layers compile quickly as a loop in Python, which runs faster on a CPU;
 # more of them are scanned.
@@ -28,7 +35,7 @@ class Update:
   Attributes:
     optimizer: of `training.optimizers`.
     train_step: of `training.rl_update.make_train_step`.
-    reference_logprobs: of `training.rl_update.make_reference_logprobs`.
+    reference_logprobs: of `training.teacher_forcing.make_reference_logprobs`.
   """
 
   optimizer: optax.GradientTransformation
@@ -92,7 +99,7 @@ def _make_update(places, *, learning_rate, max_grad_norm, remat, **options):
     **forward,
     **options,
   )
-  reference_logprobs = rl_update.make_reference_logprobs(
+  reference_logprobs = teacher_forcing.make_reference_logprobs(
     places.config, temperature=options['temperature'], **forward
   )
   return Update(optimizer, train_step, reference_logprobs)
@@ -115,6 +122,6 @@ def _make_supervised_update(places, *, learning_rate, max_grad_norm, **options):
 
 
 def _shardings(optimizer, places):
-  return rl_update.state_shardings(
+  return train_state.state_shardings(
     optimizer, places.trained_shapes, places.trained
   )

@@ -9,7 +9,7 @@ import pytest
 from score_jax import types
 from score_jax.evaluation import evaluate
 from score_jax.models import chat, model_config, tokenization, transformer
-from score_jax.rollout import episodes, randomness, turn_separator
+from score_jax.rollout import episodes, given_attempts, randomness
 from score_jax.tasks import arithmetic
 
 KEY_OF = ('evaluate', 'test', 0)
@@ -164,7 +164,7 @@ def test_chained_attempts_see_the_last_one_only(task, sampler, params):
     for attempt in row[2:]:
       owned = zip(trajectory.tokens[0].tolist(), trajectory.turn[0].tolist())
       ids = [token for token, turn in owned if turn == 2]
-      given = turn_separator.GivenAttempts(
+      given = given_attempts.GivenAttempts(
         np.array([[ids + [0] * (3 - len(ids)), [0] * 3]], np.int32),
         np.array([[len(ids), 0]], np.int32),
       )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from score_jax.models import kv_cache, model_config, transformer
-from score_jax.rollout import engine, turn_separator
+from score_jax.rollout import engine, given_attempts
 from tests.support import small_models
 
 _CONFIG = model_config.ModelConfig(
@@ -41,7 +41,7 @@ def _arguments(prompt=14, seed=0, **options):
     'samples_per_problem': 2,
     'temperature': 1.0,
     'forced_lengths': jnp.ones((_ROWS, 2), jnp.int32),
-    'given': turn_separator.no_given_attempts(_ROWS, 2),
+    'given': given_attempts.none(_ROWS, 2),
   }
   return defaults | options
 
@@ -74,7 +74,7 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
   assert run(seed=1) == 0
   assert run(temperature=0.5) == 0
   assert run(forced_lengths=jnp.full((_ROWS, 2), 3, jnp.int32)) == 0
-  given = turn_separator.GivenAttempts(
+  given = given_attempts.GivenAttempts(
     jnp.full((_ROWS, 2, 1), 9, jnp.int32), jnp.ones((_ROWS, 2), jnp.int32)
   )
   assert run(given=given) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from score_jax import types
 from score_jax.models import chat, model_config, tokenization, transformer
-from score_jax.rollout import episodes, randomness
+from score_jax.rollout import episodes, given_attempts, randomness
 from score_jax.tasks import arithmetic
 
 LIMITS = (4, 5)
@@ -123,7 +123,7 @@ def test_attempts_come_back_as_text(chat_format):
 
 def test_the_engine_lays_given_attempts_out_the_same_way(sampler, params):
   problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
-  given = episodes.given_attempts(
+  given = given_attempts.encode(
     sampler.chat_format,
     [[types.Attempt(text) for text in row] for row in ATTEMPTS],
     LIMITS,
@@ -144,7 +144,7 @@ def test_some_attempts_given_and_others_sampled(sampler, params):
     [None, None],
     [None, types.Attempt('5')],
   ]
-  given = episodes.given_attempts(sampler.chat_format, rows_given, LIMITS)
+  given = given_attempts.encode(sampler.chat_format, rows_given, LIMITS)
   rows = sampler.sample(
     params, problems, randomness.stream(0, 'train', 'x', 0), given=given
   )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import inference
-from score_jax.rollout import turn_separator
+from score_jax.rollout import given_attempts
 from tests.support import small_models
 
 
@@ -93,7 +93,7 @@ def test_after_given_attempts():
   length[0, 0], length[1, 1], length[2] = 3, 8, (8, 3)
   tokens = np.full((8, 2, max(small_models.LIMITS)), 33, np.int32)
   tokens[:, :, 2] = np.where(length == 3, small_models.STOP, 33)
-  given = turn_separator.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
+  given = given_attempts.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
   trajectory = small_models.run('gemma2', 2, temperature=0.7, given=given)
   assert _gap('gemma2', trajectory, 0.7) < 1e-4
   np.testing.assert_array_equal(trajectory.sampled, length == 0)

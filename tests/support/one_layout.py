@@ -18,7 +18,13 @@ from experiments.run import processes
 from score_jax import arrays, distributed
 from score_jax.algorithm import stage_coefficients
 from score_jax.rollout import engine, randomness
-from score_jax.training import layout, optimizers, rl_update, sharding
+from score_jax.training import (
+  layout,
+  optimizers,
+  rl_update,
+  sharding,
+  train_state,
+)
 from tests.support import small_models
 
 NAME = 'gemma1'
@@ -98,7 +104,7 @@ def updates(
   train_step = rl_update.make_train_step(
     places.config,
     optimizer,
-    shardings=rl_update.state_shardings(
+    shardings=train_state.state_shardings(
       optimizer, places.trained_shapes, places.trained
     ),
     micro_batches=2,
@@ -107,7 +113,7 @@ def updates(
   )
   found = {}
   for name, stage in STAGES.items():
-    state = rl_update.init_state(params, optimizer)
+    state = train_state.init_state(params, optimizer)
     for i in range(UPDATES):
       batch = places.put_batch(batch_of(recorded, i))
       loss_mask = batch.trajectory.sampled & np.ones((8, 2), bool)

@@ -18,7 +18,7 @@ from score_jax.models import (
   token_logprobs,
   transformer,
 )
-from score_jax.rollout import engine, randomness, turn_separator
+from score_jax.rollout import engine, given_attempts, randomness, turn_separator
 
 VOCAB = 61
 STOP = 1
@@ -202,9 +202,9 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
   return engine.sample_episodes(**(arguments | options))
 
 
-def no_given_attempts(batch: int, turns: int) -> turn_separator.GivenAttempts:
+def no_given_attempts(batch: int, turns: int) -> given_attempts.GivenAttempts:
   """Room for given attempts, all of them empty."""
-  return turn_separator.GivenAttempts(
+  return given_attempts.GivenAttempts(
     jnp.zeros((batch, turns, max(LIMITS)), jnp.int32),
     jnp.zeros((batch, turns), jnp.int32),
   )

@@ -6,7 +6,12 @@ import optax
 import pytest
 
 from score_jax.algorithm import stage_coefficients
-from score_jax.training import length_buckets, rl_update
+from score_jax.training import (
+  gradient_accumulation,
+  length_buckets,
+  rl_update,
+  train_state,
+)
 from tests.support import small_batch
 
 SGD = optax.sgd(1.0)
@@ -34,7 +39,7 @@ def test_rows_are_dealt_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
-  parts = rl_update.split_batch(dealt, 3)
+  parts = gradient_accumulation.split_batch(dealt, 3)
   assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
   assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
 
@@ -67,7 +72,7 @@ def test_the_update_is_the_same(micro_batches):
     step = rl_update.make_train_step(config, SGD, attempt_tokens=8, **options)
     return small_batch.gradient(
       step,
-      rl_update.init_state(policy, SGD),
+      train_state.init_state(policy, SGD),
       reference,
       small_batch.make_batch(),
       loss_mask,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import lora
-from score_jax.training import reference_policy, rl_update
+from score_jax.training import reference_policy, teacher_forcing
 from tests.support import small_batch, small_models
 
 NAME = 'gemma3'
@@ -21,7 +21,7 @@ def logprobs():
     tokens=jnp.asarray(rng.integers(0, small_models.VOCAB, (8, 12)), jnp.int32)
   )
   made = {
-    dtype: rl_update.make_reference_logprobs(
+    dtype: teacher_forcing.make_reference_logprobs(
       small_models.CONFIGS[NAME], dtype=dtype
     )
     for dtype in (jnp.float32, jnp.bfloat16)

@@ -18,7 +18,12 @@ from score_jax.algorithm import (
   stage_coefficients,
 )
 from score_jax.models import transformer
-from score_jax.training import optimizers, rl_update
+from score_jax.training import (
+  optimizers,
+  rl_update,
+  teacher_forcing,
+  train_state,
+)
 from tests.support import small_batch
 
 CONFIG = small_batch.CONFIG
@@ -43,7 +48,7 @@ def sgd_step():
 
 
 def gradient(step, policy, reference, batch, loss_mask=ALL, stage=STAGE):
-  state = rl_update.init_state(policy, SGD)
+  state = train_state.init_state(policy, SGD)
   return small_batch.gradient(step, state, reference, batch, loss_mask, stage)
 
 
@@ -259,7 +264,7 @@ def test_what_is_not_finite_is_skipped(policy, reference, value):
   good = small_batch.make_batch()
   bad = good.replace(advantages=good.advantages.at[2, 1].set(value))
   state, _ = step(
-    rl_update.init_state(policy, optimizer), reference, good, ALL, STAGE
+    train_state.init_state(policy, optimizer), reference, good, ALL, STAGE
   )
   before = jax.device_get(state)
   for skipped in (1, 2):
@@ -283,7 +288,7 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
   caplog.set_level(logging.WARNING, logger='jax')
   optimizer = optimizers.make_optimizer(1e-3)
   step = rl_update.make_train_step(CONFIG, optimizer)
-  state = rl_update.init_state(policy, optimizer)
+  state = train_state.init_state(policy, optimizer)
   first = stage_coefficients.stage_one()
   with jax.log_compiles():
     for stage in (
@@ -296,7 +301,7 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
     ):
       state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
     # A new stage: a fresh state from the policy that the last one ended with.
-    state = rl_update.init_state(state.params, optimizer, beta2=0.1)
+    state = train_state.init_state(state.params, optimizer, beta2=0.1)
     state, _ = step(state, reference, small_batch.make_batch(), ALL, first)
   compiled = [
     record.getMessage()
@@ -311,7 +316,7 @@ def test_the_state_is_donated_and_the_reference_is_not(policy):
   step = rl_update.make_train_step(CONFIG, optimizer)
   before = jax.tree.map(np.array, policy)
   # A stage starts at its reference: the state owns a copy.
-  state = rl_update.init_state(policy, optimizer)
+  state = train_state.init_state(policy, optimizer)
   after, _ = step(state, policy, small_batch.make_batch(), ALL, STAGE)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
   small_batch.assert_close(before, policy, atol=0)
@@ -344,7 +349,7 @@ def test_sampler_and_trainer_agree(policy, reference):
 
 def test_reference_logprobs_are_the_samplers(policy):
   trajectory = small_batch.make_trajectory(policy, 0.6)
-  logprobs = rl_update.make_reference_logprobs(CONFIG, temperature=0.6)(
+  logprobs = teacher_forcing.make_reference_logprobs(CONFIG, temperature=0.6)(
     policy, trajectory
   )
   sampled = np.asarray(trajectory.turn) > 0
@@ -357,7 +362,7 @@ def test_reference_logprobs_are_the_samplers(policy):
 
 def test_row_positions_end_with_the_row():
   trajectory = small_batch.make_batch(rows=4).trajectory
-  positions = np.asarray(rl_update.sequence_positions(trajectory))
+  positions = np.asarray(teacher_forcing.sequence_positions(trajectory))
   # Rows of 10, 9, 12 and 7 tokens in 12 columns.
   assert positions[0].tolist() == [*range(10), -1, -1]
   assert positions[2].tolist() == [*range(12)]

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from score_jax.models import transformer
-from score_jax.training import optimizers, rl_update, sft_update
+from score_jax.training import optimizers, sft_update, train_state
 from tests.support import small_batch
 
 CONFIG = small_batch.CONFIG
@@ -54,7 +54,7 @@ def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_in_loss):
   )(policy)
   before = jax.tree.map(np.array, policy)
   state, metrics = step(
-    rl_update.init_state(policy, SGD), trajectory, loss_mask
+    train_state.init_state(policy, SGD), trajectory, loss_mask
   )
   total, number = metrics['loss']
   # Attempts of 3 + 1 + 4 + 2 and 3 + 4 + 4 + 1 tokens; without the first
@@ -69,7 +69,7 @@ def test_nothing_learnt_is_no_update(policy, step):
   trajectory = small_batch.make_batch(rows=4).trajectory
   loss_mask = np.zeros((4, 2), bool)
   state, metrics = step(
-    rl_update.init_state(policy, SGD), trajectory, loss_mask
+    train_state.init_state(policy, SGD), trajectory, loss_mask
   )
   assert int(metrics['loss'][1]) == 0
   small_batch.assert_close(state.params, policy, atol=0)
@@ -81,9 +81,9 @@ def test_micro_batches_are_the_whole(policy, step, parts):
   trajectory = small_batch.make_batch(rows=4).trajectory
   loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
   in_parts = sft_update.make_supervised_step(CONFIG, SGD, micro_batches=parts)
-  one, whole = step(rl_update.init_state(policy, SGD), trajectory, loss_mask)
+  one, whole = step(train_state.init_state(policy, SGD), trajectory, loss_mask)
   two, added = in_parts(
-    rl_update.init_state(policy, SGD), trajectory, loss_mask
+    train_state.init_state(policy, SGD), trajectory, loss_mask
   )
   small_batch.assert_close(one.params, two.params, atol=1e-6)
   # 3 + 3, 4, 0 and 2 tokens.
@@ -99,10 +99,10 @@ def test_logits_of_attempts_alone_are_enough(policy, step):
   loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
   fewer = sft_update.make_supervised_step(CONFIG, SGD, attempt_tokens=8)
   one, everything = step(
-    rl_update.init_state(policy, SGD), trajectory, loss_mask
+    train_state.init_state(policy, SGD), trajectory, loss_mask
   )
   two, attempts = fewer(
-    rl_update.init_state(policy, SGD), trajectory, loss_mask
+    train_state.init_state(policy, SGD), trajectory, loss_mask
   )
   small_batch.assert_close(one.params, two.params, atol=1e-6)
   assert int(everything['loss'][1]) == int(attempts['loss'][1])
@@ -116,8 +116,8 @@ def test_padding_is_not_read(policy, step):
   inside = np.arange(12) < np.asarray(trajectory.length)[:, None]
   other = trajectory.replace(tokens=jnp.where(inside, trajectory.tokens, 0))
   loss_mask = np.ones((4, 2), bool)
-  one, _ = step(rl_update.init_state(policy, SGD), trajectory, loss_mask)
-  two, _ = step(rl_update.init_state(policy, SGD), other, loss_mask)
+  one, _ = step(train_state.init_state(policy, SGD), trajectory, loss_mask)
+  two, _ = step(train_state.init_state(policy, SGD), other, loss_mask)
   small_batch.assert_close(one.params, two.params, atol=0)
 
 
@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_skipped(step):
   broken['embedding'] = broken['embedding'].at[0, 0].set(jnp.nan)
   trajectory = small_batch.make_batch(rows=4).trajectory
   state, _ = step(
-    rl_update.init_state(broken, SGD), trajectory, np.ones((4, 2), bool)
+    train_state.init_state(broken, SGD), trajectory, np.ones((4, 2), bool)
   )
   assert int(state.skipped) == 1
   # The rest of the parameters has not caught it.
@@ -137,7 +137,7 @@ def test_it_learns_rows_by_heart(policy):
   trajectory = small_batch.make_batch(rows=4).trajectory
   optimizer = optimizers.make_optimizer(3e-2)
   step = sft_update.make_supervised_step(CONFIG, optimizer)
-  state = rl_update.init_state(policy, optimizer)
+  state = train_state.init_state(policy, optimizer)
   values = []
   for _ in range(60):
     state, metrics = step(state, trajectory, np.ones((4, 2), bool))

@@ -12,7 +12,7 @@ import pytest
 
 from score_jax.algorithm import stage_coefficients
 from score_jax.models import gemma, inference, lora, model_config, transformer
-from score_jax.training import optimizers, rl_update, sharding
+from score_jax.training import optimizers, rl_update, sharding, train_state
 from tests.support import small_batch, small_models
 
 _STAGE = stage_coefficients.stage_two()
@@ -87,7 +87,7 @@ def test_state_lies_as_its_parameters():
   mesh = _mesh((1, 4, 2))
   params = small_batch.params(0)
   shardings = sharding.param_shardings(small_batch.CONFIG, mesh)
-  state = rl_update.init_state(params, optimizers.make_optimizer(1e-3))
+  state = train_state.init_state(params, optimizers.make_optimizer(1e-3))
   placed = sharding.state_shardings(state, shardings)
   assert placed.params == shardings
   adam = optax.tree.get(placed.opt_state, 'mu')
@@ -195,7 +195,7 @@ def _update(config, mesh=None, seed=0, **options):
     shardings = sharding.param_shardings(config, mesh)
     params, reference = jax.device_put((params, reference), (shardings,) * 2)
     batch = jax.device_put(batch, sharding.batch_sharding(mesh))
-  state = rl_update.init_state(params, optimizer)
+  state = train_state.init_state(params, optimizer)
   placed = sharding.state_shardings(state, shardings) if mesh else None
   train_step = rl_update.make_train_step(
     config,

@@ -21,7 +21,7 @@ from score_jax.io import json_files, metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import compiled_updates, repair_sequences, rl_update
+from score_jax.training import compiled_updates, repair_sequences, train_state
 from tests.support import small_run
 
 # Three rounds of two batches and at most two updates each.
@@ -152,7 +152,7 @@ def test_a_round_starts_from_the_base_again(star):
     settings, parts.layout
   )
   base = policies.stage_policy(settings, parts, run, 'base')
-  state = rl_update.init_state(base, optimizer)
+  state = train_state.init_state(base, optimizer)
   for step in range(2):
     index = batches.batch_indices(len(loss_mask), 16, seed=0, step=step)
     state, _ = update(
