@@ -6,6 +6,8 @@ import pytest
 
 from score_jax.algorithm import advantages
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 
 def slow_leave_one_out(rewards, valid, samples):
   """Each valid row less the mean of its problem's other valid rows."""

@@ -11,6 +11,8 @@ from score_jax.models import chat, tokenization, transformer
 from score_jax.rollout import engine, episodes, given_attempts, turn_separator
 from tests.support import small_models
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 _MESSAGES = ['17+25=', '3+4=', '123456+7=']
 _INSTRUCTIONS = ['Look again.']
 

@@ -1,4 +1,4 @@
-"""Short rows in programs of their own: which, and that nothing else changes."""
+"""Short sequences in programs of their own give the same update."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,8 @@ from score_jax.training import (
   train_state,
 )
 from tests.support import small_batch
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 SGD = optax.sgd(1.0)
 STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
@@ -35,7 +37,7 @@ def test_lengths(longest, count, expected):
   assert length_buckets.lengths(longest, count) == expected
 
 
-def test_rows_are_dealt_from_short_to_long():
+def test_micro_batches_go_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
@@ -47,7 +49,7 @@ def test_rows_are_dealt_from_short_to_long():
 @pytest.mark.parametrize(
   ('longest', 'expected'), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12)]
 )
-def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
+def test_sequences_are_cut_to_the_shortest_length_that_fits(longest, expected):
   rows = small_batch.make_batch().trajectory
   length = jnp.ones(8, jnp.int32).at[3].set(longest)
   rows = rows.replace(length=length)
@@ -60,8 +62,8 @@ def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
   assert int(length_buckets.at_own_length(width, rows, 3)) == expected
 
 
-# Rows of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four parts
-# the first is cut to 8 of 12.
+# Sequences of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four
+# parts the first is cut to 8 of 12.
 @pytest.mark.parametrize('micro_batches', [1, 4])
 def test_the_update_is_the_same(micro_batches):
   config = small_batch.CONFIG

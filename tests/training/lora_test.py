@@ -21,6 +21,8 @@ from score_jax.training import (
 )
 from tests.support import small_batch, small_models
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
 STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])

@@ -26,6 +26,8 @@ from score_jax.training import (
 )
 from tests.support import small_batch
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
 STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
@@ -59,11 +61,11 @@ def whole(policy, reference, sgd_step):
 
 
 def slow_loss(params, reference, batch, stage, temperature=1.0):
-  """Eq. 2 to 4, row by row and token by token, without padding."""
+  """Eq. 2 to 4, sequence by sequence and token by token, without padding."""
   trajectory = jax.device_get(batch.trajectory)
-  rows = len(trajectory.length)
+  batch_size = len(trajectory.length)
   total = 0.0
-  for b in range(rows):
+  for b in range(batch_size):
     tokens = trajectory.tokens[b, : trajectory.length[b]]
     positions = np.arange(len(tokens))[None]
     logits = {}
@@ -80,12 +82,12 @@ def slow_loss(params, reference, batch, stage, temperature=1.0):
       scale = float(stage.advantage_scale[k])
       total -= batch.advantages[b, k] * scale * log_pi[tokens[t]]
       total += float(stage.kl_coefficient[k]) * kl
-  return total / rows
+  return total / batch_size
 
 
 def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
   # Two problems of two samples; temperature and advantage scale are not 1.
-  batch = small_batch.make_batch(rows=4)
+  batch = small_batch.make_batch(size=4)
   stage = stage_coefficients.make_stage(
     [1.0, 1.0], [0.0, 10.0], [0.3, 0.7], normalize_bonus=True
   )
@@ -182,9 +184,9 @@ def test_micro_batches_add_up_to_the_whole(
     ), name
 
 
-def test_rows_must_divide_into_micro_batches(policy, reference):
+def test_sequences_must_divide_into_micro_batches(policy, reference):
   step = rl_update.make_train_step(CONFIG, SGD, micro_batches=3)
-  with pytest.raises(ValueError, match='8 rows do not divide into 3'):
+  with pytest.raises(ValueError, match='8 sequences'):
     gradient(step, policy, reference, small_batch.make_batch())
 
 
@@ -204,7 +206,9 @@ def test_more_padding_changes_nothing(policy, reference, sgd_step, whole):
   small_batch.assert_close(other, whole[0], atol=2e-6)
 
 
-def test_the_order_of_rows_changes_nothing(policy, reference, sgd_step, whole):
+def test_the_order_of_sequences_changes_nothing(
+  policy, reference, sgd_step, whole
+):
   order = np.random.default_rng(6).permutation(8)
   batch = jax.tree.map(lambda x: x[order], small_batch.make_batch())
   other, _ = gradient(sgd_step, policy, reference, batch)
@@ -223,7 +227,7 @@ def test_attempts_out_of_the_loss_have_no_gradient(
   )
   small_batch.assert_close(once, again, atol=0)
   assert int(metrics['kl/turn1'][1]) == 7
-  # The mean is over all rows: what is left out is missing from the sum.
+  # The mean is over all sequences: what is left out is missing from the sum.
   only, _ = gradient(sgd_step, policy, reference, batch, ~loss_mask)
   both = jax.tree.map(np.add, once, only)
   small_batch.assert_close(both, whole[0], atol=2e-6)
@@ -258,7 +262,7 @@ def test_the_forms_of_kl(policy, reference, sgd_step, whole):
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_what_is_not_finite_is_skipped(policy, reference, value):
+def test_updates_that_are_not_finite_are_skipped(policy, reference, value):
   optimizer = optimizers.make_optimizer(1e-3)
   step = rl_update.make_train_step(CONFIG, optimizer)
   good = small_batch.make_batch()
@@ -360,10 +364,10 @@ def test_reference_logprobs_are_the_samplers(policy):
   )
 
 
-def test_row_positions_end_with_the_row():
-  trajectory = small_batch.make_batch(rows=4).trajectory
+def test_positions_end_with_the_sequence():
+  trajectory = small_batch.make_batch(size=4).trajectory
   positions = np.asarray(teacher_forcing.sequence_positions(trajectory))
-  # Rows of 10, 9, 12 and 7 tokens in 12 columns.
+  # Sequences of 10, 9, 12 and 7 tokens in 12 columns.
   assert positions[0].tolist() == [*range(10), -1, -1]
   assert positions[2].tolist() == [*range(12)]
   assert (positions >= 0).sum(axis=1).tolist() == [10, 9, 12, 7]

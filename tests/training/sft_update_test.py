@@ -1,4 +1,4 @@
-"""Supervised learning: the loss by hand, what is loss_mask, what is cut."""
+"""Supervised learning: the loss by hand, loss masks, micro-batches."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ import pytest
 from score_jax.models import transformer
 from score_jax.training import optimizers, sft_update, train_state
 from tests.support import small_batch
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 CONFIG = small_batch.CONFIG
 SGD = optax.sgd(1.0)
@@ -25,7 +27,7 @@ def step():
 
 
 def slow_loss(params, trajectory, loss_mask):
-  """Mean of -log pi over the learnt attempts' tokens, one after the other."""
+  """Mean of -log pi over the tokens in the loss mask, one after the other."""
   trajectory = jax.device_get(trajectory)
   total, count = 0.0, 0
   for b in range(len(trajectory.length)):
@@ -44,7 +46,7 @@ def slow_loss(params, trajectory, loss_mask):
 
 @pytest.mark.parametrize('first_in_loss', [True, False])
 def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_in_loss):
-  trajectory = small_batch.make_batch(rows=4).trajectory
+  trajectory = small_batch.make_batch(size=4).trajectory
   loss_mask = np.ones((4, 2), bool)
   loss_mask[1:3, 0] = first_in_loss
   (loss, count), slow = jax.jit(
@@ -58,15 +60,15 @@ def test_loss_and_gradient_are_those_of_slow_loops(policy, step, first_in_loss):
   )
   total, number = metrics['loss']
   # Attempts of 3 + 1 + 4 + 2 and 3 + 4 + 4 + 1 tokens; without the first
-  # attempts of rows 1 and 2, five fewer.
+  # attempts of sequences 1 and 2, five fewer.
   assert int(number) == int(count) == (22 if first_in_loss else 17)
   assert float(total) / int(number) == pytest.approx(float(loss), rel=1e-5)
   fast = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
   small_batch.assert_close(fast, slow, atol=1e-5)
 
 
-def test_nothing_learnt_is_no_update(policy, step):
-  trajectory = small_batch.make_batch(rows=4).trajectory
+def test_an_empty_loss_mask_is_no_update(policy, step):
+  trajectory = small_batch.make_batch(size=4).trajectory
   loss_mask = np.zeros((4, 2), bool)
   state, metrics = step(
     train_state.init_state(policy, SGD), trajectory, loss_mask
@@ -77,8 +79,8 @@ def test_nothing_learnt_is_no_update(policy, step):
 
 @pytest.mark.parametrize('parts', [2, 4])
 def test_micro_batches_are_the_whole(policy, step, parts):
-  # Learnt tokens differ from part to part: a mean of means would not do.
-  trajectory = small_batch.make_batch(rows=4).trajectory
+  # The parts' loss masks differ in size: a mean of means would be wrong.
+  trajectory = small_batch.make_batch(size=4).trajectory
   loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]], bool)
   in_parts = sft_update.make_supervised_step(CONFIG, SGD, micro_batches=parts)
   one, whole = step(train_state.init_state(policy, SGD), trajectory, loss_mask)
@@ -94,8 +96,8 @@ def test_micro_batches_are_the_whole(policy, step, parts):
 
 
 def test_logits_of_attempts_alone_are_enough(policy, step):
-  # Rows have at most 8 attempt tokens of 12.
-  trajectory = small_batch.make_batch(rows=8).trajectory
+  # Sequences have at most 8 attempt tokens of 12.
+  trajectory = small_batch.make_batch(size=8).trajectory
   loss_mask = np.array([[1, 1], [0, 1], [0, 0], [1, 0]] * 2, bool)
   fewer = sft_update.make_supervised_step(CONFIG, SGD, attempt_tokens=8)
   one, everything = step(
@@ -112,7 +114,7 @@ def test_logits_of_attempts_alone_are_enough(policy, step):
 
 
 def test_padding_is_not_read(policy, step):
-  trajectory = small_batch.make_batch(rows=4).trajectory
+  trajectory = small_batch.make_batch(size=4).trajectory
   inside = np.arange(12) < np.asarray(trajectory.length)[:, None]
   other = trajectory.replace(tokens=jnp.where(inside, trajectory.tokens, 0))
   loss_mask = np.ones((4, 2), bool)
@@ -124,17 +126,17 @@ def test_padding_is_not_read(policy, step):
 def test_what_is_not_finite_is_skipped(step):
   broken = small_batch.params(0)
   broken['embedding'] = broken['embedding'].at[0, 0].set(jnp.nan)
-  trajectory = small_batch.make_batch(rows=4).trajectory
+  trajectory = small_batch.make_batch(size=4).trajectory
   state, _ = step(
     train_state.init_state(broken, SGD), trajectory, np.ones((4, 2), bool)
   )
   assert int(state.skipped) == 1
-  # The rest of the parameters has not caught it.
+  # The other parameters have not been updated with it.
   assert np.isfinite(state.params['final_norm']['scale']).all()
 
 
-def test_it_learns_rows_by_heart(policy):
-  trajectory = small_batch.make_batch(rows=4).trajectory
+def test_it_learns_sequences_by_heart(policy):
+  trajectory = small_batch.make_batch(size=4).trajectory
   optimizer = optimizers.make_optimizer(3e-2)
   step = sft_update.make_supervised_step(CONFIG, optimizer)
   state = train_state.init_state(policy, optimizer)
