@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.models import chat, model_config, tokenization, transformer
+from score_jax.models import chat, model_config, tokenization
 from score_jax.rollout import episodes, given_attempts, randomness
 from score_jax.tasks import arithmetic
+from tests.support import small_batch
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -42,7 +42,7 @@ def sampler(task, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def params(sampler):
-  return transformer.init_params(sampler.config, jax.random.key(0))
+  return small_batch.params(0, sampler.config)
 
 
 def verdict(score):

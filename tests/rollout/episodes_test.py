@@ -1,14 +1,14 @@
 """Text in, sequences out, and back: against tables and against the engine."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from score_jax import types
-from score_jax.models import chat, model_config, tokenization, transformer
+from score_jax.models import chat, model_config, tokenization
 from score_jax.rollout import episodes, given_attempts, randomness
 from score_jax.tasks import arithmetic
+from tests.support import small_batch
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -50,7 +50,7 @@ def sampler(chat_format):
 
 @pytest.fixture(scope='module')
 def params(sampler):
-  return transformer.init_params(sampler.config, jax.random.key(0))
+  return small_batch.params(0, sampler.config)
 
 
 def test_prompts_go_to_the_smallest_bucket_that_fits(chat_format):

@@ -27,10 +27,12 @@ SAMPLES = 4
 LENGTH = 12
 
 
-def params(seed: int, scale: float = 1.0):
-  """Fresh parameters, times a scale."""
-  fresh = transformer.init_params(CONFIG, jax.random.key(seed))
-  return jax.tree.map(lambda p: scale * p, fresh)
+def params(seed: int, config: model_config.ModelConfig = CONFIG):
+  """Fresh parameters; compiled, since eager operations compile one by one."""
+  return _init(config, jax.random.key(seed))
+
+
+_init = jax.jit(transformer.init_params, static_argnums=0)
 
 
 def make_batch(size: int = 8, seed: int = 0) -> arrays.TrainBatch:

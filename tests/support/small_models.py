@@ -212,7 +212,8 @@ def no_given_attempts(batch: int, turns: int) -> given_attempts.GivenAttempts:
 
 def adapters(params, *, rank: int = 4, seed: int = 0, **options):
   """Adapters of parameters, large enough that the policy is another one."""
-  fresh = lora.init_adapters(params, jax.random.key(seed), rank=rank, **options)
+  init = functools.partial(lora.init_adapters, rank=rank, **options)
+  fresh = jax.jit(init)(params, jax.random.key(seed))
   rng = np.random.default_rng(seed)
 
   def noisy(leaf):

@@ -10,7 +10,7 @@ import pytest
 
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
-from score_jax.models import inference, lora, transformer
+from score_jax.models import inference, lora
 from score_jax.training import (
   checkpointing,
   optimizers,
@@ -153,7 +153,7 @@ def test_there_is_one_copy_of_the_weights(base, adapters, adam):
 
 def test_checkpoints_hold_adapters_only(adam, tmp_path):
   config = dataclasses.replace(CONFIG, width=128, mlp_width=512, num_layers=2)
-  base = transformer.init_params(config, jax.random.key(0))
+  base = small_batch.params(0, config)
   adapters = small_models.adapters(base, rank=2)
   assert 20 * size(adapters) < size(base)
   files = {}

@@ -86,13 +86,14 @@ def slow_loss(params, reference, batch, stage, temperature=1.0):
 
 
 def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
-  # Two problems of two samples; temperature and advantage scale are not 1.
-  batch = small_batch.make_batch(size=4)
+  # A first attempt of one token, and a sequence that fills T; temperature and
+  # advantage scale are not 1.
+  batch = jax.tree.map(lambda x: x[1:3], small_batch.make_batch(size=4))
   stage = stage_coefficients.make_stage(
     [1.0, 1.0], [0.0, 10.0], [0.3, 0.7], normalize_bonus=True
   )
   step = rl_update.make_train_step(CONFIG, SGD, temperature=0.7)
-  fast, metrics = gradient(step, policy, reference, batch, ALL[:4], stage)
+  fast, metrics = gradient(step, policy, reference, batch, ALL[:2], stage)
   loss, slow = jax.jit(
     jax.value_and_grad(
       lambda p, r: slow_loss(p, r, batch, stage, temperature=0.7)
@@ -167,11 +168,9 @@ def test_stage_one_does_not_reward_attempt_one(perturbed):
   assert max(np.abs(g).max() for g in jax.tree.leaves(before)) > 1e-3
 
 
-@pytest.mark.parametrize('micro_batches', [2, 8])
-def test_micro_batches_add_up_to_the_whole(
-  policy, reference, whole, micro_batches
-):
-  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=micro_batches)
+def test_micro_batches_add_up_to_the_whole(policy, reference, whole):
+  # One sequence each; two each are in length_buckets_test.
+  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=8)
   batch = small_batch.make_batch()
   parts, metrics = gradient(step, policy, reference, batch)
   # f32, another order of summation.
@@ -261,10 +260,17 @@ def test_the_forms_of_kl(policy, reference, sgd_step, whole):
   )
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_updates_that_are_not_finite_are_skipped(policy, reference, value):
+@pytest.fixture(scope='module')
+def adam():
   optimizer = optimizers.make_optimizer(1e-3)
-  step = rl_update.make_train_step(CONFIG, optimizer)
+  return optimizer, rl_update.make_train_step(CONFIG, optimizer)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_updates_that_are_not_finite_are_skipped(
+  policy, reference, adam, value
+):
+  optimizer, step = adam
   good = small_batch.make_batch()
   bad = good.replace(advantages=good.advantages.at[2, 1].set(value))
   state, _ = step(
@@ -315,9 +321,8 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
   assert sum('jit(train_step)' in message for message in compiled) == 1
 
 
-def test_the_state_is_donated_and_the_reference_is_not(policy):
-  optimizer = optimizers.make_optimizer(1e-3)
-  step = rl_update.make_train_step(CONFIG, optimizer)
+def test_the_state_is_donated_and_the_reference_is_not(policy, adam):
+  optimizer, step = adam
   before = jax.tree.map(np.array, policy)
   # A stage starts at its reference: the state owns a copy.
   state = train_state.init_state(policy, optimizer)
