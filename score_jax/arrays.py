@@ -1,8 +1,8 @@
-"""The nouns on the device.
+"""The records on the device.
 
-Alphabet: N problems, G samples of each, B = N * G rows (a problem's samples
-adjacent), P tokens of a prompt bucket, T tokens of a row, K turns, V
-vocabulary. One row holds a whole episode, contiguous and right-padded:
+Alphabet: N problems, G samples of each, B = N * G sequences (a problem's
+samples adjacent), P tokens of a prompt bucket, T tokens of a sequence, K turns,
+V vocabulary. A sequence holds a whole episode, contiguous and right-padded:
 
     prompt | attempt 1 | instruction | attempt 2 | ...
 
@@ -31,19 +31,19 @@ class Prompts:
 
 @struct.dataclass
 class Trajectory:
-  """Episodes as token rows.
+  """Episodes as token sequences.
 
   Attributes:
     tokens: i32 [B, T].
     turn: i32 [B, T]; which attempt a token belongs to, from 1; 0 for prompt,
       instruction and padding. An attempt's stop token belongs to it.
-    sampled: bool [B, K]; False for an attempt that was given rather than drawn
-      from the policy.
-    logprobs: f32 [B, T]; of the policy when it sampled, of the distribution
-      that it sampled from; 0 where nothing was sampled.
+    sampled: bool [B, K]; False for an off-policy attempt, which was given
+      rather than sampled from the policy.
+    logprobs: f32 [B, T]; under the distribution that the sampling policy drew
+      from; 0 where nothing was sampled.
     length: i32 [B].
-    finished: bool [B, K]; False for an attempt cut off by its limit.
-    problem_index: i32 [B]; row of the prompt.
+    finished: bool [B, K]; False for an attempt cut off at its max_new_tokens.
+    problem_index: i32 [B]; index of the problem in its batch of N.
   """
 
   tokens: jax.Array
@@ -57,10 +57,10 @@ class Trajectory:
 
 @struct.dataclass
 class TrainBatch:
-  """What an update reads.
+  """Data of one update.
 
   Attributes:
-    trajectory: B rows.
+    trajectory: B sequences.
     advantages: f32 [B, K]; 0 where an attempt carries no policy gradient.
   """
 
@@ -70,14 +70,15 @@ class TrainBatch:
 
 @struct.dataclass
 class TrainState:
-  """What a resumed run needs beyond its settings.
+  """What a resumed stage needs beyond its settings.
 
   Attributes:
     step: i32 []; updates attempted in this stage.
     params: the policy, or its adapters (models/lora.py).
     opt_state: optax state.
     beta2: f32 []; the first-attempt KL coefficient, where it adapts.
-    skipped: i32 []; updates skipped in a row for a non-finite loss or gradient.
+    skipped: i32 []; latest updates skipped in a row, for a loss or gradient
+      that was not finite.
   """
 
   step: jax.Array

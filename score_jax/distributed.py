@@ -1,13 +1,13 @@
 """Several processes that work as one: `jax.distributed`.
 
-Every process runs the same program and knows all problems, so that all have
-every argument of a compiled program as a whole; of what it returns, a process
-sees the rows on its own devices. It reads those, grades its share of all, and
-tells the others, so that above this module nobody asks which process it is:
-decisions are equal because what they rest on is.
+Every process runs the same program on the same problems, so that each can
+build every argument of a compiled program; of its results, a process sees the
+sequences on its own devices. It decodes those, grades its share, and gathers
+the others' results, so that code above this module does not ask which process
+it is: all processes decide alike, from equal data.
 
-The functions that talk (`gather` and all that say so) are called by every
-process, in the same order. With one process each is the identity.
+Collectives are marked so: call them in every process, in the same order. With
+one process, each returns its own value.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,27 +22,29 @@ import numpy as np
 
 T = TypeVar('T')
 
-# What is said fits into one message of this size, or else is said in a second
-# one of the next power of two: every size is a program that is compiled once.
+# A value that fits is gathered in one message of this size; a longer one in a
+# second message, of the next power of two. Each size is compiled once.
 _MESSAGE_BYTES = 4096
 _LENGTH_BYTES = 8
 
 
 def count() -> int:
-  """How many processes there are; starts no device where there is one."""
+  """Number of processes. Not a collective."""
+  # `jax.process_count` would start the devices, too early where a program has
+  # still to choose them.
   return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def is_first() -> bool:
-  """Whether this process writes what people read; starts no device, too."""
+  """Whether this process writes files and console. Not a collective."""
   return count() == 1 or jax.process_index() == 0
 
 
 def gather(value: T) -> list[T]:
-  """Every process's value, in the order of the processes; they talk."""
+  """Every process's value, in the order of the processes. Collective."""
   if count() == 1:
     return [value]
-  # Processes of one run trust each other, as pickle wants it.
+  # Pickle is safe here: processes of one run trust each other.
   data = pickle.dumps(value)
   message = len(data).to_bytes(_LENGTH_BYTES, 'big') + data
   heads = _all_bytes(message[:_MESSAGE_BYTES], _MESSAGE_BYTES)
@@ -58,34 +60,34 @@ def gather(value: T) -> list[T]:
 
 
 def _all_bytes(message: bytes, size: int) -> list[bytes]:
-  """Every process's message, padded to a size that all have."""
+  """Every process's message, padded to a common size. Collective."""
   padded = np.frombuffer(message.ljust(size, b'\0'), np.uint8)
-  return [row.tobytes() for row in multihost_utils.process_allgather(padded)]
+  return [each.tobytes() for each in multihost_utils.process_allgather(padded)]
 
 
 def agree(value: T) -> T:
-  """The first process's value, in all of them; they talk."""
+  """The first process's value, in every process. Collective."""
   return gather(value if is_first() else None)[0]
 
 
 def all_of(is_so: bool) -> bool:
-  """Whether it is so in every process; they talk."""
+  """Whether it is true in every process. Collective."""
   return all(gather(bool(is_so)))
 
 
 def barrier() -> None:
-  """Returns when every process has got here; they talk."""
+  """Waits until every process has called it. Collective."""
   gather(None)
 
 
 def everywhere(function: Callable[[], T]) -> T:
-  """Its own process's `function()`, if it succeeds in all of them; they talk.
+  """The own `function()`, if it succeeds in every process. Collective.
 
-  The function itself must not talk.
+  The function itself must call no collective.
 
   Raises:
-    Exception: what it raised here, or else in the first process that it
-      failed in.
+    Exception: what it raised here, or else in the first process in which it
+      failed.
   """
   value, error = _outcome(function)
   _raise_first([error, *gather(error)])
@@ -93,10 +95,10 @@ def everywhere(function: Callable[[], T]) -> T:
 
 
 def by_first(function: Callable[[], T]) -> T:
-  """What `function()` is, or raises, in the first process; they talk.
+  """What `function()` returns or raises in the first process. Collective.
 
-  The other processes do not call it, and wait until it is done. It must not
-  talk.
+  The other processes wait for it and do not call it. It must call no
+  collective.
   """
   value, error = agree(_outcome(function) if is_first() else None)
   _raise_first([error])
@@ -106,11 +108,11 @@ def by_first(function: Callable[[], T]) -> T:
 def share_out(
   function: Callable[[Sequence[Any]], Sequence[T]], items: Sequence[Any]
 ) -> list[T]:
-  """`function(items)`, of which each process does its share; they talk.
+  """`function(items)`, each process computing its share. Collective.
 
   Args:
-    function: gives one result an item, in order, whichever the others are.
-      It must not talk.
+    function: one result for each item, in order, whatever the other items. It
+      must call no collective.
     items: the same in every process.
   """
   if count() == 1:
@@ -124,7 +126,7 @@ def share_out(
 
 
 def _outcome(function):
-  """What `function()` returns, and what it raises: one of them is None."""
+  """(result of `function()`, error that it raised): one of them is None."""
   if count() == 1:
     return function(), None
   try:
@@ -134,7 +136,7 @@ def _outcome(function):
 
 
 def _portable(error):
-  """The error, or one that says the same and can be sent."""
+  """The error, or one with its message where it cannot be pickled."""
   try:
     pickle.loads(pickle.dumps(error))
   except Exception:
@@ -149,14 +151,16 @@ def _raise_first(errors):
 
 
 def batch_shards(sharding: jax_sharding.NamedSharding) -> int:
-  """Into how many parts it splits the first dimension."""
+  """Number of parts that it splits the first dimension into."""
   axes = sharding.spec[0] if sharding.spec else None
   names = axes if isinstance(axes, tuple) else (axes,) if axes else ()
   return math.prod(sharding.mesh.shape[name] for name in names)
 
 
 def put(value: Any, sharding: jax_sharding.Sharding | None) -> jax.Array:
-  """An array on the devices of a sharding, whosever they are.
+  """An array with a sharding that may have other processes' devices.
+
+  Not a collective.
 
   Args:
     value: numpy array, jax array or keys; the same in every process.
@@ -169,16 +173,16 @@ def put(value: Any, sharding: jax_sharding.Sharding | None) -> jax.Array:
   if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
     data = put(jax.random.key_data(value), sharding)
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
-  # Not device_put, which would send every value to every process to compare.
+  # `device_put` would send the value to every process and compare.
   host = np.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
   return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
 
 
 def put_batch(tree: Any, sharding: jax_sharding.NamedSharding) -> Any:
-  """Arrays [B, ...] on the devices of their rows.
+  """Arrays [B, ...] with their first dimension sharded. Not a collective.
 
-  Arrays whose rows do not divide lie whole on every device: right, and of use
-  for small ones only.
+  Where B does not divide, every device has the whole array: correct, but of use
+  for small arrays only.
   """
   parts = batch_shards(sharding)
   whole = jax_sharding.NamedSharding(
@@ -192,16 +196,17 @@ def put_batch(tree: Any, sharding: jax_sharding.NamedSharding) -> Any:
 def local_sequences(
   tree: Any, sharding: jax_sharding.NamedSharding | None
 ) -> tuple[np.ndarray, Any]:
-  """The rows of arrays [B, ...] that are this process's own.
+  """The sequences of arrays [B, ...] that are on this process's devices.
+
+  Collective where `tree` has another sharding, since it is moved then.
 
   Args:
-    tree: arrays; where their rows do not lie as `sharding` says, they are
-      moved.
-    sharding: of rows; needed where there are several processes.
+    tree: arrays.
+    sharding: of the batch; required where there are several processes.
 
   Returns:
-    The rows' indices i64 [b], ascending, and numpy arrays [b, ...]. Every row
-    is exactly one process's.
+    Indices i64 [b], ascending, and numpy arrays [b, ...]. Every sequence
+    belongs to exactly one process.
   """
   if count() == 1:
     host = jax.device_get(tree)
@@ -209,18 +214,18 @@ def local_sequences(
   tree = put_batch(tree, sharding)
   first = jax.tree.leaves(tree)[0]
   everything = np.arange(len(first))
-  rows = _own(first, lambda shard: everything[shard.index[0]], everything)
-  order = np.argsort(rows)
-  return rows[order], jax.tree.map(
+  index = _own(first, lambda shard: everything[shard.index[0]], everything)
+  order = np.argsort(index)
+  return index[order], jax.tree.map(
     lambda leaf: _own(leaf, lambda shard: np.asarray(shard.data), leaf)[order],
     tree,
   )
 
 
 def _own(array, read, like):
-  """`read` of the shards that no other process counts as its own, joined.
+  """`read` of this process's shards, concatenated; replicas counted once.
 
-  There may be none: then no rows with the shape and dtype of `like`'s.
+  Where there are none: an empty array with the shape and dtype of `like`.
   """
   none = np.zeros((0, *like.shape[1:]), like.dtype)
   shards = (s for s in array.addressable_shards if s.replica_id == 0)
@@ -228,25 +233,25 @@ def _own(array, read, like):
 
 
 def merge_sequences(
-  rows: np.ndarray, values: Sequence[T], num_rows: int
+  index: np.ndarray, values: Sequence[T], num_sequences: int
 ) -> list[T]:
-  """All rows' values from each process's own ones; they talk.
+  """All B sequences' values, from each process's own. Collective.
 
   Args:
-    rows: indices [b], from `local_sequences`.
-    values: one a row of these.
-    num_rows: B.
+    index: indices [b], from `local_sequences`.
+    values: of these b sequences.
+    num_sequences: B.
   """
   if count() == 1:
     return list(values)
   found = {}
-  for indices, others in gather(([int(i) for i in rows], list(values))):
+  for indices, others in gather(([int(i) for i in index], list(values))):
     found |= zip(indices, others, strict=True)
-  return [found[row] for row in range(num_rows)]
+  return [found[i] for i in range(num_sequences)]
 
 
 def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
-  """An array's whole value, in every process; they talk."""
+  """The whole array as numpy, in every process. Collective."""
   if isinstance(array, jax.Array) and not array.is_fully_addressable:
     if array.is_fully_replicated:
       return np.asarray(array.addressable_data(0))

@@ -6,6 +6,8 @@ in the programs that tests start; and so that tests of tasks/ need no jax.
 
 import os
 
+import pytest
+
 VIRTUAL_DEVICES = 8
 
 _flag = '--xla_force_host_platform_device_count'
@@ -19,3 +21,17 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 # Tests count compilations; a cache would hide some.
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 os.environ['MPLBACKEND'] = 'Agg'
+
+
+@pytest.fixture(scope='module')
+def quick_compilation():
+  """Compiles without LLVM's optimisations, for what compiles more than it runs.
+
+  A test module asks for it by `pytestmark`. Not for tests that look at compiled
+  programs or at time.
+  """
+  import jax  # Here, so that tests of tasks/ run without it.
+
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)

@@ -1,7 +1,7 @@
-"""What two processes tell each other, and where their rows lie.
+"""Collectives of two processes, and the sequences that each of them has.
 
-The programs assert for themselves, in both processes; with one process all of
-it is the identity.
+The programs assert for themselves, in both processes; with one process every
+collective is the identity.
 """
 
 import jax
@@ -17,40 +17,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from score_jax import processes
+from score_jax import distributed
 
 INDEX = int(os.environ['JAX_PROCESS_ID'])
 jax.distributed.initialize(
   num_processes=2, process_id=INDEX, cluster_detection_method='deactivate'
 )
-assert processes.count() == 2
-assert processes.is_first() == (INDEX == 0)
+assert distributed.count() == 2
+assert distributed.is_first() == (INDEX == 0)
 """
 
-TALK = """
+COLLECTIVES = """
 # Short, of unequal length, and too long for one message in one process only.
 for text in ('', 'a' * (1 + 3 * INDEX), 'b' * (9 + 10_000 * INDEX)):
-  both = processes.gather({'text': text, 'index': INDEX})
+  both = distributed.gather({'text': text, 'index': INDEX})
   assert [said['index'] for said in both] == [0, 1]
   assert both[INDEX]['text'] == text
 assert [len(said["text"]) for said in both] == [9, 10_009]
 # Around the end of the message, header and pickle's own bytes included.
 for size in range(4050, 4100):
-  assert processes.gather('c' * size) == ['c' * size] * 2
+  assert distributed.gather('c' * size) == ['c' * size] * 2
 
-assert processes.agree(('x', INDEX)) == ('x', 0)
-assert not processes.all_of(INDEX == 0)
-assert processes.all_of(True)
+assert distributed.agree(('x', INDEX)) == ('x', 0)
+assert not distributed.all_of(INDEX == 0)
+assert distributed.all_of(True)
 
 # Seven things, of which each process does some, in order.
 done = []
 def double(part):
   done.extend(part)
   return [2 * item for item in part]
-assert processes.share_out(double, range(7)) == [0, 2, 4, 6, 8, 10, 12]
+assert distributed.share_out(double, range(7)) == [0, 2, 4, 6, 8, 10, 12]
 assert done == ([0, 1, 2], [3, 4, 5, 6])[INDEX], done
-assert processes.share_out(double, [5]) == [10]
-assert processes.share_out(double, []) == []
+assert distributed.share_out(double, [5]) == [10]
+assert distributed.share_out(double, []) == []
 
 # What fails in one fails in both, with the same words.
 class Strange(Exception):
@@ -64,80 +64,81 @@ def fail_in(index, error):
     return INDEX
   return function
 
-assert processes.everywhere(fail_in(None, None)) == INDEX
+assert distributed.everywhere(fail_in(None, None)) == INDEX
 for index in (0, 1):
   with pytest.raises(ValueError, match='mine'):
-    processes.everywhere(fail_in(index, ValueError('mine')))
+    distributed.everywhere(fail_in(index, ValueError('mine')))
   with pytest.raises(RuntimeError, match='Strange: ab'):
-    processes.everywhere(fail_in(index, Strange('a', 'b')))
+    distributed.everywhere(fail_in(index, Strange('a', 'b')))
   with pytest.raises(ValueError, match='ours'):
-    processes.share_out(
+    distributed.share_out(
       lambda part: fail_in(index, ValueError('ours'))() or list(part), 'abc'
     )
 
 called = []
-assert processes.by_first(lambda: called.append(INDEX) or 'made') == 'made'
+assert distributed.by_first(lambda: called.append(INDEX) or 'made') == 'made'
 assert called == [0] * (INDEX == 0)
 with pytest.raises(OSError, match='only the first'):
-  processes.by_first(fail_in(0, OSError('only the first')))
-processes.barrier()
+  distributed.by_first(fail_in(0, OSError('only the first')))
+distributed.barrier()
 """
 
-ROWS = """
+SEQUENCES = """
 from score_jax.training import sharding
 
 VALUE = np.arange(8 * 3, dtype=np.int32).reshape(8, 3)
 KEYS = jax.random.split(jax.random.key(3, impl='threefry2x32'), 8)
-# data, fsdp, tensor -> rows of each process. Devices 0 and 1 are the first's.
+# data, fsdp, tensor -> sequences of each process, which has two devices.
 LAYOUTS = {
   (4, 1, 1): ([0, 1, 2, 3], [4, 5, 6, 7]),
   (2, 2, 1): ([0, 1, 2, 3], [4, 5, 6, 7]),
   (2, 1, 2): ([0, 1, 2, 3], [4, 5, 6, 7]),
-  # Every device has all rows, or half of them: they are the first's, whose
-  # copy counts.
+  # Every device has all sequences: they are the first's, whose replica counts.
   (1, 1, 4): (list(range(8)), []),
 }
-for shape, rows in LAYOUTS.items():
+for shape, expected in LAYOUTS.items():
   mesh = sharding.make_mesh(jax.devices(), *shape)
   where = sharding.batch_sharding(mesh)
-  placed, mask, keys = processes.put_batch(
+  placed, mask, keys = distributed.put_batch(
     (VALUE, jnp.asarray(VALUE > 5), KEYS), where
   )
   assert placed.sharding.is_equivalent_to(where, 2)
-  index, (own, own_mask) = processes.local_sequences((placed, mask), where)
-  assert index.tolist() == rows[INDEX], (shape, index)
+  index, (own, own_mask) = distributed.local_sequences((placed, mask), where)
+  assert index.tolist() == expected[INDEX], (shape, index)
   np.testing.assert_array_equal(own, VALUE[index])
   np.testing.assert_array_equal(own_mask, VALUE[index] > 5)
   assert own.dtype == np.int32 and own_mask.dtype == bool
-  texts = [f'row {row[0]}' for row in own]
-  everything = processes.merge_sequences(index, texts, 8)
-  assert everything == [f'row {3 * i}' for i in range(8)]
+  texts = [f'text {each[0]}' for each in own]
+  everything = distributed.merge_sequences(index, texts, 8)
+  assert everything == [f'text {3 * i}' for i in range(8)]
   # What a program made elsewhere is moved first.
   columns = jax.jit(
     lambda x: x, out_shardings=sharding.replicated(mesh)
   )(placed)
-  again, moved = processes.local_sequences(columns, where)
-  assert again.tolist() == rows[INDEX]
+  again, moved = distributed.local_sequences(columns, where)
+  assert again.tolist() == expected[INDEX]
   np.testing.assert_array_equal(moved, VALUE[again])
-  # The numbers of a key do not depend on where it lies.
+  # The numbers of a key do not depend on its sharding.
   draws = jax.jit(jax.vmap(jax.random.uniform))
-  np.testing.assert_array_equal(processes.to_host(draws(keys)), draws(KEYS))
-  np.testing.assert_array_equal(processes.to_host(placed), VALUE)
-# Rows that do not divide lie everywhere.
-odd = processes.put_batch(VALUE[:3], where := sharding.batch_sharding(
+  np.testing.assert_array_equal(distributed.to_host(draws(keys)), draws(KEYS))
+  np.testing.assert_array_equal(distributed.to_host(placed), VALUE)
+# Sequences that do not divide are on every device.
+odd = distributed.put_batch(VALUE[:3], where := sharding.batch_sharding(
   sharding.make_mesh(jax.devices(), 4, 1, 1)
 ))
 assert odd.is_fully_replicated
-index, own = processes.local_sequences(odd, where)
+index, own = distributed.local_sequences(odd, where)
 assert index.tolist() == ([0, 1, 2], [])[INDEX]
 # Types that numpy does not have, and that jax does not keep.
-half = processes.put(jnp.ones((4, 2), jnp.bfloat16), where)
+half = distributed.put(jnp.ones((4, 2), jnp.bfloat16), where)
 assert half.dtype == jnp.bfloat16
-assert processes.put(np.ones((4, 2)), where).dtype == jnp.float32
+assert distributed.put(np.ones((4, 2)), where).dtype == jnp.float32
 """
 
 
-@pytest.mark.parametrize('program', [TALK, ROWS], ids=['talk', 'rows'])
+@pytest.mark.parametrize(
+  'program', [COLLECTIVES, SEQUENCES], ids=['collectives', 'sequences']
+)
 def test_two_processes(program):
   process_group.run('-c', JOIN + program)
 
@@ -158,12 +159,14 @@ def test_one_process_is_alone():
   assert caught.value is error
 
 
-def test_one_process_has_all_rows():
+def test_one_process_has_all_sequences():
   value = np.arange(6).reshape(3, 2)
-  rows, own = distributed.local_sequences({'a': jax.numpy.asarray(value)}, None)
-  assert rows.tolist() == [0, 1, 2]
+  index, own = distributed.local_sequences(
+    {'a': jax.numpy.asarray(value)}, None
+  )
+  assert index.tolist() == [0, 1, 2]
   np.testing.assert_array_equal(own['a'], value)
-  assert distributed.merge_sequences(rows, ['a', 'b', 'c'], 3) == [
+  assert distributed.merge_sequences(index, ['a', 'b', 'c'], 3) == [
     'a',
     'b',
     'c',

@@ -15,7 +15,7 @@ from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
   reference_policy,
-  rl_update,
+  train_state,
 )
 from score_jax.training import layout as layout_lib
 
@@ -83,7 +83,7 @@ def begin_state(
       key = randomness.stream(run.settings.seed, 'init', 'lora', 0)
       trained = layout.new_adapters(policy, key)
     trained = jax.tree.map(distributed.put, trained, layout.trained)
-  return rl_update.init_state(trained, optimizer, beta2=run.settings.beta2)
+  return train_state.init_state(trained, optimizer, beta2=run.settings.beta2)
 
 
 def keep(run: context.StoredRun, policy: Any) -> Any:

@@ -14,7 +14,7 @@ from score_jax import arrays, distributed
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic, batches
-from score_jax.training import compiled_updates, rl_update
+from score_jax.training import compiled_updates, train_state
 
 _INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
 
@@ -45,7 +45,7 @@ def _pretrain(run: context.Run) -> Any:
   )
   key = randomness.stream(run.settings.seed, 'init', 'base', 0)
   params = transformer.init_params(run.config, key)
-  state = rl_update.init_state(
+  state = train_state.init_state(
     jax.tree.map(distributed.put, params, layout.trained), optimizer
   )
 

@@ -10,10 +10,10 @@ import numpy as np
 from experiments import methods
 from experiments.run import context, transcripts
 from experiments.stages import stage_recorder
-from score_jax import arrays, distributed, types
+from score_jax import arrays, types
 from score_jax.algorithm import adaptive, rewards, stage_coefficients
 from score_jax.evaluation import metrics as metrics_lib
-from score_jax.rollout import randomness, turn_separator
+from score_jax.rollout import given_attempts, randomness
 from score_jax.training import (
   compiled_updates,
   length_buckets,
@@ -43,19 +43,17 @@ def given_first_attempts(
   stage: methods.RLStage,
   reference: Any,
   problems: Sequence[types.Problem],
-) -> turn_separator.GivenAttempts | None:
+) -> given_attempts.GivenAttempts | None:
   """Off-policy first attempts for a share of a stage's sequences.
 
   The reference policy's, from a fixed pool: the same problem always has the
   same ones. The first round(share * G) samples of each problem take them.
   """
   samples = run.settings.samples_per_problem
-  turns = stage.coefficients.turns
   count = round(stage.given_share * samples)
   if not count:
     return None
-  sampler = run.sampler
-  drawn = sampler.sample(
+  drawn = run.sampler.sample(
     run.layout.inference_params(reference_policy.on_device(reference)),
     problems,
     randomness.stream(run.settings.seed, 'collect', methods.BASE, 0),
@@ -63,19 +61,13 @@ def given_first_attempts(
     turns=1,
     temperature=run.settings.temperature,
   )
-  drawn_tokens, turn = map(distributed.to_host, (drawn.tokens, drawn.turn))
-  first = turn == 1
-  width = sampler.max_new_tokens[0]
-  tokens = np.zeros((len(problems), samples, turns, width), np.int32)
-  lengths = np.zeros((len(problems), samples, turns), np.int32)
-  for row, (ids, mask) in enumerate(zip(drawn_tokens, first)):
-    problem, sample = divmod(row, count)
-    attempt = ids[mask]
-    tokens[problem, sample, 0, : len(attempt)] = attempt
-    lengths[problem, sample, 0] = len(attempt)
-  return turn_separator.GivenAttempts(
-    jnp.asarray(tokens.reshape(-1, turns, width)),
-    jnp.asarray(lengths.reshape(-1, turns)),
+  return given_attempts.first_attempts_of(
+    drawn,
+    attempt=1,
+    turns=stage.coefficients.turns,
+    max_new_tokens=run.sampler.max_new_tokens[0],
+    given_per_problem=count,
+    samples_per_problem=samples,
   )
 
 

@@ -25,27 +25,12 @@ def multi_turn(
   Args:
     beta1: coefficient of the KL on the turns that are trained.
     turns: K.
-    only_last: train on pairs (x_K, y_K) alone, as the baseline of the figure
-      that shows the collapse does: earlier turns carry neither reward nor KL.
+    only_last: train the last attempt alone, on pairs (x_K, y_K): earlier turns
+      carry neither reward nor KL. The baseline in the paper's figure of the
+      collapse.
   """
   stage_coefficients.require_turns(turns, 2)
   trained = [0.0 if only_last else 1.0] * (turns - 1) + [1.0]
   return stage_coefficients.make_stage(
     trained, [0.0] * turns, [beta1 * on for on in trained]
   )
-
-
-def no_bonus(beta1: float = 0.01, turns: int = 2) -> stage_coefficients.Stage:
-  """Stage II with alpha = 0: 'w/o reward shaping' in Table 4."""
-  return stage_coefficients.stage_two(alpha=0.0, beta1=beta1, turns=turns)
-
-
-def discounted(
-  alpha: float = 1.0,
-  beta1: float = 0.01,
-  turns: int = 2,
-  *,
-  discount: float = 0.8,
-) -> stage_coefficients.Stage:
-  """The appendix's gamma = 0.8 and alpha = 1, which still collapses."""
-  return stage_coefficients.stage_two(alpha, beta1, turns, discount=discount)

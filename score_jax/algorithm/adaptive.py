@@ -16,9 +16,9 @@ def with_beta2(
   `with_beta2(stage_one(beta2=0), b)` is `stage_one(beta2=b)`: how an adaptive
   beta2 enters the compiled update.
   """
-  held = jnp.arange(stage.turns) < stage.turns - 1  # [K]
+  earlier = jnp.arange(stage.turns) < stage.turns - 1  # [K]
   return dataclasses.replace(
-    stage, kl_coefficient=stage.kl_coefficient + jnp.where(held, beta2, 0.0)
+    stage, kl_coefficient=stage.kl_coefficient + jnp.where(earlier, beta2, 0.0)
   )
 
 
@@ -42,16 +42,16 @@ def adapt_beta2(
   within bounds: while the first attempt's drift costs more than the second
   attempt's signal is worth, beta2 rises, otherwise it falls. With this sign the
   balance is stable: under a steady push drift settles near KL ~ 1 / beta2^2,
-  so that a larger beta2 makes the product smaller. (Moving to objective /
-  first_kl has the same fixed point, but leaves it for one of the bounds.) Drift
-  must follow beta2 within about 1 / rate steps, or beta2 swings. A policy that
-  has not drifted lets beta2 sink, so `lowest` is what holds the first attempt
-  at first; the default bounds are half the smallest and four times the largest
+  so that a larger beta2 makes the product smaller. (Setting beta2 to
+  objective / first_kl has the same fixed point, but an unstable one.) Drift
+  must follow beta2 within about 1 / rate steps, or beta2 oscillates. Before the
+  policy drifts, beta2 falls to `lowest`, which anchors the first attempt until
+  it does; the default bounds are half the smallest and four times the largest
   beta2 that the paper used (0.1 and 0.25).
 
   Args:
-    beta2: f32 [], the coefficient that the step used.
-    first_kl: f32 [], its mean KL of the held attempts, nats per attempt
+    beta2: f32 [], the step's coefficient.
+    first_kl: f32 [], mean KL of the first attempts, nats per attempt
       (`kl/turn1`).
     objective: f32 [], magnitude of the policy objective: the mean absolute
       scaled advantage of the last attempt (`advantage_magnitude/turn2`).

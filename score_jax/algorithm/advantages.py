@@ -1,7 +1,7 @@
 """Advantages: rewards compared within the G samples of one problem.
 
-Rows are problem-major: rows i * G to i * G + G - 1 belong to problem i. Turns
-are compared each with itself, never with one another.
+Sequences are problem-major: i * G to i * G + G - 1 belong to problem i. Each
+turn is compared with the same turn of other samples, never with another turn.
 """
 
 import chex
@@ -12,19 +12,19 @@ import jax.numpy as jnp
 def _centred_groups(
   rewards: jax.Array, valid: jax.Array, samples_per_problem: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Rewards less their problem's mean, and the problem's count of valid rows.
+  """Rewards less their problem's mean, and the problem's number of valid ones.
 
   Shapes [N, G, K] and [N, 1, K]. Centred values are 0 where invalid,
-  and for a problem's only valid row.
+  and for a problem's only valid reward.
   """
   chex.assert_equal_shape([rewards, valid])
-  rows, turns = rewards.shape
-  if rows % samples_per_problem:
+  batch, turns = rewards.shape
+  if batch % samples_per_problem:
     raise ValueError(
-      f'{rows} rows do not divide into groups of {samples_per_problem}: a '
-      'batch holds all samples of each of its problems, side by side'
+      f'{batch} sequences do not divide into groups of {samples_per_problem}: '
+      'a batch holds all samples of each of its problems, side by side'
     )
-  groups = (rows // samples_per_problem, samples_per_problem, turns)
+  groups = (batch // samples_per_problem, samples_per_problem, turns)
   rewards = rewards.astype(jnp.float32).reshape(groups)
   valid = valid.reshape(groups)
   count = valid.sum(axis=1, keepdims=True)
@@ -48,12 +48,12 @@ def leave_one_out(
   Args:
     rewards: f32 [B, K].
     valid: bool [B, K]: the reward is known and the attempt was sampled from the
-      policy (a given attempt is neither trained nor part of a baseline).
+      policy (an off-policy attempt is neither trained nor in a baseline).
     samples_per_problem: G.
 
   Returns:
     f32 [B, K]; 0 where invalid and where a problem has fewer than two valid
-    rows for the turn.
+    rewards for the turn.
 
   Raises:
     ValueError: B is no multiple of G.

@@ -1,7 +1,7 @@
 """The loss of every stage (Eq. 2, 3 and 4), and its KL forms.
 
-B rows of T tokens, K turns, V vocabulary. Everything indexed by t describes
-token t: its distribution is conditioned on the tokens before it.
+B sequences of T tokens, K turns, V vocabulary. Everything indexed by t
+describes token t: its distribution is conditioned on the tokens before it.
 """
 
 import chex
@@ -19,15 +19,15 @@ def exact_kl(
     KL_t = sum_v pi(v) * (log pi(v) - log pi_ref(v))
 
   Summed over sampled tokens its expectation is the attempt's whole KL. Its
-  derivative, however, is taken at fixed prefixes: that token t also decides
-  which later prefixes are met, hence their KLs, is left out. The missing term,
-  sum_t grad log pi(t) * (KLs after t), is what `rewards.kl_in_reward` has and
-  pays for with noise. Entries of both at minus infinity (padding of the
-  vocabulary) count for nothing.
+  derivative, however, is taken at fixed prefixes: it leaves out that token t
+  also decides which prefixes follow, and with them later KLs. That term,
+  sum_t grad log pi(t) * (KLs after t), is included in `rewards.kl_in_reward`,
+  at the price of noise. Entries of both at minus infinity (padding of the
+  vocabulary) contribute 0.
 
   Args:
-    policy_logits: [..., V], over the temperature that was sampled with.
-    reference_logits: [..., V], over the same temperature; held constant.
+    policy_logits: [..., V], divided by the sampling temperature.
+    reference_logits: [..., V], divided by the same; not differentiated.
 
   Returns:
     f32 [...], nats.
@@ -75,7 +75,7 @@ def k3(logprob: jax.Array, reference_logprob: jax.Array) -> jax.Array:
 
   Args:
     logprob: [...], of the policy.
-    reference_logprob: [...], of the reference; held constant.
+    reference_logprob: [...], of the reference; not differentiated.
 
   Returns:
     f32 [...], nats.
@@ -94,29 +94,28 @@ def score_loss(
   sampled: jax.Array,
   stage: stage_coefficients.Stage,
   *,
-  num_rows: int | None = None,
-  per_token: bool = False,
+  num_sequences: int | None = None,
   entropy: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, masked.SumCount]]:
   """REINFORCE with a baseline and a KL penalty, every attempt on its own.
 
-    L = 1/B * sum_{rows, k} [ -A_k * s_k * sum_{t in k} log pi_t
-                              + c_k * sum_{t in k} KL_t ]
+    L = 1/B * sum_{sequences, k} [ -A_k * s_k * sum_{t in k} log pi_t
+                                   + c_k * sum_{t in k} KL_t ]
 
-  Minus Eq. 2, 3 or 4 by the stage's coefficients. The mean is over all rows,
-  with and without gradient; tokens outside sampled attempts have none.
+  Minus Eq. 2, 3 or 4, by the stage's coefficients. The mean is over all
+  sequences, with and without gradient; tokens outside sampled attempts have
+  none.
 
   Args:
     logprobs: f32 [B, T], of the policy.
     kl: f32 [B, T], from `exact_kl` or `k3`; metrics only where c_k is 0.
-    advantages: f32 [B, K], held constant.
+    advantages: f32 [B, K]; not differentiated.
     turn: i32 [B, T], attempt of each token, 0 for given tokens.
-    sampled: bool [B, K], attempts that are in the loss: drawn from the policy
-      and, where failed grades shall leave no trace, graded.
+    sampled: bool [B, K], the loss mask: attempts that the policy sampled and
+      whose grading did not fail.
     stage: gives s_k (`advantage_scale`) and c_k (`kl_coefficient`).
-    num_rows: B of the whole batch where the arrays are one micro-batch of it;
-      the micro-batches' losses and gradients then add up to the whole's.
-    per_token: divides each attempt's sums by its length (not the paper's).
+    num_sequences: B of the whole batch where the arrays are one micro-batch of
+      it; the micro-batches' losses and gradients then add up to the whole's.
     entropy: f32 [B, T], for metrics only.
 
   Returns:
@@ -126,21 +125,19 @@ def score_loss(
   """
   chex.assert_equal_shape([logprobs, kl, turn])
   chex.assert_shape([advantages, sampled], (turn.shape[0], stage.turns))
-  lengths = masked.turn_lengths(turn, stage.turns)
   advantages = jax.lax.stop_gradient(advantages) * stage.advantage_scale[None]
   attempt_kl = masked.turn_sums(kl, turn, stage.turns)
   policy_loss = -advantages * masked.turn_sums(logprobs, turn, stage.turns)
   attempt_loss = policy_loss + stage.kl_coefficient[None] * attempt_kl
-  if per_token:
-    attempt_loss = attempt_loss / jnp.maximum(lengths, 1)
-  rows = turn.shape[0] if num_rows is None else num_rows
-  loss = jnp.where(sampled, attempt_loss, 0).sum() / rows
+  if num_sequences is None:
+    num_sequences = turn.shape[0]
+  loss = jnp.where(sampled, attempt_loss, 0).sum() / num_sequences
 
   per_attempt = {
     'kl': attempt_kl,
     'policy_loss': policy_loss,
     'advantage_magnitude': jnp.abs(advantages),
-    'length': lengths,
+    'length': masked.turn_lengths(turn, stage.turns),
   }
   metrics = {
     f'{name}/turn{k + 1}': masked.sum_and_count(values[:, k], sampled[:, k])

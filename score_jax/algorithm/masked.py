@@ -15,7 +15,7 @@ SumCount = tuple[jax.Array, jax.Array]  # f32 [], i32 []
 def turn_sums(values: jax.Array, turn: jax.Array, num_turns: int) -> jax.Array:
   """Sums values over the tokens of each attempt.
 
-  What stands at tokens of no attempt (turn 0) is not read, NaN included.
+  Values at tokens of no attempt (turn 0) are ignored, NaN included.
 
   Args:
     values: [B, T].
@@ -47,10 +47,7 @@ def sum_and_count(values: jax.Array, mask: jax.Array) -> SumCount:
 
 
 def means(metrics: Mapping[str, SumCount]) -> dict[str, float]:
-  """Turns (sum, count) pairs into numbers on the host.
-
-  A mean of nothing is no number: metrics with count 0 are left out.
-  """
+  """Means of (sum, count) pairs, on the host; without those of count 0."""
   host = jax.device_get(dict(metrics))
   return {
     name: float(total) / int(count)

@@ -1,10 +1,9 @@
 """Which attempts the supervised baselines learn from (section 4 of the paper).
 
-Episodes of two attempts at the problems were sampled and judged; a pair is a
-first attempt and the attempt that shall follow it. D_STaR takes pairs as they
-happened, D_SFT puts them together from different episodes; D+ has in addition
-pairs of two right attempts. Everything is on the host: pairs point at
-attempts, nothing is copied.
+From sampled and graded episodes of two attempts, pairs of a first attempt and
+the attempt to learn after it. D_STaR takes both from one episode, D_SFT
+combines different episodes; D+ adds pairs of two right attempts. Host only:
+pairs are indices of attempts, no tokens are copied.
 """
 
 from collections.abc import Callable
@@ -15,13 +14,13 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """P pairs, in the order of their first attempts' rows.
+  """P pairs, in the order of `first_row`.
 
   Attributes:
-    first_row: i32 [P], the row whose first attempt begins the pair.
-    second_row: i32 [P], the row that the second attempt is taken from.
-    second_turn: i32 [P], its turn there, from 1.
-    first_right: bool [P]; False: the pair repairs something.
+    first_row: i32 [P], index of the episode whose first attempt is the pair's.
+    second_row: i32 [P], index of the episode that has the second attempt.
+    second_turn: i32 [P], turn of the second attempt there, from 1.
+    first_right: bool [P], the first attempt is right; False: a repair.
   """
 
   first_row: np.ndarray
@@ -53,15 +52,15 @@ def star(
   """D_STaR: wrong, then right, within one episode of the current policy.
 
   Args:
-    score: f32 [B, 2], what the reward function returned.
+    score: f32 [B, 2], from the reward function.
     graded: bool [B, 2]; an ungraded attempt is in no pair.
-    problem: i32 [B]; not read, an episode is of one problem.
-    seed: not read, nothing is drawn.
-    both_right: D+_STaR: episodes with two right attempts, too.
-    threshold: an attempt is right from this score on.
+    problem: i32 [B]; unused, both attempts are of one episode.
+    seed: unused, nothing is drawn.
+    both_right: D+_STaR: includes episodes with two right attempts.
+    threshold: least score of a right attempt.
   """
   del problem, seed
-  right, wrong = _judged(score, graded, threshold)
+  right, wrong = _right_and_wrong(score, graded, threshold)
   begins = wrong[:, 0] | (both_right & right[:, 0])
   rows = np.flatnonzero(begins & right[:, 1])
   return Pairs(
@@ -83,21 +82,21 @@ def pair_sft(
 ) -> Pairs:
   """D_SFT: a wrong first attempt and a random right one at the same problem.
 
-  The right one is drawn evenly from all right attempts at the problem, of
+  The right one is drawn uniformly from all right attempts at the problem, of
   either turn and any episode. Wrong attempts are first ones only: a second
-  attempt was written with another before it, and no policy will have it before
-  its own second attempt. A problem without right attempts has no pairs.
+  attempt follows another attempt, a context in which no policy will see it
+  before its own second attempt. A problem without right attempts has no pairs.
 
   Args:
     score, graded, threshold: as in `star`.
-    problem: i32 [B], which problem a row is of, in any order.
+    problem: i32 [B], the episodes' problems, in any order.
     seed: of the draw, which depends on (seed, problem) and the problem's own
-      rows alone.
-    both_right: D+_SFT: right first attempts get a partner from the same draw,
-      too. The paper does not say how it draws them; ours may be the attempt
-      itself, which says that a right answer may stay.
+      episodes alone.
+    both_right: D+_SFT: right first attempts get a partner from the same draw.
+      The paper does not say how it draws them; ours may be the attempt itself,
+      an example of keeping a right answer.
   """
-  right, wrong = _judged(score, graded, threshold)
+  right, wrong = _right_and_wrong(score, graded, threshold)
   begins = wrong[:, 0] | (both_right & right[:, 0])
   first, second, turn = [], [], []
   for number, own in _groups(problem):
@@ -127,20 +126,20 @@ def limit(
   most_per_problem: int | None = 10,
   right_share: float = 1.0,
 ) -> Pairs:
-  """Fewer pairs, so that nothing easy outweighs the rest. Drawn evenly.
+  """A uniform draw of pairs, so that easy problems do not outweigh the rest.
 
   Args:
     pairs: of either construction.
-    problem: i32 [B], which problem a row is of.
+    problem: i32 [B], the episodes' problems.
     seed: of the draw.
     most_per_problem: most pairs of a problem, of repairs and of pairs of two
       right attempts each; 10 solutions in ReST^EM, whose protocol the paper
       follows. None: all.
-    right_share: largest share of pairs of two right attempts among all that
-      are left, in [0, 1]; the paper does not state one. 1: as they come.
+    right_share: largest share of pairs of two right attempts in the result, in
+      [0, 1]; the paper does not state one. 1: no limit.
 
   Raises:
-    ValueError: a limit that cannot be.
+    ValueError: an argument is out of range.
   """
   if most_per_problem is not None and most_per_problem < 1:
     raise ValueError(f'most_per_problem is {most_per_problem}: at least 1')
@@ -164,20 +163,20 @@ def limit(
   return pairs
 
 
-def _judged(score, graded, threshold) -> tuple[np.ndarray, np.ndarray]:
-  """Which attempts are right, and which are wrong, bool [B, 2] each."""
+def _right_and_wrong(score, graded, threshold) -> tuple[np.ndarray, np.ndarray]:
+  """Graded attempts that are right, and that are wrong, bool [B, 2] each."""
   score, graded = np.asarray(score), np.asarray(graded, bool)
   if score.shape != graded.shape or score.ndim != 2 or score.shape[1] != 2:
     raise ValueError(
       f'score {list(score.shape)} and graded {list(graded.shape)}: pairs are '
-      'made of episodes of two attempts, [B, 2] each'
+      'made from episodes of two attempts, [B, 2] each'
     )
   reached = np.where(graded, score, 0) >= threshold
   return graded & reached, graded & ~reached
 
 
 def _groups(numbers):
-  """Each number that occurs, and the positions where it does, ascending."""
+  """(number, its positions), both ascending, for each distinct number."""
   numbers = np.asarray(numbers)
   order = np.argsort(numbers, kind='stable')
   found, starts = np.unique(numbers[order], return_index=True)

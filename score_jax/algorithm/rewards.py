@@ -34,19 +34,18 @@ def shape_rewards(
     own_k = w_k * score_k + alpha_k * (score_k - score_{k-1})
     reward_k = own_k + gamma * reward_{k+1}
 
-  With gamma = 0, the paper's value, an attempt is credited with nothing that
-  happens after it, so that failing first to earn the bonus does not pay.
+  With gamma = 0, the paper's value, an attempt gets no credit for later ones,
+  so that failing on purpose to earn the bonus does not pay.
 
   Args:
-    score: f32 [B, K], what the reward function returned; not read where it is
-      not graded.
+    score: f32 [B, K], from the reward function; ignored where not graded.
     graded: bool [B, K], false where grading failed.
     stage: coefficients of the same K.
 
   Returns:
-    f32 [B, K] rewards, and bool [B, K]: where all grades that the reward needs
-    are known (its own, the one before if the turn has a bonus, all later ones
-    under a discount). Rewards are 0 elsewhere.
+    f32 [B, K] rewards, and bool [B, K] valid: all scores that the reward needs
+    are graded (its own, the one before if the turn has a bonus, all later ones
+    under a discount). Rewards are 0 where not valid.
   """
   chex.assert_shape([score, graded], (score.shape[0], stage.turns))
   score = jnp.where(graded, score, 0).astype(jnp.float32)
@@ -94,7 +93,7 @@ def kl_in_reward(
 
 
 def without_kl(stage: stage_coefficients.Stage) -> stage_coefficients.Stage:
-  """The stage for the loss where the KL is in the reward already."""
+  """The stage for a loss whose rewards contain the KL already."""
   zero = jnp.zeros_like(stage.kl_coefficient)
   return dataclasses.replace(stage, kl_coefficient=zero)
 

@@ -1,9 +1,9 @@
-"""SCoRe's two stages as values of one record (Eq. 3 and Eq. 4).
+"""SCoRe's two stages as values of one record of coefficients (Eq. 3, Eq. 4).
 
 Equation numbers are those of Kumar et al., ICLR 2025 (arXiv:2409.12917). K is
-the number of attempts in an episode. A stage enters the compiled update as
-traced arrays: another stage with the same K is another argument, not another
-program. `ablations` has the paper's further values.
+the number of attempts in an episode. Coefficients enter the compiled update as
+traced arrays, so that another stage with the same K recompiles nothing.
+`ablations` has the paper's baselines.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Stage:
     kl_coefficient: f32 [K], per nat of KL(policy || reference).
     advantage_scale: f32 [K], multiplies the turn's advantages.
     discount: f32 [], gamma: share of the next turn's return that a turn is
-      credited with; 0 in the paper.
+      credited with; 0 in the paper's method.
   """
 
   reward_weight: jax.Array | np.ndarray
@@ -83,7 +83,7 @@ def require_turns(turns: int, at_least: int) -> None:
 
 
 def stage_one(beta1: float = 0.01, beta2: float = 0.1, turns: int = 2) -> Stage:
-  """Stage I, Eq. 3: reward the last attempt, hold those before it in place.
+  """Stage I, Eq. 3: reward the last attempt, anchor those before it.
 
   r(y_K) - beta1 * KL on every turn - beta2 * KL on every turn but the last.
   The default KL of Eq. 2 (beta1) comes on top of beta2, which the paper leaves
@@ -141,9 +141,9 @@ def score_stages(
   """
   require_turns(turns, 2)
   letters = string.ascii_lowercase[: turns - 1] if turns > 2 else ['']
-  held = {
+  first = {
     f'stage1{letter}': stage_one(beta1, beta2, rewarded)
     for rewarded, letter in enumerate(letters, start=2)
   }
   last = stage_two(alpha, beta1, turns, normalize_bonus=normalize_bonus)
-  return held | {'stage2': last}
+  return first | {'stage2': last}

@@ -1,11 +1,11 @@
-"""How sure a mean over problems is, and a difference between policies."""
+"""Confidence intervals of means over problems, and paired tests of policies."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-# Numbers that are held at once while resampling.
+# Numbers in memory at once while resampling.
 _CHUNK = 4_000_000
 
 
@@ -14,8 +14,8 @@ def _resampled_means(
 ) -> np.ndarray:
   """Means of M rows drawn with replacement: [M, Q] -> [resamples, Q].
 
-  How often each distinct row is drawn is multinomial, so that two turns with
-  right and wrong cost four numbers a resample, however many problems there are.
+  The counts of distinct rows are multinomial, so that two turns of right and
+  wrong cost four numbers a resample, however many problems there are.
   """
   rows, counts = np.unique(values, axis=0, return_counts=True)
   rng = np.random.default_rng(seed)
@@ -34,27 +34,24 @@ def intervals(
   *,
   seed: int = 0,
   resamples: int = 10_000,
-  level: float = 0.95,
 ) -> np.ndarray:
-  """Percentile intervals of means, by resampling whole problems.
+  """95 % percentile intervals of means, by resampling whole problems.
 
   The columns of a problem stay together (paired), so that the interval of a
-  difference takes account of how much the two sides agree. A column without
-  variation has an interval of width 0: that nothing was seen in M problems does
-  not say that there is nothing (3 / M is the usual 95 % bound then).
+  difference reflects the correlation of its sides. A column without variation
+  has an interval of width 0, although an event that did not occur in M problems
+  may have a probability of up to 3 / M (the usual 95 % bound).
 
   Args:
     values: [M, Q], Q numbers of each problem.
     seed: of the resampling.
     resamples: number of resampled data sets.
-    level: coverage.
 
   Returns:
     float64 [Q, 2], low and high.
   """
   means = _resampled_means(values, seed, resamples)
-  tail = (1 - level) / 2
-  return np.quantile(means, [tail, 1 - tail], axis=0).T
+  return np.quantile(means, [0.025, 0.975], axis=0).T
 
 
 def means(
@@ -77,17 +74,17 @@ def ratio(
   seed: int = 0,
   resamples: int = 10_000,
 ) -> tuple[float, list[float]]:
-  """A share of a part of the problems, and its 95 % interval.
+  """sum(part) / sum(whole), and its 95 % interval.
 
-  sum(part) / sum(whole), e.g. of the corrected and the wrong ones: how many
-  problems the share is of is a matter of chance, too, and so is resampled.
+  E.g. of corrected and wrong problems: the number of wrong ones is random, too,
+  and is resampled with the rest.
 
   Args:
     part: [M], at most `whole`.
     whole: [M], not all zero.
     seed: of the resampling.
-    resamples: number of resampled data sets; those whose whole is 0 are left
-      out.
+    resamples: number of resampled data sets; those with sum(whole) = 0 are
+      left out.
   """
   values = np.stack([part, whole], axis=1).astype(float)
   parts, wholes = _resampled_means(values, seed, resamples).T
@@ -103,11 +100,11 @@ def paired_test(
   seed: int = 0,
   resamples: int = 10_000,
 ) -> dict[str, Any]:
-  """Whether the second policy's mean differs, on the same problems.
+  """Paired test that two policies' means over the same problems differ.
 
   Args:
-    first: [M], a number of each problem under one policy, e.g. `correct[:, 1]`
-      or `transitions(correct)['delta']`.
+    first: [M], a number for each problem under one policy, such as
+      `correct[:, 1]` or `transitions(correct)['delta']`.
     second: [M], under the other policy, in the same order.
     seed: of the bootstrap.
     resamples: of the bootstrap.
@@ -118,7 +115,7 @@ def paired_test(
     2 / (resamples + 1).
 
   Raises:
-    ValueError: the policies were not measured on the same number of problems.
+    ValueError: there are no problems, or different numbers of them.
   """
   if len(first) != len(second) or not len(first):
     raise ValueError(

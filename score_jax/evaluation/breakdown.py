@@ -13,19 +13,19 @@ _RANGES = 5
 
 
 def make_groups(values: Sequence[Any]) -> dict[str, np.ndarray]:
-  """Groups of problems with like values of a column, in their order.
+  """Groups of problems by the value of a column, in order of the values.
 
-  Few values are groups themselves; more than eight numbers fall into five
-  ranges with about as many problems each.
+  Up to eight distinct values are a group each; more numbers than that are split
+  into five ranges with about equally many problems.
 
   Args:
     values: one for each of N problems.
 
   Returns:
-    Which problems belong to it, bool [N], by the name of the group.
+    The problems of each group, bool [N], by the group's name.
 
   Raises:
-    ValueError: there are more than eight values and they are not numbers.
+    ValueError: there are more than eight distinct values that are not numbers.
   """
   distinct = sorted(set(values), key=_order)
   if len(distinct) <= _MOST_VALUES:
@@ -41,8 +41,8 @@ def make_groups(values: Sequence[Any]) -> dict[str, np.ndarray]:
   lasts = [i * len(numbers_) // _RANGES - 1 for i in range(1, _RANGES)]
   edges = np.unique(np.sort(numbers_)[lasts])
   # An edge belongs to the range below it.
-  places = np.searchsorted(edges, numbers_, side='left')
-  members = [places == place for place in np.unique(places)]
+  ranges = np.searchsorted(edges, numbers_, side='left')
+  members = [ranges == number for number in np.unique(ranges)]
   return {_range(numbers_[is_member]): is_member for is_member in members}
 
 

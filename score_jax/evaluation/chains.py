@@ -1,8 +1,8 @@
-"""Attempts that see only the one before them, as many as wanted.
+"""Chains of attempts, each of which sees only the one before it.
 
-An episode of two attempts repeated: each last attempt is given, token for
-token, as the first one of another episode. For policies that know episodes of
-two attempts and no longer ones.
+For more attempts than the episodes that a policy was trained on have: an
+episode of two attempts is repeated, the second attempt of each given, token for
+token, as the first attempt of the next.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,9 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from score_jax import arrays, types
-from score_jax.rollout import episodes, turn_separator
+from score_jax import types
+from score_jax.rollout import episodes, given_attempts
 
 
 def sample_chain(
@@ -24,43 +22,36 @@ def sample_chain(
   key: jax.Array,
   **options: Any,
 ) -> list[list[types.Attempt]]:
-  """K attempts of each row, as many as the sampler makes.
+  """K attempts of each sequence, [B] lists, for the sampler's K.
+
+  Collective: call it in every process.
 
   Args:
-    sampler: makes the episodes; all its `max_new_tokens` are alike.
+    sampler: samples the episodes; its `max_new_tokens` are all equal.
     params: the policy, from `inference.inference_params`.
     problems: N of them.
-    key: from `randomness.stream`; the first two attempts are those that an
-      episode of two has with it.
+    key: from `randomness.stream`; the first two attempts equal those of an
+      episode of two with this key.
     **options: of `EpisodeSampler.sample`.
   """
   total = len(sampler.max_new_tokens)
   turns = min(2, total)
   trajectory = sampler.sample(params, problems, key, turns=turns, **options)
-  rows = sampler.attempts(trajectory)
+  attempts = sampler.attempts(trajectory)
   for turn in range(3, total + 1):
     trajectory = sampler.sample(
       params,
       problems,
       jax.random.fold_in(key, turn),
       turns=2,
-      given=_second_as_first(trajectory, sampler.max_new_tokens[0]),
+      given=given_attempts.first_attempts_of(
+        trajectory,
+        attempt=2,
+        turns=2,
+        max_new_tokens=sampler.max_new_tokens[0],
+      ),
       **options,
     )
-    for row, (_, attempt) in zip(rows, sampler.attempts(trajectory)):
-      row.append(dataclasses.replace(attempt, turn=turn))
-  return rows
-
-
-def _second_as_first(
-  trajectory: arrays.Trajectory, limit: int
-) -> turn_separator.GivenAttempts:
-  """The second attempts, to be given as first ones of two."""
-  tokens, turn = jax.device_get((trajectory.tokens, trajectory.turn))
-  given = np.zeros((len(tokens), 2, limit), np.int32)
-  length = np.zeros((len(tokens), 2), np.int32)
-  for row, (ids, owner) in enumerate(zip(tokens, turn)):
-    attempt = ids[owner == 2]
-    given[row, 0, : len(attempt)] = attempt
-    length[row, 0] = len(attempt)
-  return turn_separator.GivenAttempts(jnp.asarray(given), jnp.asarray(length))
+    for chain, (_, attempt) in zip(attempts, sampler.attempts(trajectory)):
+      chain.append(dataclasses.replace(attempt, turn=turn))
+  return attempts

@@ -1,4 +1,4 @@
-"""What became of the first attempt: kept, edited, corrected, spoilt."""
+"""From the first attempt to the second: kept, edited, corrected or spoilt."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ OUTCOMES = ('right_right', 'wrong_right', 'right_wrong', 'wrong_wrong')
 def transition_counts(
   correct: np.ndarray, first: int = 1, second: int = 2
 ) -> dict[str, int]:
-  """How many episodes were right or wrong at two turns.
+  """Numbers of episodes that are right or wrong at two turns.
 
   Args:
     correct: bool [M, K].
@@ -37,8 +37,8 @@ def ratio_histogram(ratios: Sequence[float], bins: int = 20) -> dict[str, list]:
     bins: of equal width from 0 to 1.
 
   Returns:
-    `edges`, bins + 1 of them, and `counts`; a bin holds its lower edge, the
-    last one both.
+    `edges`, bins + 1 of them, and `counts`; a bin includes its lower edge, the
+    last bin both.
   """
   counts, _ = np.histogram(ratios, bins=bins, range=(0.0, 1.0))
   return {
@@ -50,7 +50,7 @@ def ratio_histogram(ratios: Sequence[float], bins: int = 20) -> dict[str, list]:
 def changed_answers(
   firsts: Sequence[Hashable | None], seconds: Sequence[Hashable | None]
 ) -> np.ndarray:
-  """Which second attempts answer something else than the first, bool [M].
+  """Second attempts with another answer than the first, bool [M].
 
   The paper's Figure 5b. Two attempts without an answer have not changed it.
 
@@ -70,10 +70,10 @@ def conditional_rates(
   seed: int = 0,
   resamples: int = 10_000,
 ) -> dict[str, Any]:
-  """How much of what was wrong is corrected, and of what was right spoilt.
+  """Shares of wrong first attempts corrected, and of right ones spoilt.
 
-  Unlike `i_to_c` and `c_to_i`, shares of the problems where it could happen:
-  what the paper's Figure 4 follows, on given first attempts.
+  Unlike `i_to_c` and `c_to_i`, which are shares of all problems. The paper's
+  Figure 4 plots them, on off-policy first attempts.
 
   Args:
     correct: bool [M * G, K].
@@ -82,8 +82,8 @@ def conditional_rates(
     resamples: of the bootstrap.
 
   Returns:
-    `correction_rate` and `spoiling_rate` with `<name>_ci95`; without those
-    where no problem could be corrected or spoilt.
+    `correction_rate` and `spoiling_rate` with `<name>_ci95`; without a rate
+    whose denominator is 0.
   """
   pair = metrics.transitions(correct)
   before = correct[:, 0].astype(float)
@@ -111,7 +111,7 @@ def summarize(
   samples_per_problem: int = 1,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Everything about the step from the first attempt to the second.
+  """All measures of the change from the first attempt to the second.
 
   Args:
     texts: first and second attempt of each of M * G episodes.

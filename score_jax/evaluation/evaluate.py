@@ -1,4 +1,4 @@
-"""Problems and a policy in, judged attempts and the paper's numbers out."""
+"""Problems and a policy in, graded attempts and the paper's metrics out."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -16,13 +16,13 @@ History = Literal['all', 'last']
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """Judged attempts of one policy.
+  """Graded attempts of one policy.
 
   Attributes:
-    problems: M problems, each as often as it was sampled, side by side.
-    attempts: K attempts of each row.
-    verdicts: on each attempt.
-    samples_per_problem: G, rows of a problem.
+    problems: [M * G], each of M problems G times in succession.
+    attempts: [M * G] lists of K.
+    verdicts: of each attempt.
+    samples_per_problem: G.
   """
 
   problems: Sequence[types.Problem]
@@ -32,39 +32,42 @@ class Evaluation:
 
   @property
   def scores(self) -> np.ndarray:
-    """What the grader returned, f64 [M * G, K]; NaN where it failed."""
+    """Scores f64 [M * G, K]; NaN where grading failed."""
     score, graded = score_arrays(self.verdicts)
     return np.where(graded, score, np.nan)
 
   @property
   def is_graded(self) -> np.ndarray:
-    """Which problems have no ungraded attempt, bool [M]."""
+    """Problems whose attempts are all graded, bool [M]."""
     whole = ~np.isnan(self.scores).any(axis=1)
     return whole.reshape(-1, self.samples_per_problem).all(axis=1)
 
   def only(self, is_kept: np.ndarray) -> 'Evaluation':
-    """The part of it with some of the problems, bool [M]."""
-    rows = np.flatnonzero(np.repeat(is_kept, self.samples_per_problem))
+    """The evaluation of the problems where `is_kept`, bool [M], is true."""
+    index = np.flatnonzero(np.repeat(is_kept, self.samples_per_problem))
     parts = (
-      [part[i] for i in rows]
+      [part[i] for i in index]
       for part in (self.problems, self.attempts, self.verdicts)
     )
     return Evaluation(*parts, self.samples_per_problem)
 
   def correct(self, threshold: float = 0.5) -> np.ndarray:
-    """Which attempts score at least `threshold`, bool [M * G, K]."""
+    """Attempts that score at least `threshold`, bool [M * G, K]."""
     return self.scores >= threshold
 
   def summary(self, *, threshold: float = 0.5, seed: int = 0) -> dict[str, Any]:
-    """The numbers of the paper's tables, with 95 % intervals.
+    """The metrics of the paper's tables, with 95 % intervals.
 
     Problems with an ungraded attempt are left out and counted in `ungraded`.
+
+    Raises:
+      ValueError: every problem has an ungraded attempt.
     """
     is_graded = self.is_graded
     if not is_graded.any():
       raise ValueError(
         f'none of {len(is_graded)} problems could be graded: see the reasons '
-        'in samples.jsonl, and `python -m experiments.doctor`'
+        'of the verdicts'
       )
     samples = self.samples_per_problem
     summary = metrics.policy_summary(
@@ -88,30 +91,31 @@ def evaluate(
   batch_size: int = 256,
   history: History = 'all',
 ) -> Evaluation:
-  """Lets a policy attempt each problem and judges every attempt.
+  """Samples attempts at each problem and grades every one.
+
+  Collective: call it in every process.
 
   Args:
-    sampler: makes the episodes.
+    sampler: samples the episodes.
     params: the policy, from `inference.inference_params`.
     problems: M of them, in the order of the result.
-    grader: judges; the policy never sees its verdicts.
+    grader: of the attempts; the policy never sees its verdicts.
     key: from `randomness.stream`, with the purpose 'evaluate'.
     samples_per_problem: G, episodes of each problem.
     greedy: the paper's decoding; False: sample at `temperature`.
     temperature: of sampling.
-    batch_size: episodes decoded at once.
-    history: whether an attempt sees all attempts before it, as in the paper, or
-      the last one alone (see `chains`).
+    batch_size: most episodes decoded at once.
+    history: an attempt sees 'all' attempts before it, as in the paper, or the
+      'last' one alone (see `chains`).
   """
   attempts = sample_attempts(
     sampler, params, problems, key,
     samples_per_problem=samples_per_problem, greedy=greedy,
     temperature=temperature, batch_size=batch_size, history=history,
   )  # fmt: skip
-  rows = [p for p in problems for _ in range(samples_per_problem)]
-  return Evaluation(
-    rows, attempts, grade_attempts(grader, rows, attempts), samples_per_problem
-  )
+  repeated = [p for p in problems for _ in range(samples_per_problem)]
+  verdicts = grade_attempts(grader, repeated, attempts)
+  return Evaluation(repeated, attempts, verdicts, samples_per_problem)
 
 
 def sample_attempts(
@@ -126,17 +130,17 @@ def sample_attempts(
   batch_size: int = 256,
   history: History = 'all',
 ) -> list[list[types.Attempt]]:
-  """The K attempts of each of M * G rows; takes what `evaluate` takes."""
-  make_rows = chains.sample_chain if history == 'last' else _sample_episodes
+  """K attempts of each of M * G sequences; see `evaluate`. Collective."""
+  sample = chains.sample_chain if history == 'last' else _sample_episodes
   attempts = []
   parts = sampler.batch_shards
   batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
   batch_size = -(-batch_size // parts) * parts
   for start in range(0, len(problems), batch_size):
     batch = list(problems[start : start + batch_size])
-    # The last batch is filled up, so that one program serves all.
+    # The last batch is filled up, so that one compiled program serves all.
     filled = (batch * batch_size)[:batch_size]
-    made = make_rows(
+    made = sample(
       sampler,
       params,
       filled,
@@ -150,7 +154,7 @@ def sample_attempts(
 
 
 def _sample_episodes(sampler, params, problems, key, **options):
-  """The attempts of whole episodes, each of which sees all before it."""
+  """Attempts that see all attempts before them, in one episode."""
   trajectory = sampler.sample(params, problems, key, **options)
   return sampler.attempts(trajectory)
 
@@ -160,15 +164,16 @@ def grade_attempts(
   problems: Sequence[types.Problem],
   attempts: Sequence[Sequence[types.Attempt]],
 ) -> list[list[types.Verdict]]:
-  """Verdicts on K attempts at each of B problems; processes talk.
+  """Verdicts on K attempts at each of B problems.
 
-  Each process asks its grader about its share, in one call.
+  Each process's grader grades its share, in one call. Collective: call it in
+  every process.
   """
   turns = len(attempts[0])
   asked = [
     (problem, attempt)
-    for problem, row in zip(problems, attempts, strict=True)
-    for attempt in row
+    for problem, episode in zip(problems, attempts, strict=True)
+    for attempt in episode
   ]
   verdicts = distributed.share_out(
     lambda part: grader.grade(*zip(*part)), asked
@@ -180,6 +185,6 @@ def score_arrays(
   verdicts: Sequence[Sequence[types.Verdict]],
 ) -> tuple[np.ndarray, np.ndarray]:
   """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K]."""
-  graded = np.array([[v.score is not None for v in row] for row in verdicts])
-  score = np.array([[v.score or 0.0 for v in row] for row in verdicts])
+  graded = np.array([[v.score is not None for v in own] for own in verdicts])
+  score = np.array([[v.score or 0.0 for v in own] for own in verdicts])
   return score.astype(np.float32), graded

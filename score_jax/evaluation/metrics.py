@@ -1,8 +1,8 @@
-"""What the paper reports of a policy, with intervals that it does not.
+"""The paper's metrics of a policy, with confidence intervals.
 
 M problems, K turns; `correct` is bool [M, K]. Every accuracy, difference and
 transition is a mean over all M problems of one number per problem, so that one
-bootstrap serves them all and delta = i_to_c - c_to_i throughout.
+bootstrap serves them all and delta = i_to_c - c_to_i everywhere.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from score_jax.evaluation import bootstrap
 def transitions(
   correct: np.ndarray, first: int = 1, second: int = 2
 ) -> dict[str, np.ndarray]:
-  """What happened between two turns of each problem.
+  """Changes of correctness between two turns of each problem.
 
   Args:
     correct: bool [M, K].
@@ -67,7 +67,7 @@ def turn_metrics(correct: np.ndarray) -> dict[str, float]:
     `i_to_c`, `c_to_i`; later pairs are named `delta_t2_t3` and so on.
 
   Raises:
-    ValueError: not a bool [M, K] with something in it.
+    ValueError: `correct` is empty or not bool [M, K].
   """
   columns = _per_problem(correct)
   return {name: float(values.mean()) for name, values in columns.items()}
@@ -90,7 +90,7 @@ def policy_summary(
     resamples: of the bootstrap.
 
   Returns:
-    Plain numbers and lists, as they go into results.json.
+    Plain numbers and lists, as results.json has them.
   """
   columns = problem_columns(correct, samples_per_problem)
   summary: dict[str, Any] = {}
@@ -146,27 +146,18 @@ def compare_policies(
   }
 
 
-def frac_zero_spread(
-  score: np.ndarray,
-  samples_per_problem: int,
-  graded: np.ndarray | None = None,
-) -> np.ndarray:
-  """Share of problems with `zero_spread`, float64 [K]; takes the same."""
-  return zero_spread(score, samples_per_problem, graded).mean(axis=0)
-
-
 def zero_spread(
   score: np.ndarray,
   samples_per_problem: int,
   graded: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Which problems teach nothing: all their graded scores are equal.
+  """Problems without a policy gradient: all their graded scores are equal.
 
   Args:
-    score: [B, K], the G samples of a problem side by side.
+    score: [B, K], the G samples of a problem adjacent.
     samples_per_problem: G.
     graded: bool [B, K]; ungraded scores are left out. Problems with fewer than
-      two graded samples count as without spread, as they do for the baseline.
+      two graded samples have no spread, as in `advantages.leave_one_out`.
 
   Returns:
     bool [N, K].
@@ -174,7 +165,7 @@ def zero_spread(
   score = np.asarray(score, float)
   if len(score) % samples_per_problem:
     raise ValueError(
-      f'{len(score)} rows do not divide into groups of {samples_per_problem}'
+      f'{len(score)} scores do not divide into groups of {samples_per_problem}'
     )
   graded = np.ones(score.shape, bool) if graded is None else np.asarray(graded)
   groups = (-1, samples_per_problem, score.shape[1])
@@ -186,9 +177,9 @@ def zero_spread(
 def edit_distance(first: Sequence, second: Sequence) -> int:
   """Least number of insertions and deletions from one sequence to the other.
 
-  len(first) + len(second) - 2 * (length of a longest common subsequence), the
-  latter exact by bit-parallel dynamic programming (Hyyro, 2004): one addition
-  of len(first) bits for each element of the second.
+  len(first) + len(second) - 2 * (length of a longest common subsequence), which
+  is found exactly by bit-parallel dynamic programming (Hyyro, 2004): one
+  addition of len(first) bits for each element of the second.
   """
   positions: dict[Any, int] = {}
   for i, element in enumerate(first):
@@ -206,8 +197,8 @@ def edit_distance_ratio(first: Sequence, second: Sequence) -> float:
   """Edit distance over the total length of both attempts (the paper's Fig. 3).
 
   0 for identical attempts, 1 for attempts with nothing in common. The paper
-  does not say which distance; with substitutions the ratio could not exceed
-  1/2 for texts of one length, and its plots do, so insertions and deletions.
+  does not state the distance. With substitutions the ratio of texts of equal
+  length could not exceed 1/2, as its plots do; hence insertions and deletions.
   Sequences are texts (characters) or token ids.
   """
   total = len(first) + len(second)
@@ -220,7 +211,7 @@ def text_metrics(
   """Means over problems of `frac_identical` and `edit_distance_ratio`.
 
   Args:
-    firsts: first attempts, one a problem.
+    firsts: first attempts, one for each problem.
     seconds: second attempts of the same problems.
   """
   pairs = list(zip(firsts, seconds, strict=True))

@@ -1,17 +1,17 @@
-"""How often at least one of k samples is right."""
+"""Probability that at least one of k samples is right."""
 
 import numpy as np
 
 
 def pass_at_k(correct: np.ndarray, k: int) -> np.ndarray:
-  """pass@k of each problem from G >= k samples, without bias.
+  """Unbiased pass@k of each problem from G >= k samples.
 
-  1 - C(G - c, k) / C(G, k) with c right samples: the share of all choices of k
-  of the G samples that hold a right one (Chen et al., arXiv:2107.03374, Eq. 1).
+  1 - C(G - c, k) / C(G, k) with c right samples: the share of all subsets of k
+  of the G samples that have a right one (Chen et al., arXiv:2107.03374, Eq. 1).
 
   Args:
     correct: bool [N, G, ...], G samples of each of N problems.
-    k: samples that may be tried.
+    k: size of the subsets.
 
   Returns:
     float64 [N, ...].
@@ -24,7 +24,7 @@ def pass_at_k(correct: np.ndarray, k: int) -> np.ndarray:
     raise ValueError(f'pass@{k} needs 1 <= k <= {samples}, the samples drawn')
   wrong = samples - correct.sum(axis=1)
   missed = np.ones(wrong.shape)
-  # Draw one after the other: all wrong so far, and this one too.
+  # Drawn one by one: P(all wrong) as a product, where binomials would overflow.
   for i in range(k):
     missed *= np.maximum(wrong - i, 0) / (samples - i)
   return 1.0 - missed

@@ -1,9 +1,9 @@
-"""Inference scaling: spend samples on attempts, or on attempts and corrections.
+"""Inference scaling: samples spent on attempts, or on corrections too.
 
 The paper's section 6.2 (Figure 1, right) at temperature 0.7: a vote of 2K
-attempts made in parallel, against K made in parallel with one correction each.
-Both come from episodes that were drawn once, 32 of two turns for each problem;
-smaller budgets are choices among them.
+parallel attempts, against K parallel attempts with one correction each. Both
+are computed from one set of episodes, 32 of two turns for each problem; smaller
+budgets are subsets of them.
 """
 
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ def inference_scaling(
   draws: int = 50,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Accuracy of both ways to spend each budget.
+  """Accuracy of parallel and of corrected attempts at each budget.
 
   Args:
-    keys: answers of N problems, G episodes, the first two attempts each.
+    keys: answers of N problems, G episodes and two attempts.
     correct: bool [N, G, 2].
-    budgets: attempts to spend on a problem, 2K each, at most G.
-    vote: which attempts of a corrected episode vote: the second ones alone
+    budgets: attempts at a problem, 2K each, at most G.
+    vote: attempts of a corrected episode that vote: the second ones alone
       ('last') or both ('all'). The paper does not say. The default is 'last',
-      because the second attempt is what the policy hands in and the first is
-      one that it has just been told to mend; 'all' has twice the votes, and at
-      K = 1 always keeps the first attempt.
-    draws: choices of episodes for each budget.
-    seed: of choices and intervals.
+      because the second attempt is the policy's answer and the first the one
+      that it was told to correct; 'all' has twice the votes, and at K = 1
+      always keeps the first attempt.
+    draws: random subsets of the episodes for each budget.
+    seed: of subsets and intervals.
 
   Returns:
     `budgets`, and for `parallel`, `corrected` and their difference `gain`
     (corrected - parallel, paired by problem) a list `<name>` of accuracies and
-    a list `<name>_ci95` of 95 % intervals, one a budget.
+    a list `<name>_ci95` of 95 % intervals, one for each budget.
 
   Raises:
     ValueError: a budget is odd or exceeds G.

@@ -1,8 +1,7 @@
 """Self-consistency: the answer that most attempts give.
 
-Votes are over answer keys (`tasks.answer_keys`), so that an answer counts once
-however it is spelled, and never over verdicts: the reference is not known when
-votes are counted.
+Votes are over answer keys (`tasks.answer_keys`), which are equal for different
+spellings of an answer, and never over verdicts, which need the reference.
 """
 
 import collections
@@ -17,15 +16,15 @@ def majority(keys: Keys) -> int | None:
   """Index of the first attempt with the most frequent answer.
 
   Args:
-    keys: an attempt's answer each; None abstains.
+    keys: the attempts' answers; None abstains.
 
   Returns:
-    Of answers that are as frequent, the one seen first; None where all abstain.
+    Among equally frequent answers, the first; None where all abstain.
   """
   votes = collections.Counter(key for key in keys if key is not None)
   if not votes:
     return None
-  # Counter keeps the order of first sight, and max takes the first.
+  # Counter keeps the order of first occurrence, and max returns the first.
   return list(keys).index(max(votes, key=votes.get))
 
 
@@ -37,21 +36,20 @@ def vote_accuracy(
   draws: int = 50,
   seed: int = 0,
 ) -> np.ndarray:
-  """How often the majority is right among `size` of G episodes.
+  """Share of votes of `size` among G episodes whose majority is right.
 
-  Mean over random choices of `size` episodes without replacement, in random
-  order (which decides ties); where all G are taken, once and in their order.
+  Mean over random draws of `size` episodes without replacement, in random order
+  (which decides ties); all G episodes are drawn once, in their order.
 
   Args:
     keys: answers of N problems, G episodes and V voting attempts of each.
     correct: bool [N, G, V].
-    size: episodes that vote.
-    draws: choices of episodes.
-    seed: of the choices.
+    size: episodes in a vote.
+    draws: number of votes.
+    seed: of the draws.
 
   Returns:
-    float64 [N], the share of choices whose answer is right; a choice in which
-    everybody abstains is wrong.
+    float64 [N]; a vote in which all abstain is wrong.
 
   Raises:
     ValueError: there are fewer than `size` episodes.
@@ -67,15 +65,15 @@ def vote_accuracy(
     orders = [rng.permutation(samples)[:size] for _ in range(draws)]
   return np.array(
     [
-      np.mean([_is_right(answers, judged, order) for order in orders])
-      for answers, judged in zip(keys, correct, strict=True)
+      np.mean([_is_right(answers, graded, order) for order in orders])
+      for answers, graded in zip(keys, correct, strict=True)
     ]
   )
 
 
-def _is_right(answers, judged, order) -> bool:
+def _is_right(answers, correct, order) -> bool:
   winner = majority([key for i in order for key in answers[i]])
-  return winner is not None and bool(judged[order].reshape(-1)[winner])
+  return winner is not None and bool(correct[order].reshape(-1)[winner])
 
 
 def merge_equivalent(
@@ -84,16 +82,16 @@ def merge_equivalent(
   *,
   most: int = 8,
 ) -> list[list[list[Hashable | None]]]:
-  """Gives answers that are equal by algebra one key.
+  """Replaces the keys of algebraically equal answers by one key.
 
   Args:
-    keys: as in `vote_accuracy`; only those that are texts are compared.
+    keys: as in `vote_accuracy`; only text keys are compared.
     same: whether the i-th of the first list equals the i-th of the second.
     most: answers of a problem that are compared, the most frequent first: a
       vote is decided among these.
 
   Returns:
-    The keys, those of equal answers replaced by the first one's.
+    The keys, those of equal answers replaced by the most frequent one's.
   """
   pairs = []
   for number, episodes in enumerate(keys):

@@ -1,13 +1,13 @@
-"""The compiled episode: K attempts of every row, on the device from end to end.
+"""The compiled episode: K attempts of every sequence, all on the device.
 
-Each problem is prefilled once and shared by its samples. A turn is a loop that
-feeds every row's newest token and draws the next one, until all rows have
-ended; then the given text between the turns goes in as one block. One KV cache
+Each problem is prefilled once and its cache shared by its samples. A turn is a
+loop that feeds every sequence's newest token and draws the next one, until all
+attempts have ended; then the turn separators go in as one block. One KV cache
 serves the whole episode and no attempt is ever computed twice.
 
-A row's newest token is never in the cache: the loop feeds it first. So the
-last token of an attempt enters with the block after it, and no forward pass
-is spent on a token whose successor nobody asks for.
+A sequence's newest token is never in the cache: the loop feeds it first. So the
+last token of an attempt enters with the separator after it, and no forward pass
+is spent on a token whose successor is not needed.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,17 @@ import jax.numpy as jnp
 
 from score_jax import arrays
 from score_jax.models import kv_cache, model_config, transformer
-from score_jax.rollout import randomness, sampling, turn_separator
+from score_jax.rollout import (
+  given_attempts,
+  randomness,
+  sampling,
+  turn_separator,
+)
 
 
 @struct.dataclass
 class _State:
-  """Loop carry: the rows so far and the cache of all but their newest token."""
+  """Loop carry: the sequences so far, cached but for their newest token."""
 
   cache: kv_cache.KVCache
   tokens: jax.Array  # i32 [B, T]
@@ -36,7 +41,7 @@ class _State:
 
 @struct.dataclass
 class _Rules:
-  """How attempts go on and where they end; the same for the whole episode."""
+  """How tokens are chosen and where attempts end; constant in an episode."""
 
   separators: turn_separator.TurnSeparators
   max_new_tokens: jax.Array  # i32 [K]
@@ -46,8 +51,8 @@ class _Rules:
   given_length: jax.Array  # i32 [B, K]; 0: sampled
   forced_length: jax.Array | None  # i32 [B, K]
 
-  def of_rows(self, index):
-    """The rules of some rows, in their order."""
+  def of_sequences(self, index):
+    """The rules of the sequences at `index`, in that order."""
 
     def pick(values):
       return None if values is None else values[index]
@@ -67,7 +72,7 @@ class _Rules:
 def sequence_length(
   prompt: int, max_new_tokens: Sequence[int], separator: int
 ) -> int:
-  """T: tokens of a row that holds the longest possible episode."""
+  """T: tokens of the longest possible episode."""
   return prompt + sum(max_new_tokens) + (len(max_new_tokens) - 1) * separator
 
 
@@ -95,7 +100,7 @@ def sample_episodes(
   samples_per_problem: int,
   temperature: jax.Array | float = 1.0,
   greedy: bool = False,
-  given: turn_separator.GivenAttempts | None = None,
+  given: given_attempts.GivenAttempts | None = None,
   forced_lengths: jax.Array | None = None,
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
@@ -108,39 +113,39 @@ def sample_episodes(
     params: the policy, from `inference_params`.
     prompts: of one bucket; lengths are at least 1.
     sequence_keys: [N * G] from `randomness.sequence_keys`.
-    separators: what is given between attempts; K - 1 of them at least.
+    separators: the text given between attempts; at least K - 1 of them.
     config: the model.
     max_new_tokens: most tokens of each attempt, stop token included.
     samples_per_problem: G.
     temperature: divides the logits; not used when greedy.
     greedy: take the best token, and report log-probabilities at temperature 1.
-    given: attempts that are supplied, cut off at the limit; None: all are
-      sampled.
-    forced_lengths: i32 [B, K] in [1, limit]; attempts end after exactly that
-      many tokens, the last a stop token, whatever was drawn; for tests and
-      benchmarks.
+    given: off-policy attempts, each cut off after its `max_new_tokens`; None:
+      all are sampled.
+    forced_lengths: i32 [B, K] in [1, max_new_tokens]; attempts end after
+      exactly that many tokens, the last a stop token, whatever was drawn; for
+      tests and benchmarks.
     dtype: of the activations.
     cache_dtype: of keys and values.
     transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
-      default device. A program compiled for another platform must say.
-    compactions: how often the batch may shrink to half its sequences when
-      the others have ended. Pays where attempts' lengths differ widely; costs
-      half a cache of memory and one more decode loop to compile each time.
+      default device. A program compiled for another platform must name it.
+    compactions: batch compactions in a turn: when half of the sequences have
+      ended, the rest go on in a batch of half the size. Pays where attempts'
+      lengths differ widely; each costs half a cache of memory and one more
+      decode loop to compile.
 
   Returns:
-    A trajectory of B = N * G rows and T = `sequence_length` tokens.
+    A trajectory of B = N * G sequences of T = `sequence_length` tokens.
   """
   num_problems, prompt = prompts.tokens.shape
   turns = len(max_new_tokens)
   if given is None:
-    given = turn_separator.no_given_attempts(
-      num_problems * samples_per_problem, turns
-    )
+    given = given_attempts.none(num_problems * samples_per_problem, turns)
   total = sequence_length(prompt, max_new_tokens, separators.longest)
   rules = _Rules(
     separators,
     max_new_tokens=jnp.array(max_new_tokens),
     temperature=jnp.float32(1.0 if greedy else temperature),
+    # For all positions at once: inside a loop, threefry would run per token.
     uniforms=None if greedy else randomness.uniforms(sequence_keys, total),
     given_tokens=given.tokens,
     given_length=jnp.minimum(
@@ -171,6 +176,8 @@ def sample_episodes(
     block=separators.longest,
     cache_dtype=cache_dtype,
   )
+  # A loop over turns too: the decode loop, most of the program, is compiled
+  # once for all K attempts.
   state = jax.lax.fori_loop(0, turns, one_turn, state)
   return arrays.Trajectory(
     tokens=state.tokens,
@@ -188,7 +195,10 @@ def sample_episodes(
 def _prefill(
   forward, config, prompts, total, turns, copies, *, block, cache_dtype
 ):
-  """Rows that hold the prompts, and the cache of all but their last token."""
+  """B sequences that hold the prompts, and their cache without the last token.
+
+  The last token of a prompt is the first one that the decode loop feeds.
+  """
   num_problems, prompt = prompts.tokens.shape
   index = jnp.arange(prompt)[None]
   positions = jnp.where(index < prompts.length[:, None] - 1, index, -1)
@@ -203,6 +213,8 @@ def _prefill(
     dtype=cache_dtype,
   )
   inside = index < prompts.length[:, None]
+  # Problem-major, as the cache's copies: with whole problems on each device,
+  # repeating needs no collective (tiling would).
   tokens = jnp.repeat(jnp.where(inside, prompts.tokens, 0), copies, axis=0)
   batch = num_problems * copies
   return _State(
@@ -216,7 +228,7 @@ def _prefill(
 
 
 def _attempt(forward, unembed, rules, turn, compactions, state):
-  """Decodes one attempt of every row."""
+  """Decodes one attempt of every sequence."""
   active = jnp.ones(state.length.shape, bool)
   state = _decode(
     forward, unembed, rules, turn, compactions, state, active, jnp.int32(0)
@@ -226,40 +238,43 @@ def _attempt(forward, unembed, rules, turn, compactions, state):
 
 
 def _decode(forward, unembed, rules, turn, compactions, state, active, count):
-  """Draws tokens of the active rows, `count` of which are there, to their end.
+  """Draws the active sequences' tokens from the attempt's `count`-th on.
 
-  With compactions, the loop ends when half of the rows have; the rest
-  goes on in a batch of half the size, and comes back.
+  With compactions, the loop ends when half of the sequences have; the rest go
+  on in a batch of half the size, whose results are scattered back.
   """
 
   def step(carry):
     state, active, count = carry
     newest = _at(state.tokens, state.length - 1)
+    # Position -1 is padding: sequences that have ended store no keys.
     positions = jnp.where(active, state.length - 1, -1)
     hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
     logits = unembed(hidden[:, 0]) / rules.temperature
     token, logprob, ends = _next_token(rules, logits, state.length, turn, count)
-    where = jnp.where(active, state.length, state.tokens.shape[1])
+    # Index T is out of bounds, so that these writes are dropped.
+    index = jnp.where(active, state.length, state.tokens.shape[1])
     state = state.replace(
       cache=cache,
-      tokens=_put(state.tokens, where, token),
-      turn=_put(state.turn, where, turn + 1),
-      logprobs=_put(state.logprobs, where, logprob),
+      tokens=_put(state.tokens, index, token),
+      turn=_put(state.turn, index, turn + 1),
+      logprobs=_put(state.logprobs, index, logprob),
       length=state.length + active,
     )
     return state, active & ~ends, count + 1
 
+  # Shapes cannot shrink inside a loop, hence a loop for each batch size.
   half = active.shape[0] // 2 if compactions else 0
   state, active, count = jax.lax.while_loop(
     lambda carry: carry[1].sum() > half, step, (state, active, count)
   )
   if not half:
     return state
-  index = jnp.argsort(~active)[:half]  # all that are active, and others
+  index = jnp.argsort(~active)[:half]  # all active ones first
   part = _decode(
     forward,
     unembed,
-    rules.of_rows(index),
+    rules.of_sequences(index),
     turn,
     compactions - 1,
     jax.tree.map(lambda x: x[index], state),
@@ -272,17 +287,18 @@ def _decode(forward, unembed, rules, turn, compactions, state, active, count):
 
 
 def _next_token(rules, logits, length, turn, count):
-  """Each row's next token, drawn, forced or given, and whether it is the last.
+  """Each sequence's next token: drawn, forced or given.
 
   Args:
     rules: of the episode.
     logits: f32 [B, V], divided by the temperature.
-    length: of the rows so far, i32 [B]; the token's position.
+    length: of the sequences so far, i32 [B]; the token's position.
     turn: i32 [], from 0.
-    count: i32 []; tokens that running rows have in this attempt.
+    count: i32 []; tokens that active sequences have in this attempt.
 
   Returns:
-    token i32 [B], its log-probability f32 [B] (0 if given), ends bool [B].
+    token i32 [B]; its log-probability f32 [B], 0 if given; whether it ends the
+    attempt, bool [B].
   """
   limit = rules.max_new_tokens[turn]
   if rules.uniforms is None:
@@ -296,6 +312,7 @@ def _next_token(rules, logits, length, turn, count):
     token = jnp.where(ends, rules.separators.stop_ids[0], token)
   given_length = rules.given_length[:, turn]
   is_given = given_length > 0
+  # Sequences that sample may be past the longest given attempt.
   index = jnp.minimum(count, rules.given_tokens.shape[2] - 1)
   token = jnp.where(is_given, rules.given_tokens[:, turn, index], token)
   ends = jnp.where(is_given, count + 1 == given_length, ends)
@@ -304,7 +321,7 @@ def _next_token(rules, logits, length, turn, count):
 
 
 def _append(forward, separators, turn, state):
-  """Feeds each row's newest token and what is given after the attempt."""
+  """Feeds each sequence's newest token and the separator after its attempt."""
   finished = state.finished[:, turn]
   given = jnp.where(
     finished[:, None],
@@ -318,12 +335,13 @@ def _append(forward, separators, turn, state):
   )
   offset = jnp.arange(separators.longest)[None]
   inside = offset < count[:, None]
-  where = jnp.where(
+  index = jnp.where(
     inside, state.length[:, None] + offset, state.tokens.shape[1]
   )
-  rows = jnp.arange(given.shape[0])[:, None]
-  tokens = state.tokens.at[rows, where].set(given, mode='drop')
+  batch = jnp.arange(given.shape[0])[:, None]
+  tokens = state.tokens.at[batch, index].set(given, mode='drop')
   newest = _at(state.tokens, state.length - 1)
+  # The separator's last token stays out of the cache, as the newest one does.
   block = jnp.concatenate([newest[:, None], given[:, :-1]], axis=1)
   positions = jnp.where(inside, state.length[:, None] - 1 + offset, -1)
   _, cache = forward(block, positions, state.cache)
@@ -345,12 +363,14 @@ def _if_then(condition, function, state):
 
 
 def _at(values, index):
-  """values[b, index[b]] of [B, T]; rows that are full stay inside."""
+  """values[b, index[b]] of [B, T]; an index beyond T is clipped."""
   picked = jnp.take_along_axis(values, index[:, None], axis=1, mode='clip')
   return picked[:, 0]
 
 
 def _put(values, index, new):
   """`values` [B, T] with `new` at index [B]; an index of T is dropped."""
-  rows = jnp.arange(values.shape[0])
-  return values.at[rows, index].set(new, mode='drop')
+  # One scatter, in place in a loop; `vmap` of dynamic_update_slice becomes a
+  # loop over sequences.
+  batch = jnp.arange(values.shape[0])
+  return values.at[batch, index].set(new, mode='drop')

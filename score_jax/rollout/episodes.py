@@ -1,4 +1,4 @@
-"""Text in, token rows out, and back: the host's side of an episode."""
+"""Text in, token sequences out, and back: the host's side of an episode."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,19 +10,24 @@ import numpy as np
 
 from score_jax import arrays, distributed, types
 from score_jax.models import chat, model_config
-from score_jax.rollout import engine, randomness, turn_separator
+from score_jax.rollout import (
+  engine,
+  given_attempts,
+  randomness,
+  turn_separator,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeSampler:
-  """Samples episodes of problems with one model, chat format and row shape.
+  """Samples episodes with one model, chat format and set of lengths.
 
   Attributes:
     config: the model.
-    chat_format: where turns begin and end.
-    task: what the first user message and the instruction say.
+    chat_format: tokenizer and turn template.
+    task: texts of the first user message and of the instruction.
     max_new_tokens: most tokens of each of the K attempts, stop token included.
-    buckets: prompt lengths that may be compiled, increasing.
+    buckets: prompt lengths P that may be compiled, increasing.
     dtype: of activations and cache.
     sharding: of the batch axis; None: the default device.
   """
@@ -37,7 +42,7 @@ class EpisodeSampler:
 
   @property
   def batch_shards(self) -> int:
-    """Of whose multiple the number of problems should be."""
+    """Devices that the batch axis is split over; N is a multiple of it."""
     return distributed.batch_shards(self.sharding) if self.sharding else 1
 
   def sample(
@@ -50,7 +55,7 @@ class EpisodeSampler:
     turns: int | None = None,
     temperature: float = 1.0,
     greedy: bool = False,
-    given: turn_separator.GivenAttempts | None = None,
+    given: given_attempts.GivenAttempts | None = None,
   ) -> arrays.Trajectory:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
@@ -59,15 +64,17 @@ class EpisodeSampler:
       problems: N of them.
       key: from `randomness.stream`.
       samples_per_problem: G.
-      turns: attempts to make; None: as many as `max_new_tokens` has.
+      turns: attempts in an episode; None: one for each `max_new_tokens`.
       temperature: divides the logits.
       greedy: take the best token.
-      given: attempts that are supplied; None: those of the problems' column
-        `given_attempt`, as first attempts, where they have one.
+      given: off-policy attempts; None: those of the problems' column
+        `given_attempt`, if they have it.
     """
     max_new_tokens = self.max_new_tokens[:turns]
     if given is None:
-      given = self._given_by(problems, samples_per_problem, max_new_tokens)
+      given = given_attempts.of_problems(
+        self.chat_format, problems, samples_per_problem, max_new_tokens
+      )
     messages = [self.task.prompt(problem) for problem in problems]
     keys = randomness.sequence_keys(
       key, [p.id for p in problems], samples_per_problem
@@ -94,26 +101,15 @@ class EpisodeSampler:
       cache_dtype=self.dtype,
     )
 
-  def _given_by(self, problems, samples, max_new_tokens):
-    texts = [problem.columns.get('given_attempt') for problem in problems]
-    if not any(texts):
-      return None
-    rest = [None] * (len(max_new_tokens) - 1)
-    rows = [
-      [types.Attempt(text) if text else None, *rest]
-      for text in texts
-      for _ in range(samples)
-    ]
-    return given_attempts(self.chat_format, rows, max_new_tokens)
-
   def attempts(self, trajectory) -> list[list[types.Attempt]]:
-    """The attempts of each row, [B] lists of K; processes talk.
+    """The attempts of each sequence, [B] lists of K.
 
-    Each process reads the rows on its own devices, and all know all texts.
+    Each process decodes the sequences on its own devices, and all get all
+    texts. Collective: call it in every process.
     """
-    rows, own = distributed.local_sequences(trajectory, self.sharding)
+    index, own = distributed.local_sequences(trajectory, self.sharding)
     return distributed.merge_sequences(
-      rows, decode_attempts(self.chat_format, own), len(trajectory.length)
+      index, decode_attempts(self.chat_format, own), len(trajectory.length)
     )
 
 
@@ -130,27 +126,27 @@ def encode_prompts(
     buckets: allowed lengths P in tokens, increasing.
 
   Raises:
-    ValueError: a prompt is longer than the largest bucket; nothing is cut.
+    ValueError: a prompt is longer than the largest bucket; none is truncated.
   """
   ids = [chat_format.prompt(message) for message in messages]
   longest = max(range(len(ids)), key=lambda i: len(ids[i]))
   fitting = [size for size in buckets if size >= len(ids[longest])]
   if not fitting:
     raise ValueError(
-      f'a prompt has {len(ids[longest])} tokens, more than the '
-      f'{max(buckets)} of --max-prompt-tokens: raise it, or drop the problem '
-      f'that begins {messages[longest][:80]!r}'
+      f'a prompt has {len(ids[longest])} tokens, more than the largest bucket, '
+      f'{max(buckets)}: raise max_prompt_tokens, or drop the problem that '
+      f'begins {messages[longest][:80]!r}'
     )
   tokens = np.zeros((len(ids), min(fitting)), np.int32)
-  for row, prompt in zip(tokens, ids):
-    row[: len(prompt)] = prompt
+  for sequence, prompt in zip(tokens, ids):
+    sequence[: len(prompt)] = prompt
   return arrays.Prompts(tokens, np.array([len(i) for i in ids], np.int32))
 
 
 def decode_attempts(
   chat_format: chat.ChatFormat, trajectory: arrays.Trajectory
 ) -> list[list[types.Attempt]]:
-  """The attempts of each row, [B] lists of K."""
+  """The attempts of each sequence, [B] lists of K."""
   trajectory = jax.device_get(trajectory)
   turns = trajectory.finished.shape[1]
   return [
@@ -176,22 +172,22 @@ def pack_sequences(
   length: int,
   max_new_tokens: Sequence[int],
 ) -> arrays.Trajectory:
-  """Rows of given attempts, laid out as the engine does it.
+  """Sequences of texts, in the engine's layout.
 
   Args:
     chat_format: renders the messages.
     messages: first user messages [B].
-    attempts: K texts a row.
+    attempts: [B] lists of K texts.
     instructions: K - 1 texts between them.
     length: T.
-    max_new_tokens: most tokens of each attempt; a longer one is cut there and
-      what follows is what the engine gives after a cut.
+    max_new_tokens: most tokens of each attempt; a longer one is cut off there
+      and followed by the separator for attempts that were cut off.
 
   Returns:
-    A trajectory [B, T] of which nothing was sampled.
+    A trajectory [B, T] without sampled attempts.
 
   Raises:
-    ValueError: a row is longer than T.
+    ValueError: a sequence is longer than T.
   """
   batch, turns = len(messages), len(attempts[0])
   tokens = np.zeros((batch, length), np.int32)
@@ -214,7 +210,8 @@ def pack_sequences(
       owner += [k + 1] * min(len(attempt), max_new_tokens[k])
     if len(ids) > length:
       raise ValueError(
-        f'row {i} has {len(ids)} tokens, more than {length}: {message[:80]!r}'
+        f'sequence {i} has {len(ids)} tokens, more than {length}: '
+        f'{message[:80]!r}'
       )
     tokens[i, : len(ids)], turn[i, : len(ids)] = ids, owner
     lengths[i] = len(ids)
@@ -227,24 +224,3 @@ def pack_sequences(
     finished=finished,
     problem_index=np.arange(batch, dtype=np.int32),
   )
-
-
-def given_attempts(
-  chat_format: chat.ChatFormat,
-  attempts: Sequence[Sequence[types.Attempt | None]],
-  max_new_tokens: Sequence[int],
-) -> turn_separator.GivenAttempts:
-  """Attempts to supply: [B] lists of K, None where the policy shall sample.
-
-  An attempt longer than its turn's limit is cut there, as a sampled one is.
-  """
-  turns = len(attempts[0])
-  tokens = np.zeros((len(attempts), turns, max(max_new_tokens)), np.int32)
-  length = np.zeros((len(attempts), turns), np.int32)
-  for b, row in enumerate(attempts):
-    for k, attempt in enumerate(row):
-      if attempt is not None:
-        ids = chat_format.attempt_ids(attempt.text)[: max_new_tokens[k]]
-        tokens[b, k, : len(ids)] = ids
-        length[b, k] = len(ids)
-  return turn_separator.GivenAttempts(tokens, length)

@@ -11,12 +11,13 @@ def choose_buckets(
   """Bucket sizes for prompts of these lengths.
 
   Args:
-    lengths: tokens of every prompt that may come.
-    count: most buckets, each of which costs its compilations.
-    multiple: sizes are rounded up to it.
+    lengths: tokens of every prompt of the data.
+    count: most buckets; each is compiled apart.
+    multiple: sizes are rounded up to a multiple of it.
 
   Returns:
-    Increasing sizes at equal shares of the prompts; the last fits them all.
+    Increasing sizes, at evenly spaced quantiles of the lengths; the last one
+    fits every prompt.
   """
   shares = np.linspace(0, 1, count + 1)[1:]
   sizes = np.quantile(np.asarray(lengths), shares, method='higher')

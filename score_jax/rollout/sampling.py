@@ -1,8 +1,8 @@
 """Drawing a token: two-level inverse CDF, or the best token.
 
-One uniform a row picks the token from the cumulated probabilities; summing in
-blocks first and then inside the chosen block costs a tenth of Gumbel noise on
-a CPU, and the same sums give the log-probability.
+One uniform a sequence picks the token from the cumulated probabilities. Summing
+in blocks first and then inside the chosen block costs a tenth of Gumbel noise
+on a CPU.
 """
 
 import jax
@@ -37,11 +37,11 @@ def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
 
 
 def _first_above(weights, ends, target):
-  """Where the cumulated `ends` [B, n] first exceed the target [B], i32 [B].
+  """First index at which the cumulated `ends` [B, n] exceed the target [B].
 
-  Only entries with a weight count: parallel sums round so that `ends` may creep
-  up where nothing was added. If rounding leaves the target above all, it is the
-  last entry with a weight.
+  Only entries with a weight count: a parallel sum may round so that `ends`
+  grows where nothing was added. If rounding leaves the target above all of
+  them, the result is the last entry with a weight. i32 [B].
   """
   size = weights.shape[-1]
   index = jnp.arange(size, dtype=jnp.int32)[None]

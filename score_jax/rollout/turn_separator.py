@@ -1,4 +1,4 @@
-"""What an episode is given: the text between attempts, and whole attempts."""
+"""What an episode is given between two attempts, as token ids."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,15 @@ from score_jax.models import chat
 
 @struct.dataclass
 class TurnSeparators:
-  """The given ids between attempts, of each of the K - 1 turn changes.
+  """The ids given between attempts, for each of the K - 1 turn changes.
 
   Attributes:
     after_stop: i32 [K - 1, I], right-padded; given after a stop token.
     after_stop_length: i32 [K - 1].
-    after_cut: i32 [K - 1, I]; given after an attempt that was cut off.
+    after_cut: i32 [K - 1, I]; given after an attempt that was cut off, whose
+      turn it closes first.
     after_cut_length: i32 [K - 1].
-    stop_ids: i32 [stops]; the first closes a forced attempt.
+    stop_ids: i32 [stops]; the first closes an attempt of forced length.
   """
 
   after_stop: jax.Array
@@ -30,45 +31,25 @@ class TurnSeparators:
 
   @property
   def longest(self) -> int:
-    """I, the longest given block."""
+    """I, tokens of the longest separator; at least 1."""
     return self.after_stop.shape[1]
 
 
 def make_separators(
   chat_format: chat.ChatFormat, instructions: Sequence[str]
 ) -> TurnSeparators:
-  """The separators of the K - 1 instructions between K attempts."""
+  """The separators with these K - 1 instructions between K attempts."""
   stop = [chat_format.after_stop(text) for text in instructions]
   cut = [chat_format.after_cut(text) for text in instructions]
   width = max([1, *map(len, stop + cut)])
 
-  def table(rows):
-    padded = np.zeros((len(rows), width), np.int32)
-    for i, row in enumerate(rows):
-      padded[i, : len(row)] = row
-    return jnp.asarray(padded), jnp.array([len(r) for r in rows], jnp.int32)
+  def table(separators):
+    padded = np.zeros((len(separators), width), np.int32)
+    for k, ids in enumerate(separators):
+      padded[k, : len(ids)] = ids
+    lengths = [len(ids) for ids in separators]
+    return jnp.asarray(padded), jnp.array(lengths, jnp.int32)
 
   return TurnSeparators(
     *table(stop), *table(cut), jnp.array(chat_format.stop_ids, jnp.int32)
-  )
-
-
-@struct.dataclass
-class GivenAttempts:
-  """Attempts that are supplied instead of sampled.
-
-  Attributes:
-    tokens: i32 [B, K, A]; stop tokens included.
-    length: i32 [B, K]; 0: the attempt is sampled.
-  """
-
-  tokens: jax.Array
-  length: jax.Array
-
-
-def no_given_attempts(batch_size: int, turns: int) -> GivenAttempts:
-  """Every attempt is sampled."""
-  return GivenAttempts(
-    jnp.zeros((batch_size, turns, 1), jnp.int32),
-    jnp.zeros((batch_size, turns), jnp.int32),
   )

@@ -1,11 +1,11 @@
-"""What a checkpoint says about itself, so that a wrong byte cannot pass.
+"""The manifest of a checkpoint, by which a wrong byte is detected.
 
 Orbax restores an array with a flipped bit, and casts to another dtype, without
-a word. So each checkpoint carries dtype, shape and SHA-256 of every leaf's
+an error. So each checkpoint carries dtype, shape and SHA-256 of every leaf's
 global value (the same for any mesh), and a digest of the manifest itself.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 import hashlib
 import json
 from typing import Any
@@ -15,12 +15,12 @@ import numpy as np
 
 from score_jax import distributed
 
-# Of the manifest; a checkpoint of another format is refused, not guessed at.
+# Of the manifest; a checkpoint of another format is rejected.
 FORMAT = 1
 
 
 class MismatchError(ValueError):
-  """An intact checkpoint that does not fit what is asked of it."""
+  """An intact checkpoint of other leaves, shapes or dtypes than asked for."""
 
 
 class DamagedError(RuntimeError):
@@ -64,24 +64,21 @@ def make(
   leaves: Mapping[str, Any],
   metadata: Mapping[str, Any],
   score: float | None,
-  *,
-  may_be_infinite: Collection[str] = (),
 ) -> dict[str, Any]:
   """The manifest of a state.
 
   Args:
     leaves: arrays by path.
-    metadata: the caller's, what JSON can hold.
+    metadata: the caller's, as JSON can hold it.
     score: the higher the better, or None.
-    may_be_infinite: paths of leaves where infinity is legitimate.
 
   Raises:
-    FloatingPointError: a leaf is not finite, named.
+    FloatingPointError: a leaf is not finite; its path is in the message.
   """
   described = {}
   for key, leaf in leaves.items():
     value = distributed.to_host(leaf)
-    _check_finite(key, value, key in may_be_infinite)
+    _check_finite(key, value)
     described[key] = describe(value)
   body = {
     'format': FORMAT,
@@ -93,10 +90,10 @@ def make(
 
 
 def check(manifest: Any) -> None:
-  """Refuses a manifest that is not what `make` returned.
+  """Checks a manifest against its own digest.
 
   Raises:
-    DamagedError: its own digest is another.
+    DamagedError: it is incomplete, or its digest differs.
     MismatchError: it is of another format.
   """
   if not isinstance(manifest, Mapping) or 'sha256' not in manifest:
@@ -114,10 +111,15 @@ def check(manifest: Any) -> None:
 def check_target(
   manifest: Mapping[str, Any], target: Mapping[str, Any], *, partial: bool
 ) -> None:
-  """Refuses a target of other leaves, shapes or dtypes than were saved.
+  """Checks that a target has the leaves, shapes and dtypes that were saved.
+
+  Args:
+    manifest: of the checkpoint.
+    target: arrays or shapes by path.
+    partial: the target may lack some of the saved leaves.
 
   Raises:
-    MismatchError: naming what differs.
+    MismatchError: the message lists the differences.
   """
   saved = manifest['leaves']
   differences = [f'{key} is not in it' for key in target if key not in saved]
@@ -143,10 +145,10 @@ def check_target(
 def check_leaves(
   manifest: Mapping[str, Any], leaves: Mapping[str, Any]
 ) -> None:
-  """Refuses leaves whose bytes are not those that were saved.
+  """Checks restored leaves against the manifest's digests.
 
   Raises:
-    DamagedError: naming them.
+    DamagedError: some differ; their paths are in the message.
   """
   wrong = [
     key
@@ -157,10 +159,11 @@ def check_leaves(
     raise DamagedError(f'wrong bytes in {", ".join(wrong[:4])}')
 
 
-def _check_finite(key: str, value: np.ndarray, may_be_infinite: bool) -> None:
+def _check_finite(key: str, value: np.ndarray) -> None:
+  # jax's test, since numpy does not count bfloat16 as a floating type.
   if not jax.numpy.issubdtype(value.dtype, jax.numpy.inexact):
     return
-  bad = np.isnan(value) if may_be_infinite else ~np.isfinite(value)
+  bad = ~np.isfinite(value)
   if bad.any():
     raise FloatingPointError(
       f'{key} has {int(bad.sum())} of {bad.size} values that are not finite; '

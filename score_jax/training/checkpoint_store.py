@@ -1,7 +1,7 @@
-"""Steps on disk: written by Orbax, read back only as what they were.
+"""Steps on disk: written by Orbax, verified whenever they are read.
 
-The mechanism below checkpoints.py, which decides what to keep and what to
-restore. Several processes call each method alike and in the same order.
+The mechanism below checkpointing.py, which decides what to keep and what to
+restore. Every method but `close` is a collective: call it in every process.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ _UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 class Store:
-  """A directory with one subdirectory a step: leaves and their manifest."""
+  """A directory with a subdirectory for each step: leaves and a manifest."""
 
   def __init__(
     self, directory: epath.PathLike, *, is_async: bool, read_only: bool
   ):
-    """Opens a directory; a writer makes it, and clears unfinished saves away.
+    """Opens a directory; a writer creates it and removes unfinished saves.
 
     Args:
-      directory: where.
+      directory: a path or URL.
       is_async: write in the background.
-      read_only: neither write, nor remove, nor rename.
+      read_only: do not write, remove or rename anything.
     """
     self.directory = epath.Path(directory).resolve()
     self._read_only = read_only
@@ -45,19 +45,20 @@ class Store:
       self.directory,
       options=ocp.CheckpointManagerOptions(
         create=not read_only,
+        # What is removed is decided by checkpointing.py, after verification.
         max_to_keep=None,
         enable_async_checkpointing=is_async,
       ),
     )
 
   def steps(self) -> list[int]:
-    """Steps that are there, ascending, intact or not; the same everywhere."""
+    """Existing steps, ascending, intact or not; the same in every process."""
     return distributed.agree(
       sorted(self._manager.all_steps()) if self.directory.exists() else []
     )
 
   def has_traces(self) -> bool:
-    """Whether anything was ever saved here, damaged or not."""
+    """Whether anything was ever saved here, including damaged steps."""
     return bool(self.steps()) or distributed.agree(
       self.directory.exists()
       and any(_DAMAGED in path.name for path in self.directory.iterdir())
@@ -66,26 +67,28 @@ class Store:
   def write(
     self, step: int, leaves: Mapping[str, Any], manifest: Mapping[str, Any]
   ) -> None:
-    """Writes a step, or begins to; `wait` says whether it is there."""
+    """Writes a step, or begins to: only `wait` confirms it."""
     if self._read_only:
       raise ValueError(f'{self.directory} was opened read_only')
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        # Not StandardSave, whose restore takes all leaves or none.
+        # Not StandardSave, which cannot restore a part of the leaves.
         state=ocp.args.PyTreeSave(dict(leaves)),
         manifest=ocp.args.JsonSave(dict(manifest)),
       ),
+      # Orbax would silently skip steps by its own save policy.
       force=True,
     )
 
   def wait(self, step: int) -> None:
-    """Waits until a step is written, and raises what went wrong.
+    """Waits until a step is written, and raises the writer's error.
 
     Raises:
-      DamagedError: Orbax saw no error, but the step is not there.
+      DamagedError: Orbax reported no error, but the step does not exist.
     """
     self._manager.wait_until_finished()
+    # A full disk surfaces here, not in `save`, which returns before the write.
     self._manager.check_for_errors()
     if step not in self.steps():
       raise checkpoint_manifest.DamagedError(
@@ -93,10 +96,10 @@ class Store:
       )
 
   def manifest(self, step: int) -> dict[str, Any]:
-    """What a step says about itself.
+    """The manifest of a step.
 
     Raises:
-      DamagedError: it cannot be read, or is not what was written.
+      DamagedError: it cannot be read, or differs from what was written.
     """
     manifest = self._load(step, manifest=ocp.args.JsonRestore())
     checkpoint_manifest.check(manifest)
@@ -108,10 +111,16 @@ class Store:
     manifest: Mapping[str, Any],
     targets: Mapping[str, Any] | None = None,
   ) -> dict[str, Any]:
-    """Verified leaves: as the targets ask, or all of them as numpy arrays.
+    """Verified leaves by path.
+
+    Args:
+      step: the step.
+      manifest: of this step.
+      targets: leaves to restore, with their shapes, dtypes and shardings;
+        None: all, as numpy arrays.
 
     Raises:
-      DamagedError: they cannot be read, or are not what was written.
+      DamagedError: they cannot be read, or differ from what was written.
     """
     if targets is None:
       item = dict.fromkeys(manifest['leaves'], 0)
@@ -129,7 +138,7 @@ class Store:
     return leaves
 
   def set_aside(self, step: int, error: Exception) -> None:
-    """Names a damaged step and moves it out of the way, never deletes it."""
+    """Renames a damaged step, with an error in the log; never deletes it."""
     source = self.directory / str(step)
     if self._read_only:
       _LOGGER.error('SKIPPED damaged checkpoint %s: %s', source, error)
@@ -140,6 +149,8 @@ class Store:
     _LOGGER.error(
       'SKIPPED damaged checkpoint %s, now %s: %s', source, target.name, error
     )
+    # Every process has chosen the same name before one renames, and sees the
+    # renamed directory before it lists the steps again.
     distributed.barrier()
     if distributed.is_first():
       source.rename(target)
@@ -151,14 +162,14 @@ class Store:
     self._manager.delete(step)
 
   def close(self) -> None:
-    """Lets Orbax's threads go."""
+    """Ends Orbax's threads."""
     self._manager.close()
 
   def _aside(self, step: int, number: int) -> epath.Path:
     return self.directory / f'{step}{_DAMAGED}{number}'
 
   def _load(self, step: int, **item: Any) -> Any:
-    """One item of a step, by name and arguments."""
+    """One item of a step, given as name=arguments."""
     [name] = item
     loaded = reason = None
     try:
@@ -169,6 +180,7 @@ class Store:
       reason = _first_line(error)
     if reason:
       _drop_leftovers()
+    # Bytes may be bad for one process alone, whose shards they are.
     if not distributed.all_of(reason is None):
       raise checkpoint_manifest.DamagedError(
         f'its {name} cannot be read: {reason or "another process failed"}'
@@ -197,10 +209,10 @@ def _first_line(error: BaseException) -> str:
 
 
 def _drop_leftovers() -> None:
-  """Collects what a failed read leaves behind, in silence.
+  """Collects the tasks that a failed read leaves behind, silently.
 
-  Orbax reads all leaves at once and raises the first failure; the others'
-  tasks would complain, a page each, whenever they happen to be collected.
+  Orbax reads all leaves at once and raises the first failure; each of the other
+  tasks would print a traceback when it is garbage-collected.
   """
   logger = logging.getLogger('asyncio')
   level, hook = logger.level, sys.unraisablehook

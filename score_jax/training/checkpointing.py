@@ -1,12 +1,12 @@
-"""Checkpoints that are either the bytes that were saved, or not used.
+"""Checkpoints that are restored bit for bit as saved, or not at all.
 
-Orbax writes them atomically (checkpoint_store.py); on top of it come a digest
-for every leaf (manifest.py), verified at every restore and, before anything
-older is removed, read back after every save. A damaged step is named, set aside
-by a rename, and the next older one that verifies is used.
+Orbax writes them atomically (checkpoint_store.py). A digest of every leaf
+(checkpoint_manifest.py) is verified at every restore, and after every save
+before anything older is removed. A damaged step is renamed, with an error in
+the log, and the next older one that verifies is restored.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any, Literal
 
@@ -22,8 +22,8 @@ class Restored:
 
   Attributes:
     step: its step.
-    state: as the target that was given, of jax arrays.
-    metadata: what was saved beside it.
+    state: the target's tree, of jax arrays.
+    metadata: saved beside it.
   """
 
   step: int
@@ -32,10 +32,11 @@ class Restored:
 
 
 class Checkpoints:
-  """The checkpoints of one stage, in one directory, one subdirectory a step.
+  """The checkpoints of one stage, in one directory.
 
-  Not for two writers at once: the run directory's lock sees to that. Readers
-  (evaluation) open it with `read_only` and change nothing.
+  For one writer at a time (the run directory is locked) and any number of
+  readers, which open it with `read_only`. Every method is a collective: call it
+  in every process.
   """
 
   def __init__(
@@ -44,33 +45,25 @@ class Checkpoints:
     *,
     keep: int = 2,
     is_async: bool = False,
-    read_back: bool = True,
     read_only: bool = False,
-    may_be_infinite: Collection[str] = (),
   ):
-    """Opens a directory; a writer makes it, and clears unfinished saves away.
+    """Opens a directory; a writer creates it and removes unfinished saves.
 
     Args:
-      directory: where; relative to the working directory or absolute.
-      keep: newest steps that are kept, beside the best one.
+      directory: relative to the working directory, or absolute.
+      keep: number of newest steps that are kept, beside the best one.
       is_async: write in the background; an error then surfaces at the next
         `save`, `restore`, `wait` or `close`.
-      read_back: read each step again once written; costs as much host memory
-        as the state. Without it, the newest step known to be intact stays.
-      read_only: neither save, nor remove, nor rename.
-      may_be_infinite: paths of leaves where infinity is legitimate.
+      read_only: do not save, remove or rename anything.
     """
     if keep < 1:
-      raise ValueError(f'keep={keep}: at least one checkpoint must stay')
+      raise ValueError(f'keep={keep}: at least one checkpoint must be kept')
     self._store = checkpoint_store.Store(
       directory, is_async=is_async, read_only=read_only
     )
     self._keep = keep
     self._is_async = is_async
-    self._read_back = read_back
-    self._may_be_infinite = frozenset(may_be_infinite)
-    self._pending: int | None = None  # written, or being so; not yet checked
-    self._verified: set[int] = set()
+    self._pending: int | None = None  # being written, or not yet verified
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -79,7 +72,7 @@ class Checkpoints:
     self.close()
 
   def steps(self) -> list[int]:
-    """Steps that were saved, ascending; whether they verify is not known."""
+    """Saved steps, ascending, damaged ones included."""
     return self._store.steps()
 
   def save(
@@ -90,18 +83,18 @@ class Checkpoints:
     *,
     score: float | None = None,
   ) -> None:
-    """Saves a state; then removes what is neither new nor best.
+    """Saves and verifies a state; then removes steps neither new nor best.
 
     Args:
-      step: later than every step there is.
+      step: later than every existing step.
       state: a pytree of arrays.
-      metadata: what JSON can hold.
+      metadata: as JSON can hold it.
       score: by which `restore(target, 'best')` chooses, the higher the better.
 
     Raises:
       FloatingPointError: the state is not finite; nothing is written.
-      ValueError: the step is not later than the ones there are.
-      DamagedError: what was written reads back as something else.
+      ValueError: the step is not later than the existing ones.
+      DamagedError: the step reads back differently; nothing is removed.
     """
     self.wait()
     latest = max(self.steps(), default=None)
@@ -111,9 +104,7 @@ class Checkpoints:
         f'{self._store.directory}'
       )
     leaves = checkpoint_manifest.flatten(state)
-    manifest = checkpoint_manifest.make(
-      leaves, metadata or {}, score, may_be_infinite=self._may_be_infinite
-    )
+    manifest = checkpoint_manifest.make(leaves, metadata or {}, score)
     self._store.write(step, leaves, manifest)
     self._pending = step
     if not self._is_async:
@@ -126,13 +117,13 @@ class Checkpoints:
     *,
     partial: bool = False,
   ) -> Restored | None:
-    """The newest or best checkpoint that verifies, or a given one.
+    """The newest or best checkpoint that verifies, or that of a step.
 
     Args:
       target: a pytree of arrays or jax.ShapeDtypeStruct; each leaf is restored
         with that leaf's sharding, or on the first device.
-      step: which; `best` is the highest score, of equals the earliest.
-      partial: the target may ask for some of the leaves only, such as
+      step: 'best' is the highest score, the earliest of equal ones.
+      partial: the target may have some of the leaves only, such as
         `{'params': ...}`.
 
     Returns:
@@ -140,8 +131,7 @@ class Checkpoints:
 
     Raises:
       MismatchError: it is of other leaves, shapes or dtypes than the target.
-      DamagedError: there are checkpoints, and none that was asked for
-        verifies.
+      DamagedError: something was saved, but no step asked for verifies.
     """
     self.wait()
     leaves = checkpoint_manifest.flatten(target)
@@ -153,7 +143,6 @@ class Checkpoints:
       except checkpoint_manifest.DamagedError as error:
         self._store.set_aside(candidate, error)
         continue
-      self._verified.add(candidate)
       state = jax.tree.unflatten(
         jax.tree.structure(target), [restored[key] for key in leaves]
       )
@@ -167,25 +156,24 @@ class Checkpoints:
     return None
 
   def wait(self) -> None:
-    """Waits for a save in the background, checks it, and surfaces its error."""
+    """Waits for a save in the background, verifies it, and raises its error."""
     step, self._pending = self._pending, None
     if step is None:
       return
     self._store.wait(step)
-    if self._read_back:
-      self._store.leaves(step, self._store.manifest(step))
-      self._verified.add(step)
+    # Read back before anything older is removed: the disk may have lied.
+    self._store.leaves(step, self._store.manifest(step))
     self._prune()
 
   def close(self) -> None:
-    """Waits, and lets Orbax's threads go."""
+    """Waits, and ends Orbax's threads."""
     try:
       self.wait()
     finally:
       self._store.close()
 
   def _candidates(self, step: Literal['latest', 'best'] | int) -> Iterator[int]:
-    """Steps to try, the most wanted first."""
+    """Steps to try, in order of preference."""
     newest_first = self.steps()[::-1]
     if isinstance(step, int):
       return iter([s for s in newest_first if s == step])
@@ -205,12 +193,11 @@ class Checkpoints:
       return None
 
   def _prune(self) -> None:
-    """Removes what is neither new, nor best, nor the last known intact."""
+    """Removes intact steps that are neither new nor best."""
     steps = self.steps()
-    stay = {*steps[-self._keep :], next(self._candidates('best'))}
-    stay.add(max(self._verified, default=steps[-1]))
+    kept = {*steps[-self._keep :], next(self._candidates('best'))}
     for step in steps:
-      if step in stay:
+      if step in kept:
         continue
       try:
         self._store.manifest(step)
@@ -218,4 +205,3 @@ class Checkpoints:
         self._store.set_aside(step, error)
         continue
       self._store.delete(step)
-      self._verified.discard(step)

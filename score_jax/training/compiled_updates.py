@@ -12,7 +12,13 @@ from typing import Any
 import optax
 
 from score_jax.training import layout as layout_lib
-from score_jax.training import optimizers, rl_update, sft_update
+from score_jax.training import (
+  optimizers,
+  rl_update,
+  sft_update,
+  teacher_forcing,
+  train_state,
+)
 
 # So few layers compile quickly as a loop in Python, which runs faster on a CPU;
 # more of them are scanned.
@@ -27,7 +33,7 @@ class RLUpdate:
   Attributes:
     optimizer: of `training.optimizers`.
     step: of `rl_update.make_train_step`.
-    reference_logprobs: of `rl_update.make_reference_logprobs`.
+    reference_logprobs: of `teacher_forcing.make_reference_logprobs`.
   """
 
   optimizer: optax.GradientTransformation
@@ -62,7 +68,7 @@ def make_rl_update(
     **forward,
     **options,
   )
-  reference_logprobs = rl_update.make_reference_logprobs(
+  reference_logprobs = teacher_forcing.make_reference_logprobs(
     layout.config, temperature=options.get('temperature', 1.0), **forward
   )
   return RLUpdate(optimizer, step, reference_logprobs)
@@ -112,6 +118,6 @@ def _unrolls(layout: layout_lib.Layout) -> bool:
 
 
 def _state_shardings(optimizer, layout: layout_lib.Layout):
-  return rl_update.state_shardings(
+  return train_state.state_shardings(
     optimizer, layout.trained_shapes, layout.trained
   )

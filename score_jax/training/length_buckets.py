@@ -1,8 +1,8 @@
-"""Short rows cost less: sorted by length, and micro-batches cut to theirs.
+"""Short sequences cost less: micro-batches of like length, cut to it.
 
-Rows have room for attempts that are as long as allowed, and most end early. A
-program has fixed shapes, so there is one for each of a few lengths, and every
-micro-batch takes the shortest that its rows fit.
+Sequences have room for attempts of the largest allowed length, and most end
+early. A program has fixed shapes, so one is compiled for each of a few lengths,
+and every micro-batch takes the shortest that all its sequences fit.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from score_jax import arrays
 
-# Lengths are multiples of it where rows are long: attention kernels want that.
+# Long sequences are cut to multiples of it, the tile of attention kernels.
 _TILE = 128
 # Where attempts may be so long that many end early, each further length is
 # worth its compilation.
@@ -26,10 +26,10 @@ def default_count(attempt_tokens: int) -> int:
 
 
 def lengths(longest: int, count: int) -> tuple[int, ...]:
-  """Lengths that rows of `longest` tokens are cut to, ascending.
+  """Lengths that sequences of `longest` tokens are cut to, ascending.
 
-  They are equal parts, rounded up to tiles of 128 tokens unless that would make
-  two of them one; the last is `longest` itself.
+  Multiples of `longest / count`, rounded up to tiles of 128 tokens where
+  `longest` is at least `count` tiles; the last is `longest` itself.
   """
   tile = _TILE if longest >= count * _TILE else 1
   parts = (-(-longest * i // count) for i in range(1, count + 1))
@@ -37,19 +37,21 @@ def lengths(longest: int, count: int) -> tuple[int, ...]:
 
 
 def deal_by_length(tree: Any, length: jax.Array, parts: int) -> Any:
-  """Reorders sequences: `rl_update.split_batch` then parts them by length.
+  """Reorders sequences so that `split_batch` makes parts of like length.
 
   Args:
     tree: of arrays [B, ...].
-    length: i32 [B], tokens of each row.
-    parts: number of micro-batches, which divides B.
+    length: i32 [B], tokens of each sequence.
+    parts: number of micro-batches, a divisor of B.
   """
+  # `gradient_accumulation.split_batch` deals them out: part p gets sequences
+  # p, p + parts, ... So column by column of the sorted [parts, B / parts].
   order = jnp.argsort(length).reshape(parts, -1).T.reshape(-1)
   return jax.tree.map(lambda x: x[order], tree)
 
 
 def cut(trajectory: arrays.Trajectory, length: int) -> arrays.Trajectory:
-  """The first tokens of each row: all, if no row is longer."""
+  """The first `length` tokens of each sequence."""
   return trajectory.replace(
     tokens=trajectory.tokens[:, :length],
     turn=trajectory.turn[:, :length],
@@ -62,16 +64,16 @@ def at_own_length(
   trajectory: arrays.Trajectory,
   count: int,
 ) -> Any:
-  """`function` of the trajectory, cut to the least length that all rows fit.
+  """`function` of the trajectory, cut to the shortest length that all fit.
 
   Args:
-    function: gives arrays whose shapes do not depend on the rows' length.
-    trajectory: rows [B, T].
-    count: of the lengths, each a program of its own; see `lengths`.
+    function: returns arrays whose shapes do not depend on T.
+    trajectory: B sequences [B, T].
+    count: number of `lengths`, each compiled apart.
   """
   sizes = lengths(trajectory.tokens.shape[1], count)
   return jax.lax.switch(
     jnp.searchsorted(jnp.array(sizes), trajectory.length.max()),
-    [lambda rows, size=size: function(cut(rows, size)) for size in sizes],
+    [lambda whole, size=size: function(cut(whole, size)) for size in sizes],
     trajectory,
   )

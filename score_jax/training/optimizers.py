@@ -1,4 +1,4 @@
-"""Adam, as in the paper, with what keeps a run alive around it."""
+"""Adam, as in the paper, and updates that skip what is not finite."""
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +9,23 @@ def make_optimizer(
   learning_rate: optax.ScalarOrSchedule,
   *,
   max_grad_norm: float | None = 1.0,
-  weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
   """Adam (Table 8 of the paper) with clipping by the global norm.
 
   Args:
     learning_rate: per update, or a schedule of the update's index.
     max_grad_norm: gradients are scaled down to this global norm; None: never.
-    weight_decay: decoupled; 0 in the paper.
   """
   steps = []
   if max_grad_norm is not None:
     steps.append(optax.clip_by_global_norm(max_grad_norm))
-  steps.append(optax.adamw(learning_rate, weight_decay=weight_decay))
+  # Not `optax.adam`, whose state is another tree: checkpoints have adamw's.
+  steps.append(optax.adamw(learning_rate, weight_decay=0.0))
   return optax.chain(*steps)
 
 
 def apply_if_finite(optimizer, loss, gradients, state):
-  """Updates params and optimizer state, unless something is not finite.
+  """Updates params and optimizer state if loss and gradients are finite.
 
   Args:
     optimizer: an optax transformation.
@@ -45,6 +44,7 @@ def apply_if_finite(optimizer, loss, gradients, state):
   )
   params = optax.apply_updates(state.params, updates)
 
+  # The moments too: one non-finite gradient in them would stay for good.
   def keep(new, old):
     return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
 

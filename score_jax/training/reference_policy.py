@@ -1,9 +1,9 @@
-"""The reference policy's weights: how wide, and where they wait between uses.
+"""The reference policy's weights: their dtype, and offloading to the host.
 
-The KL of every loss is to a fixed policy, whose weights a run must hold beside
-the trained ones. A copy in bfloat16 takes half their memory; in host memory it
-takes the device's only while a program reads it. With adapters (models/lora.py)
-none is needed: the reference is the weights that the adapters belong to.
+Every loss is KL-anchored to a fixed policy, whose weights a run holds beside
+the trained ones. In bfloat16 they take half the memory; in host memory they
+take the device's only while a program reads them. With adapters
+(models/lora.py) there is no copy: the reference is the adapters' base.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax
 
 from score_jax.models import transformer
 
-# The fastest to copy from first.
+# The fastest to copy from comes first.
 _HOST_KINDS = ('pinned_host', 'unpinned_host')
 
 
@@ -21,19 +21,19 @@ def make_reference(
 ) -> Any:
   """The reference policy with these weights, sharded as they are.
 
-  With the activations' dtype, or a wider one, the reference's log-probabilities
-  are the same bit for bit as from float32 weights: matrices are cast to the
-  activations' dtype where they are used, and norm scales stay as they are.
+  In the activations' dtype, or a wider one, its log-probabilities are bit for
+  bit those of float32 weights: `forward` casts matrices to the activations'
+  dtype anyway, and norm scales stay in float32.
 
   Args:
-    params: the policy to hold to, wherever it is; shared, not copied, where
-      nothing changes.
-    dtype: of the matrices; None: as they are.
-    offload: keep it in host memory; `on_device` brings it to where programs
-      read it. On a CPU that is the same memory.
+    params: the policy, on the device or the host; arrays that do not change
+      are shared, not copied.
+    dtype: of the matrices; None: unchanged.
+    offload: to host memory, from which `on_device` copies it. On a CPU both
+      are the same memory.
 
   Raises:
-    ValueError: the devices have no memory on the host.
+    ValueError: the devices have no host memory.
   """
   if dtype is not None:
     params = transformer.cast(on_device(params), dtype)
@@ -41,7 +41,7 @@ def make_reference(
 
 
 def on_device(reference: Any) -> Any:
-  """The reference in device memory, for as long as the caller keeps it."""
+  """A copy of the reference in device memory, for the caller to let go."""
   return jax.tree.map(_to_device, reference)
 
 

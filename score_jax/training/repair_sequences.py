@@ -1,12 +1,13 @@
-"""Rows of the supervised baselines, cut from sampled episodes.
+"""Training sequences of the supervised baselines, from sampled episodes.
 
-Tokens stay tokens: a row is one episode up to where its second attempt begins,
-instruction included, and then an attempt's own ids. Nothing is decoded.
+A sequence is one episode up to where its second attempt begins, instruction
+included, and then an attempt's own ids: tokens are copied, never decoded.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import numpy as np
 
 from score_jax import arrays
@@ -20,7 +21,7 @@ def concatenate(
 ) -> arrays.Trajectory:
   """Episodes of several batches as one, on the host, padded to one length.
 
-  `problem_index` is left as it is: what it counts is the caller's.
+  `problem_index` is not renumbered.
   """
   longest = max(np.shape(t.tokens)[1] for t in trajectories)
 
@@ -40,18 +41,18 @@ def concatenate(
 def splice(
   episodes: arrays.Trajectory, pairs: repair_pairs.Pairs, length: int
 ) -> arrays.Trajectory:
-  """A row for each pair: its first attempt's episode, then its second attempt.
+  """For each pair its first attempt's episode, then its second attempt.
 
   Args:
     episodes: of two attempts [B, T], on the host.
     pairs: P of them.
-    length: of the rows; right-padded to it.
+    length: of the sequences; they are right-padded to it.
 
   Returns:
-    A trajectory [P, length] of which nothing counts as sampled.
+    A trajectory [P, length] whose attempts all count as not sampled.
 
   Raises:
-    ValueError: a row does not fit.
+    ValueError: a sequence is longer than `length`.
   """
   count = len(pairs)
   tokens = np.zeros((count, length), np.int32)
@@ -61,8 +62,8 @@ def splice(
   for i in range(count):
     first, second = pairs.first_row[i], pairs.second_row[i]
     k = pairs.second_turn[i]
-    # What the engine put between the attempts is right for this first attempt,
-    # finished or cut off.
+    # With the separator that the engine chose for this first attempt, which
+    # differs between finished and cut-off ones.
     begin = int(np.argmax(episodes.turn[first] == 2))
     attempt = episodes.tokens[second][episodes.turn[second] == k]
     end = begin + len(attempt)
@@ -85,11 +86,11 @@ def splice(
 
 
 def attempt_loss_mask(pairs: repair_pairs.Pairs, learn: Learn) -> np.ndarray:
-  """Which attempts' tokens carry loss, bool [P, 2].
+  """Loss mask of the pairs' attempts, bool [P, 2].
 
-  The paper does not say. 'second': the repaired attempt alone, for a wrong
-  first attempt is nothing to imitate. 'right': right first attempts as well,
-  which D+ has. 'both': every token that the policy would have to write.
+  The paper does not state it. 'second': the second attempt alone, since a wrong
+  first attempt is not to be imitated. 'right': also first attempts that are
+  right, which D+ has. 'both': every attempt.
   """
   first = {
     'second': np.zeros(len(pairs), bool),
@@ -101,7 +102,6 @@ def attempt_loss_mask(pairs: repair_pairs.Pairs, learn: Learn) -> np.ndarray:
   return np.stack([first[learn], np.ones(len(pairs), bool)], axis=1)
 
 
-def take(rows: arrays.Trajectory, index: np.ndarray) -> arrays.Trajectory:
-  """Some of the rows, in this order."""
-  fields = arrays.Trajectory.__dataclass_fields__
-  return arrays.Trajectory(**{n: getattr(rows, n)[index] for n in fields})
+def take(trajectory: arrays.Trajectory, index: np.ndarray) -> arrays.Trajectory:
+  """The sequences at `index`, in that order."""
+  return jax.tree.map(lambda values: values[index], trajectory)

@@ -19,58 +19,16 @@ from score_jax import arrays
 from score_jax.algorithm import losses, stage_coefficients
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config, token_logprobs, transformer
-from score_jax.training import length_buckets, optimizers, sharding
+from score_jax.training import (
+  gradient_accumulation,
+  length_buckets,
+  optimizers,
+  sharding,
+  teacher_forcing,
+)
 
 KLForm = Literal['exact', 'k3', 'reward']
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
-
-
-def init_state(
-  params: Any, optimizer: optax.GradientTransformation, beta2: float = 0.0
-) -> arrays.TrainState:
-  """The state at the start of a stage.
-
-  It owns a float32 copy of the parameters: updates donate their buffers, which
-  the reference policy may share. It lies where an update leaves it: moments
-  with their parameters, scalars on all devices. jit would compile once more for
-  a state that does not.
-
-  Args:
-    params: what is trained: all weights, or adapters.
-    optimizer: see `training.optimizers`.
-    beta2: where it adapts, its first value.
-  """
-  make = functools.partial(_new_state, optimizer=optimizer, beta2=beta2)
-  where = jax.tree.map(lambda leaf: leaf.sharding, params)
-  if isinstance(jax.tree.leaves(where)[0], jax.sharding.NamedSharding):
-    where = sharding.state_shardings(jax.eval_shape(make, params), where)
-    state = jax.jit(make, out_shardings=where)(params)
-  else:
-    device = jax.tree.leaves(where)[0]
-    state = jax.tree.map(
-      lambda x: jax.device_put(x, x.sharding if x.ndim else device),
-      make(params),
-    )
-  return state.replace(params=jax.tree.map(jnp.copy, state.params))
-
-
-def _new_state(params, optimizer, beta2):
-  params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
-  return arrays.TrainState(
-    step=jnp.int32(0),
-    params=params,
-    opt_state=optimizer.init(params),
-    beta2=jnp.float32(beta2),
-    skipped=jnp.int32(0),
-  )
-
-
-def state_shardings(
-  optimizer: optax.GradientTransformation, shapes: Any, shardings: Any
-) -> arrays.TrainState:
-  """Shardings of the state of parameters with these shapes and shardings."""
-  make = functools.partial(_new_state, optimizer=optimizer, beta2=0.0)
-  return sharding.state_shardings(jax.eval_shape(make, shapes), shardings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,19 +38,18 @@ class UpdateOptions:
   Attributes:
     kl: 'exact' over the vocabulary; 'k3' from the sampled token; 'reward':
       the rewards contain it already, and the loss only reports it.
-    micro_batches: M, which divides the rows; memory falls by it.
-    length_buckets: lengths that micro-batches of short rows may be cut to,
-      each compiled apart; see `training.length_buckets`.
+    micro_batches: M, a divisor of B; activations take 1 / M of the memory.
+    length_buckets: lengths that micro-batches of short sequences may be cut
+      to, each compiled apart; see `training.length_buckets`.
     temperature: that the trajectories were sampled with.
     dtype: of the activations.
     unroll: layers in a Python loop; False: a scan over the layer pattern.
     remat: recompute activations in the backward pass.
-    per_token: divide each attempt's loss by its length (not the paper's).
-    attempt_tokens: most tokens of a row's attempts together, the only ones
-      that logits are made of; None: as many as the row has.
-    chunk: tokens of a row whose logits exist at one time.
+    attempt_tokens: most tokens of a sequence's attempts together, the only
+      ones that logits are computed for; None: T.
     attention: path of `attention.attend`; None: the one for the default
-      device, the dtype and the model. A program for another platform must say.
+      device, the dtype and the model. A program compiled for another platform
+      must name it.
   """
 
   kl: KLForm = 'exact'
@@ -102,9 +59,7 @@ class UpdateOptions:
   dtype: Any = jnp.float32
   unroll: bool = True
   remat: bool = False
-  per_token: bool = False
   attempt_tokens: int | None = None
-  chunk: int = 128
   attention: attention_lib.Path | None = None
 
 
@@ -120,7 +75,7 @@ def make_train_step(
   Args:
     config: the model.
     optimizer: see `training.optimizers`.
-    shardings: of the state, before and after; None: wherever it lies.
+    shardings: of the state, before and after; None: as the arguments are.
     **options: of `UpdateOptions`.
 
   Returns:
@@ -131,8 +86,8 @@ def make_train_step(
     second copy.
   """
   options = UpdateOptions(**options)
-  layout, jit_options = sharding.update_layout(shardings)
-  loss_fn = functools.partial(_loss, config, options, layout)
+  batch_sharding, jit_options = sharding.update_layout(shardings)
+  loss_fn = functools.partial(_loss, config, options, batch_sharding)
 
   def train_step(
     state: arrays.TrainState,
@@ -143,7 +98,7 @@ def make_train_step(
   ):
     def gradient_fn(micro):
       part, part_loss_mask = micro
-      return length_buckets.at_own_length(
+      (loss, (metrics, gap)), gradients = length_buckets.at_own_length(
         lambda trajectory: jax.value_and_grad(loss_fn, has_aux=True)(
           state.params,
           reference,
@@ -155,14 +110,19 @@ def make_train_step(
         part.trajectory,
         options.length_buckets,
       )
+      return (loss, metrics, gradients), gap
 
-    rows = (batch, loss_mask)
+    sequences = (batch, loss_mask)
     if options.length_buckets > 1:
-      rows = length_buckets.deal_by_length(
-        rows, batch.trajectory.length, options.micro_batches
+      # Before the split: one long sequence would make its whole micro-batch
+      # long.
+      sequences = length_buckets.deal_by_length(
+        sequences, batch.trajectory.length, options.micro_batches
       )
-    micro = split_batch(rows, options.micro_batches)
-    (loss, (metrics, gap)), gradients = _accumulate(gradient_fn, micro)
+    (loss, metrics, gradients), gap = gradient_accumulation.accumulate(
+      gradient_fn,
+      gradient_accumulation.split_batch(sequences, options.micro_batches),
+    )
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     one = jnp.int32(1)
     metrics |= {
@@ -172,11 +132,21 @@ def make_train_step(
     }
     return state, metrics
 
+  # Donated, so that new parameters and moments overwrite the old ones: without
+  # it the state would exist twice while the update runs.
   return jax.jit(train_step, donate_argnums=0, **jit_options)
 
 
 def _loss(
-  config, options, rows, params, reference, batch, loss_mask, stage, num_rows
+  config,
+  options,
+  batch_sharding,
+  params,
+  reference,
+  batch,
+  loss_mask,
+  stage,
+  num_sequences,
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
   policy = lora.complete(params, reference)
@@ -185,24 +155,27 @@ def _loss(
     transformer.forward,
     config,
     tokens=trajectory.tokens,
-    positions=sequence_positions(trajectory),
+    positions=teacher_forcing.sequence_positions(trajectory),
     dtype=options.dtype,
     unroll=options.unroll,
     attention=options.attention
     or attention_lib.default_path(
       jax.default_backend(), options.dtype, config.attention_softcap
     ),
-    rows=rows,
+    rows=batch_sharding,
   )
   hidden, _ = forward(policy, remat=options.remat)
+  # Nothing is differentiated through the reference, so that its forward pass
+  # keeps no activations and has no use for remat.
   reference_hidden, _ = forward(reference)
+  # The output layer is the largest product of all: only of attempt tokens.
   index = token_logprobs.attempt_index(
     trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
   )
   tokens, turn, sampler_logprobs = (
     jnp.take_along_axis(values, index, axis=1)
     for values in (trajectory.tokens, trajectory.turn, trajectory.logprobs)
-  )  # [B, A]: attempts only
+  )  # [B, A]
   statistics = token_logprobs.target_statistics(
     config,
     policy['embedding'],
@@ -214,7 +187,6 @@ def _loss(
       token_logprobs.states_before(reference_hidden, index),
     ),
     divergence=None if options.kl == 'k3' else losses.exact_kl,
-    chunk=options.chunk,
   )
   divergence = statistics.divergence
   if options.kl == 'k3':
@@ -226,100 +198,11 @@ def _loss(
     turn,
     loss_mask,
     stage,
-    num_rows=num_rows,
-    per_token=options.per_token,
+    # Of the whole batch, so that micro-batches add up to its mean.
+    num_sequences=num_sequences,
     entropy=statistics.entropy,
   )
-  gap = _logprob_gap(
-    statistics.logprob, sampler_logprobs, turn, trajectory.sampled
-  )
-  return loss, (metrics, gap)
-
-
-def _accumulate(gradient_fn, micro):
-  """Adds up `gradient_fn` over micro-batches; of the gap, the largest."""
-
-  def add(total, result):
-    (loss, (metrics, gap)), gradients = result
-    (loss_sum, (metrics_sum, largest)), gradients_sum = total
-    sums = jax.tree.map(
-      jnp.add,
-      (loss_sum, metrics_sum, gradients_sum),
-      (loss, metrics, gradients),
-    )
-    return (sums[0], (sums[1], jnp.maximum(largest, gap))), sums[2]
-
-  shapes = jax.eval_shape(gradient_fn, jax.tree.map(lambda x: x[0], micro))
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  total, _ = jax.lax.scan(
-    lambda total, part: (add(total, gradient_fn(part)), None), zeros, micro
-  )
-  return total
-
-
-def make_reference_logprobs(
-  config: model_config.ModelConfig,
-  *,
-  temperature: float = 1.0,
-  dtype=jnp.float32,
-  unroll: bool = True,
-  chunk: int = 128,
-) -> Callable[[Any, arrays.Trajectory], jax.Array]:
-  """Makes (params, trajectory) -> log-probabilities f32 [B, T], compiled."""
-
-  @jax.jit
-  def reference_logprobs(params, trajectory):
-    hidden, _ = transformer.forward(
-      config,
-      params,
-      trajectory.tokens,
-      sequence_positions(trajectory),
-      dtype=dtype,
-      unroll=unroll,
-    )
-    return token_logprobs.token_statistics(
-      config,
-      params['embedding'],
-      hidden,
-      trajectory.tokens,
-      temperature=temperature,
-      chunk=chunk,
-    ).logprob
-
-  return reference_logprobs
-
-
-def sequence_positions(trajectory: arrays.Trajectory) -> jax.Array:
-  """Each token's index in its row, -1 for padding, i32 [B, T]."""
-  index = jnp.arange(trajectory.tokens.shape[1])[None]
-  return jnp.where(index < trajectory.length[:, None], index, -1)
-
-
-def split_batch(tree: Any, parts: int) -> Any:
-  """[B, ...] leaves as [parts, B / parts, ...].
-
-  Row b goes to part b mod parts: rows that lie side by side on one device are
-  dealt out, so that every part has rows of every device.
-
-  Raises:
-    ValueError: the rows do not divide.
-  """
-
-  def split(x):
-    if x.shape[0] % parts:
-      raise ValueError(
-        f'{x.shape[0]} rows do not divide into {parts} micro-batches'
-      )
-    dealt = x.reshape(x.shape[0] // parts, parts, *x.shape[1:])
-    return dealt.swapaxes(0, 1)
-
-  return jax.tree.map(split, tree)
-
-
-def _logprob_gap(logprobs, sampler_logprobs, turn, sampled):
-  """Largest |trainer - sampler| log-probability of the sampled tokens."""
-  of_policy = jnp.zeros(turn.shape, bool)
-  for k in range(sampled.shape[1]):
-    of_policy |= (turn == k + 1) & sampled[:, k, None]
-  gap = jnp.abs(logprobs - sampler_logprobs)
-  return jnp.where(of_policy, gap, 0.0).max(initial=0.0)
+  # Sampler and trainer differ by rounding alone unless something is wrong.
+  gap = jnp.abs(statistics.logprob - sampler_logprobs)
+  drawn = teacher_forcing.attempts_mask(turn, trajectory.sampled)
+  return loss, (metrics, jnp.where(drawn, gap, 0.0).max(initial=0.0))

@@ -9,7 +9,12 @@ import optax
 
 from score_jax import arrays
 from score_jax.models import lora, model_config, token_logprobs, transformer
-from score_jax.training import optimizers, rl_update, sharding
+from score_jax.training import (
+  gradient_accumulation,
+  optimizers,
+  sharding,
+  teacher_forcing,
+)
 
 
 def make_supervised_step(
@@ -20,24 +25,22 @@ def make_supervised_step(
   dtype=jnp.float32,
   unroll: bool = True,
   remat: bool = False,
-  chunk: int = 128,
   micro_batches: int = 1,
   attempt_tokens: int | None = None,
 ) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
-  """Makes the compiled update on rows whose attempts were written by others.
+  """Makes the compiled update on attempts that the policy did not sample.
 
   Loss: mean of -log pi over the tokens of the attempts in the loss mask, their
-  stop tokens included. `micro_batches` divides the rows; memory falls by it,
-  and the mean stays that over the tokens of all rows. `shardings`: as for
-  `step.make_train_step`. `attempt_tokens`: most tokens of a row's attempts
-  together, the only ones that logits are made of; None: logits of all tokens.
+  stop tokens included; over all micro-batches together, whose masks may differ
+  in size. The options are those of `rl_update.UpdateOptions`, except that
+  `attempt_tokens=None` computes the logits of every token.
 
   Returns:
     step(state, trajectory, loss_mask bool [B, K], frozen=None) -> (state,
     metrics as (sum, count) pairs). The state's buffers are donated. Where
     its params are adapters, `frozen` has the weights that they belong to.
   """
-  rows, jit_options = sharding.update_layout(shardings)
+  batch_sharding, jit_options = sharding.update_layout(shardings)
 
   def loss_fn(params, frozen, trajectory, loss_mask, num_tokens):
     policy = lora.complete(params, frozen)
@@ -45,16 +48,16 @@ def make_supervised_step(
       config,
       policy,
       trajectory.tokens,
-      rl_update.sequence_positions(trajectory),
+      teacher_forcing.sequence_positions(trajectory),
       dtype=dtype,
       unroll=unroll,
       remat=remat,
-      rows=rows,
+      rows=batch_sharding,
     )
     tokens, turn = trajectory.tokens, trajectory.turn
     if attempt_tokens is None:
       logprobs = token_logprobs.token_statistics(
-        config, policy['embedding'], hidden, tokens, chunk=chunk
+        config, policy['embedding'], hidden, tokens
       ).logprob
     else:
       index = token_logprobs.attempt_index(turn, attempt_tokens)
@@ -64,46 +67,31 @@ def make_supervised_step(
         policy['embedding'],
         token_logprobs.states_before(hidden, index),
         jnp.take_along_axis(tokens, index, axis=1),
-        chunk=chunk,
       ).logprob
-    mask = _token_loss_mask(turn, loss_mask)
+    mask = teacher_forcing.attempts_mask(turn, loss_mask)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total
 
   def supervised_step(state, trajectory, loss_mask, frozen=None):
-    count = _token_loss_mask(trajectory.turn, loss_mask).sum()
+    count = teacher_forcing.attempts_mask(trajectory.turn, loss_mask).sum()
 
     def gradient_fn(part):
-      return jax.value_and_grad(loss_fn, has_aux=True)(
+      result = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params, frozen, *part, count
       )
+      return result, ()
 
     if micro_batches == 1:
-      (loss, total), gradients = gradient_fn((trajectory, loss_mask))
+      result, _ = gradient_fn((trajectory, loss_mask))
     else:
-      parts = rl_update.split_batch((trajectory, loss_mask), micro_batches)
-      (loss, total), gradients = _add_up(gradient_fn, parts)
+      result, _ = gradient_accumulation.accumulate(
+        gradient_fn,
+        gradient_accumulation.split_batch(
+          (trajectory, loss_mask), micro_batches
+        ),
+      )
+    (loss, total), gradients = result
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     return state, {'loss': (total, count), 'grad_norm': (norm, jnp.int32(1))}
 
   return jax.jit(supervised_step, donate_argnums=0, **jit_options)
-
-
-def _token_loss_mask(turn: jax.Array, loss_mask: jax.Array) -> jax.Array:
-  """Tokens of the attempts in the loss mask, bool [B, T]."""
-  mask = jnp.zeros(turn.shape, bool)
-  for k in range(loss_mask.shape[1]):
-    mask |= (turn == k + 1) & loss_mask[:, k, None]
-  return mask
-
-
-def _add_up(function: Callable[[Any], Any], parts: Any) -> Any:
-  """The sum of a function's values over the leading axis of `parts`."""
-  shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
-  zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-  total, _ = jax.lax.scan(
-    lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None),
-    zeros,
-    parts,
-  )
-  return total

@@ -1,9 +1,9 @@
-"""Which array lies where: from logical axis names to the axes of the mesh.
+"""Shardings: from logical axis names of arrays to the axes of the mesh.
 
-The mesh has three axes: `data` (rows alone), `fsdp` (rows, and in the update
-the parameters, gathered layer by layer), `tensor` (heads, hidden units and
-vocabulary). GSPMD does the rest. Nothing is ever padded: a dimension that does
-not divide is split over fewer axes, at worst over none.
+The mesh has three axes: `data` (sequences alone), `fsdp` (sequences, and in the
+update the parameters, gathered layer by layer), `tensor` (heads, hidden units
+and vocabulary). GSPMD does the rest. Nothing is ever padded: a dimension that
+does not divide is split over fewer axes, at worst over none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from score_jax import arrays
 from score_jax.models import lora, model_config, transformer
 
 AXES = ('data', 'fsdp', 'tensor')
-_ROW_AXES = ('data', 'fsdp')
+_BATCH_AXES = ('data', 'fsdp')
 _AUTO = (jax_sharding.AxisType.Auto,) * len(AXES)
 
 Rules = Mapping[str, tuple[str, ...]]
 
-# A dimension with this name is split over as many of these mesh axes, in this
-# order, as divide it and no dimension before it in the array has taken. So an
-# embedding whose rows do not divide is split along its width instead.
+# A dimension with this name is split over those of these mesh axes, in this
+# order, that divide it and that no earlier dimension of the array has taken. So
+# an embedding whose vocabulary does not divide is split along its width.
 UPDATE_RULES: Rules = types.MappingProxyType(
   {
     'vocab': ('fsdp', 'tensor'),
@@ -36,8 +36,9 @@ UPDATE_RULES: Rules = types.MappingProxyType(
     'mlp': ('tensor',),
   }
 )
-# Decode reads all weights for every token: what `fsdp` splits would be gathered
-# for every token, so that only `tensor` splits.
+# Decode reads all weights for every token. Weights split over `fsdp` would be
+# gathered for every token (XLA does not hoist it out of the loop), so only
+# `tensor` splits them.
 ROLLOUT_RULES: Rules = types.MappingProxyType(
   {
     'vocab': ('tensor',),
@@ -47,19 +48,19 @@ ROLLOUT_RULES: Rules = types.MappingProxyType(
   }
 )
 
-# Weights that `fsdp` spreads are gathered, then multiplied. Multiplying pieces
-# as they come, XLA's way with large products, writes and reads the sum once for
+# Gather the weights that `fsdp` splits, then multiply. XLA's windowed einsum
+# multiplies the pieces as they arrive, and so writes and reads the sum once for
 # every device, in the activations' dtype.
 _TPU_OPTIONS = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': '1000000'}
 
 
 @dataclasses.dataclass(frozen=True)
 class ProgramShardings:
-  """Where a program's arguments lie.
+  """Shardings of a program's arguments.
 
   Attributes:
     params: a sharding for each parameter.
-    batch: of arrays with an entry for each row, or each problem, in front.
+    batch: of arrays whose first dimension is sequences or problems.
     replicated: of everything else.
   """
 
@@ -71,7 +72,7 @@ class ProgramShardings:
 def make_mesh(
   devices: Sequence[Any], data: int, fsdp: int, tensor: int
 ) -> jax_sharding.Mesh:
-  """The mesh (data, fsdp, tensor) of all these devices, axis types Auto.
+  """A mesh (data, fsdp, tensor) of all these devices, axis types Auto.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices.
@@ -81,7 +82,7 @@ def make_mesh(
     raise ValueError(
       f'a mesh of data={data} x fsdp={fsdp} x tensor={tensor} has '
       f'{math.prod(shape)} devices, but there are {len(devices)}: make the '
-      'product of --mesh.data, --mesh.fsdp and --mesh.tensor equal to it'
+      'product of data, fsdp and tensor equal to it'
     )
   return jax.make_mesh(shape, AXES, axis_types=_AUTO, devices=devices)
 
@@ -89,8 +90,9 @@ def make_mesh(
 def rollout_mesh(mesh: jax_sharding.Mesh, tensor: int) -> jax_sharding.Mesh:
   """The same devices, in the same order, as (devices / tensor, 1, tensor).
 
-  Decode wants few devices to share a weight's product, and many rows apart.
-  The order is kept, because a program may take arrays of both meshes then.
+  Decode is fastest with few devices to a weight and the sequences split over
+  many. The order is kept because one program may then take arrays of both
+  meshes.
 
   Raises:
     ValueError: tensor does not divide the number of devices.
@@ -107,10 +109,10 @@ def rollout_mesh(mesh: jax_sharding.Mesh, tensor: int) -> jax_sharding.Mesh:
 def update_layout(
   shardings: arrays.TrainState | None,
 ) -> tuple[jax_sharding.NamedSharding | None, dict[str, Any]]:
-  """Where activations lie, and jit's options, for an update of such a state.
+  """Sharding of the batch, and jit's options, for an update of such a state.
 
   Args:
-    shardings: of the state; None: it lies on one device.
+    shardings: of the state; None: it is on one device.
   """
   if shardings is None:
     return None, {}
@@ -127,8 +129,8 @@ def replicated(mesh: jax_sharding.Mesh) -> jax_sharding.NamedSharding:
 
 
 def batch_sharding(mesh: jax_sharding.Mesh) -> jax_sharding.NamedSharding:
-  """Rows over data and fsdp; their number must be a multiple of both."""
-  return _named(mesh, _ROW_AXES)
+  """First dimension over data and fsdp, whose product must divide it."""
+  return _named(mesh, _BATCH_AXES)
 
 
 def param_shardings(
@@ -151,7 +153,7 @@ def adapter_shardings(
   adapters: Any,
   rules: Rules = UPDATE_RULES,
 ) -> Any:
-  """A sharding for each array of adapters: as the base's, the rank whole."""
+  """A sharding for each array of adapters: the base's, with the rank whole."""
   axes = lora.logical_axes(transformer.logical_axes(config), adapters)
   return tree_shardings(config, mesh, adapters, axes, rules)
 
@@ -166,34 +168,35 @@ def tree_shardings(
   """Shardings of arrays, or shapes, that carry logical axis names.
 
   Args:
-    config: the model. Its head counts decide whether `heads` and `kv_heads`
-      divide, since no head is ever cut.
+    config: the model. Its numbers of heads decide whether `heads` and
+      `kv_heads` divide, since a head is never split.
     mesh: from `make_mesh`.
     tree: leaves with a shape.
-    axes: the same tree of tuples of names, a name or None a dimension.
+    axes: the same tree, of a tuple for each leaf: a name or None for each
+      dimension.
     rules: from names to mesh axes.
   """
   heads = {'heads': config.num_heads, 'kv_heads': config.num_kv_heads}
 
-  def place(leaf, names):
+  def shard(leaf, names):
     counts = [heads.get(n, size) for n, size in zip(names, leaf.shape)]
     return _named(mesh, *_split(mesh, names, counts, rules))
 
-  return jax.tree.map(place, tree, axes)
+  return jax.tree.map(shard, tree, axes)
 
 
 def state_shardings(state: arrays.TrainState, params: Any) -> arrays.TrainState:
-  """Shardings of a `TrainState`: moments lie as the parameter they belong to.
+  """Shardings of a `TrainState`: moments as the parameter they belong to.
 
-  An update needs them as its `out_shardings`. Left alone, the compiler spreads
-  what was replicated, and the next update would be compiled once more.
+  For an update's `out_shardings`. Without them the compiler splits arrays that
+  were replicated, and the next update is compiled again.
 
   Args:
     state: arrays or shapes.
     params: a sharding for each leaf of `state.params`.
 
   Returns:
-    The state's tree; scalars, and what belongs to no parameter, replicated.
+    The state's tree; scalars, and arrays of no parameter, replicated.
   """
   paths, _ = jax.tree_util.tree_flatten_with_path(state.params)
   of_params = {
@@ -204,12 +207,12 @@ def state_shardings(state: arrays.TrainState, params: Any) -> arrays.TrainState:
   }
   everywhere = replicated(jax.tree.leaves(params)[0].mesh)
 
-  def place(path, leaf):
-    """A moment's path ends with its parameter's."""
+  def shard(path, leaf):
+    """A moment's path ends with its parameter's path."""
     ends = ((path[i:], leaf.shape) for i in range(len(path)))
     return next((of_params[e] for e in ends if e in of_params), everywhere)
 
-  return jax.tree_util.tree_map_with_path(place, state)
+  return jax.tree_util.tree_map_with_path(shard, state)
 
 
 def rollout_shardings(
@@ -217,29 +220,29 @@ def rollout_shardings(
   mesh: jax_sharding.Mesh,
   adapters: Any = None,
 ) -> ProgramShardings:
-  """Where decode has its weights (`inference.inference_params`) and its rows.
+  """Shardings of decode's weights (`inference.inference_params`) and batch.
 
   Weights are split over `tensor` alone. Where it does not divide the key-value
-  heads, they are not split, and rows go over it too: a cache that every device
-  of the axis holds whole would cost its size in memory and gain nothing.
+  heads, weights are not split, and the batch is split over it too: otherwise
+  every device of the axis would hold the whole cache and compute the same.
 
   Args:
     config: the model.
     mesh: of the rollout.
-    adapters: those that the view has, of arrays or of shapes; None: it has
-      none, or they are merged.
+    adapters: arrays or shapes of the inference params' adapters; None: there
+      are none, or they are merged.
   """
   if config.num_kv_heads % mesh.shape['tensor']:
-    rules, row_axes = {}, AXES
+    rules, batch_axes = {}, AXES
   else:
-    rules, row_axes = ROLLOUT_RULES, _ROW_AXES
+    rules, batch_axes = ROLLOUT_RULES, _BATCH_AXES
   stacked = param_shardings(config, mesh, rules)
   if adapters is not None:
     of_adapters = adapter_shardings(config, mesh, adapters, rules)
     stacked = lora.join(stacked, of_adapters)
   return ProgramShardings(
     params=_unstacked(config, stacked),
-    batch=_named(mesh, row_axes),
+    batch=_named(mesh, batch_axes),
     replicated=replicated(mesh),
   )
 
@@ -266,11 +269,12 @@ def _unstacked(config, shardings):
   period = len(config.layer_pattern)
 
   def layer(index):
-    repeat, place = divmod(index, period)
+    repeat, kind = divmod(index, period)
     if repeat == config.num_repeats:
-      return shardings['remainder'][str(place)]
+      return shardings['remainder'][str(kind)]
+    # Without the leading axis, over which a stack has its layers.
     return jax.tree.map(
-      lambda s: _named(s.mesh, *s.spec[1:]), shardings['pattern'][str(place)]
+      lambda s: _named(s.mesh, *s.spec[1:]), shardings['pattern'][str(kind)]
     )
 
   return {

@@ -6,6 +6,8 @@ import pytest
 
 from score_jax.algorithm import advantages
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 
 def slow_leave_one_out(rewards, valid, samples):
   """Each valid row less the mean of its problem's other valid rows."""
@@ -131,5 +133,5 @@ class TestInvariances:
     np.testing.assert_array_equal(function(*batch, 1), 0)
 
   def test_broken_groups_are_refused(self, batch, function):
-    with pytest.raises(ValueError, match='12 rows do not divide'):
+    with pytest.raises(ValueError, match='12 sequences'):
       function(*batch, 5)

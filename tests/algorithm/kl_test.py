@@ -12,6 +12,8 @@ import pytest
 
 from score_jax.algorithm import losses, rewards, stage_coefficients
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 POLICY = jnp.array([0.4, -0.7, 1.1])  # first; second after 0; second after 1
 REFERENCE = jnp.array([-0.3, 0.5, 0.2])
 SEQUENCES = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])

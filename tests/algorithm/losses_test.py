@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from score_jax.algorithm import (
-  ablations,
   losses,
   masked,
   rewards,
   stage_coefficients,
 )
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 # prompt | attempt 1 | instruction | attempt 2 | padding
 TURN = jnp.array([[0, 1, 1, 0, 2, 2, 0], [0, 0, 1, 0, 0, 2, 0]])
@@ -82,22 +83,7 @@ class TestByHand:
     turn_two = 7 + 0.03 - 2.5 / 11 + 0.04
     assert float(loss) == pytest.approx((3.01 + 0.2525 + turn_two) / 2)
 
-  def test_per_token(self):
-    # Attempts of row 1 have two tokens, those of row 2 one.
-    loss, metrics = losses.score_loss(
-      LOGPROBS,
-      KL,
-      ADVANTAGES,
-      TURN,
-      SAMPLED,
-      stage_coefficients.stage_two(),
-      per_token=True,
-    )
-    total = 3.01 / 2 + 77.03 / 2 + 0.2525 - 2.46
-    assert float(loss) == pytest.approx(total / 2)
-    assert masked.means(metrics)['kl/turn2'] == 3.5  # still per attempt
-
-  def test_given_attempts_stay_out_but_their_rows_count(self):
+  def test_given_attempts_stay_out_but_their_sequences_count(self):
     # Only row 1's second attempt and row 2's first are left, still over 2 rows.
     sampled = jnp.array([[False, True], [True, False]])
     entropy = jnp.where(TURN == 2, 0.5, 0.125)
@@ -126,15 +112,14 @@ class TestByHand:
 
 
 class TestGradients:
-  @pytest.mark.parametrize('per_token', [False, True])
-  def test_by_hand_and_zero_on_given_tokens(self, per_token):
+  def test_by_hand_and_zero_on_given_tokens(self):
     # dL/dlogprob = -A_k * s_k / B and dL/dKL = c_k / B on the attempt's
-    # tokens, over its length if normalised; exactly 0 elsewhere.
+    # tokens; exactly 0 elsewhere.
     batch = random_batch(6)
     stage = stage_coefficients.stage_two(normalize_bonus=True)
     gradient = jax.grad(
       lambda logprobs, kl: loss_of(
-        batch | {'logprobs': logprobs, 'kl': kl}, stage, per_token=per_token
+        batch | {'logprobs': logprobs, 'kl': kl}, stage
       )[0],
       argnums=(0, 1),
     )(batch['logprobs'], batch['kl'])
@@ -142,10 +127,9 @@ class TestGradients:
     for b, t in np.ndindex(batch['turn'].shape):
       k = int(batch['turn'][b, t]) - 1
       if k >= 0 and batch['sampled'][b, k]:
-        length = int((batch['turn'][b] == k + 1).sum()) if per_token else 1
         scaled = batch['advantages'][b, k] * stage.advantage_scale[k]
-        expected[0, b, t] = -scaled / 6 / length
-        expected[1, b, t] = stage.kl_coefficient[k] / 6 / length
+        expected[0, b, t] = -scaled / 6
+        expected[1, b, t] = stage.kl_coefficient[k] / 6
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
     assert (np.asarray(gradient)[:, batch['turn'] == 0] == 0).all()
 
@@ -206,7 +190,9 @@ class TestInvariances:
 
     def value_and_metrics(part):
       def loss(logprobs):
-        return loss_of(part | {'logprobs': logprobs}, self.stage, num_rows=6)
+        return loss_of(
+          part | {'logprobs': logprobs}, self.stage, num_sequences=6
+        )
 
       (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
         part['logprobs']
@@ -265,7 +251,7 @@ class TestInvariances:
 def test_discount_credits_the_first_attempt():
   # gamma 0.8, alpha 1, scores 0 then 1: attempt 1 is credited with 0.8 * 2,
   # so that without a baseline each of its tokens has gradient -1.6 / B.
-  stage = ablations.discounted()
+  stage = stage_coefficients.stage_two(alpha=1.0, discount=0.8)
   score = jnp.array([[0.0, 1], [0, 0]])
   shaped, valid = rewards.shape_rewards(score, SAMPLED, stage)
   gradient = jax.grad(

@@ -8,8 +8,11 @@ import pytest
 
 from score_jax.algorithm import ablations, masked, rewards, stage_coefficients
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 PAIRS = jnp.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 GRADED = jnp.ones((4, 2), bool)
+DISCOUNTED = stage_coefficients.stage_two(alpha=1.0, discount=0.8)
 
 
 @pytest.mark.parametrize(
@@ -19,11 +22,14 @@ GRADED = jnp.ones((4, 2), bool)
     (stage_coefficients.stage_two(), [[0, 0], [0, 11], [1, -10], [1, 1]]),
     # Only the second attempt is rewarded.
     (stage_coefficients.stage_one(), [[0, 0], [0, 1], [0, 0], [0, 1]]),
-    (ablations.no_bonus(), [[0, 0], [0, 1], [1, 0], [1, 1]]),
+    (stage_coefficients.stage_two(alpha=0.0), [[0, 0], [0, 1], [1, 0], [1, 1]]),
     (ablations.single_turn(turns=2), [[0, 0], [0, 0], [1, 0], [1, 0]]),
     # alpha = 1, gamma = 0.8: turn 2 is 0, 2, -1, 1; turn 1 adds 0.8 of it:
     # failing first (1.6) then pays nearly what being right twice does (1.8).
-    (ablations.discounted(), [[0, 0], [1.6, 2], [0.2, -1], [1.8, 1]]),
+    (
+      DISCOUNTED,
+      [[0, 0], [1.6, 2], [0.2, -1], [1.8, 1]],
+    ),
   ],
 )
 def test_by_hand(stage, expected):
@@ -58,9 +64,13 @@ def test_scores_need_not_be_zero_or_one():
     (stage_coefficients.stage_two(), [False, True], [False, False]),
     (stage_coefficients.stage_two(), [True, False], [True, False]),
     (stage_coefficients.stage_one(), [False, True], [False, True]),
-    (ablations.no_bonus(), [False, True], [False, True]),
+    (stage_coefficients.stage_two(alpha=0.0), [False, True], [False, True]),
     # A return needs the grades of all that is in it.
-    (ablations.discounted(), [True, False], [False, False]),
+    (
+      DISCOUNTED,
+      [True, False],
+      [False, False],
+    ),
     (
       stage_coefficients.stage_two(turns=3),
       [True, False, True],

@@ -94,9 +94,18 @@ TABLE = {
     [1, 1],
     0,
   ),
-  'no bonus': (ablations.no_bonus(), [1, 1], [0, 0], [0.01, 0.01], [1, 1], 0),
+  # 'w/o reward shaping' in Table 4.
+  'no bonus': (
+    stage_coefficients.stage_two(alpha=0.0),
+    [1, 1],
+    [0, 0],
+    [0.01, 0.01],
+    [1, 1],
+    0,
+  ),
+  # The appendix's gamma = 0.8 and alpha = 1, which still collapses.
   'discounted': (
-    ablations.discounted(),
+    stage_coefficients.stage_two(alpha=1.0, discount=0.8),
     [1, 1],
     [0, 1],
     [0.01, 0.01],
@@ -175,7 +184,7 @@ def test_another_stage_does_not_recompile():
       stage_coefficients.stage_one(),
       stage_coefficients.stage_two(),
       stage_coefficients.stage_two(normalize_bonus=True),
-      ablations.discounted(),
+      stage_coefficients.stage_two(alpha=1.0, discount=0.8),
       adaptive.with_beta2(stage_coefficients.stage_one(beta2=0.0), 0.2),
       adaptive.with_beta2(
         stage_coefficients.stage_one(beta2=0.0), jnp.float32(0.3)

@@ -57,13 +57,6 @@ def test_distinct_rows_and_chunks_draw_from_all_problems(monkeypatch):
   assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
-def test_level():
-  values = np.random.default_rng(3).normal(size=(200, 1))
-  ((low, high),) = bootstrap.intervals(values, level=0.5)
-  half = 0.6745 * values.std() / np.sqrt(200)
-  assert (high - low) / 2 == pytest.approx(half, rel=0.05)
-
-
 class TestPairedTest:
   def test_by_hand(self):
     # 30 of 100 problems gained, 10 lost: +0.2, about

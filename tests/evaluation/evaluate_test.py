@@ -1,16 +1,18 @@
-"""Evaluation: rows and problems, sums by hand; the episodes are real ones."""
+"""Evaluation: batches and samples, metrics by hand; real episodes."""
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from score_jax import types
 from score_jax.evaluation import evaluate
-from score_jax.models import chat, model_config, tokenization, transformer
-from score_jax.rollout import episodes, randomness, turn_separator
+from score_jax.models import chat, model_config, tokenization
+from score_jax.rollout import episodes, given_attempts, randomness
 from score_jax.tasks import arithmetic
+from tests.support import small_batch
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 KEY_OF = ('evaluate', 'test', 0)
 
@@ -40,7 +42,7 @@ def sampler(task, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def params(sampler):
-  return transformer.init_params(sampler.config, jax.random.key(0))
+  return small_batch.params(0, sampler.config)
 
 
 def verdict(score):
@@ -78,7 +80,7 @@ def test_a_summary_by_hand():
 def test_samples_of_a_problem_stay_together():
   # Two problems, one always and one never right; two samples of each. The
   # accuracy is 1/2; drawing problems, it is 0, 1/2 or 1, so that the interval
-  # is everything. (Four independent rows would leave 0 and 1 out more often.)
+  # is everything. (Of four independent samples, 0 and 1 would be rarer.)
   scores = [(1.0, 1.0), (1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
   summary = make_evaluation(scores, samples=2).summary()
   assert summary['problems'] == 2
@@ -92,11 +94,11 @@ def test_samples_of_a_problem_stay_together():
 
 
 def test_nothing_graded_is_an_error():
-  with pytest.raises(ValueError, match='none of 2 problems could be graded'):
+  with pytest.raises(ValueError, match='none of 2'):
     make_evaluation([(None, 1.0), (1.0, None)]).summary()
 
 
-def test_judged_row_by_row(task):
+def test_graded_attempt_by_attempt(task):
   problems = task.train[:2]
   attempts = [
     [types.Attempt(p.reference), types.Attempt('x', 2)] for p in problems
@@ -164,7 +166,7 @@ def test_chained_attempts_see_the_last_one_only(task, sampler, params):
     for attempt in row[2:]:
       owned = zip(trajectory.tokens[0].tolist(), trajectory.turn[0].tolist())
       ids = [token for token, turn in owned if turn == 2]
-      given = turn_separator.GivenAttempts(
+      given = given_attempts.GivenAttempts(
         np.array([[ids + [0] * (3 - len(ids)), [0] * 3]], np.int32),
         np.array([[len(ids), 0]], np.int32),
       )

@@ -83,26 +83,26 @@ class TestPolicySummary:
     assert other['delta_ci95'] != summary['delta_ci95']
 
 
-class TestFracZeroSpread:
+class TestZeroSpread:
   def test_by_hand(self):
     # Two problems of three samples. Turn 1: equal; not. Turn 2: equal; equal.
     score = [[1.0, 0], [1, 0], [1, 0], [0, 1], [0, 1], [1, 1]]
     np.testing.assert_array_equal(
-      metrics.frac_zero_spread(score, 3), [0.5, 1.0]
+      metrics.zero_spread(score, 3), [[True, True], [False, True]]
     )
 
   def test_ungraded_samples_do_not_count(self):
     score = np.array([[1.0], [np.nan], [1], [0], [1], [1]])
     # Problem 1 is equal without its second sample; problem 2 differs.
     graded = np.array([[1], [0], [1], [1], [1], [1]], bool)
-    assert metrics.frac_zero_spread(score, 3, graded) == [0.5]
+    assert metrics.zero_spread(score, 3, graded).tolist() == [[True], [False]]
     # With one graded sample, or none, there is no spread either.
     graded = np.array([[1], [0], [0], [0], [0], [0]], bool)
-    assert metrics.frac_zero_spread(score, 3, graded) == [1.0]
+    assert metrics.zero_spread(score, 3, graded).all()
 
   def test_broken_groups_are_refused(self):
-    with pytest.raises(ValueError, match='6 rows do not divide'):
-      metrics.frac_zero_spread(np.zeros((6, 1)), 4)
+    with pytest.raises(ValueError, match='6'):
+      metrics.zero_spread(np.zeros((6, 1)), 4)
 
 
 def slow_edit_distance(first, second):

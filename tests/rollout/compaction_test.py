@@ -1,4 +1,4 @@
-"""Batches that shrink when rows have ended make the same episodes."""
+"""Batch compaction makes the same episodes."""
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,8 @@ from tests.support import small_models
 
 pytestmark = pytest.mark.slow
 
-# Of 8 rows: 3 are left after 2 tokens of attempt 1, 1 after 5; attempt 2 loses
-# them one by one, and in another order.
+# Of 8 sequences, 3 are left after 2 tokens of attempt 1, 1 after 5; attempt 2
+# loses them one by one, and in another order.
 _LENGTHS = [
   (1, 9),
   (2, 1),

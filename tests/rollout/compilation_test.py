@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from score_jax.models import kv_cache, model_config, transformer
-from score_jax.rollout import engine, turn_separator
+from score_jax.rollout import engine, given_attempts
 from tests.support import small_models
 
 _CONFIG = model_config.ModelConfig(
@@ -23,7 +23,7 @@ _CONFIG = model_config.ModelConfig(
   layer_pattern=('local', 'global'),
   window=7,
 )
-_ROWS = 6
+_BATCH = 6
 _LIMITS = (5, 4)
 _init = jax.jit(transformer.init_params, static_argnums=0)
 
@@ -40,8 +40,8 @@ def _arguments(prompt=14, seed=0, **options):
     'max_new_tokens': _LIMITS,
     'samples_per_problem': 2,
     'temperature': 1.0,
-    'forced_lengths': jnp.ones((_ROWS, 2), jnp.int32),
-    'given': turn_separator.no_given_attempts(_ROWS, 2),
+    'forced_lengths': jnp.ones((_BATCH, 2), jnp.int32),
+    'given': given_attempts.none(_BATCH, 2),
   }
   return defaults | options
 
@@ -73,9 +73,9 @@ def test_one_program_a_bucket_whatever_the_values(compilations):
   assert run() == 0
   assert run(seed=1) == 0
   assert run(temperature=0.5) == 0
-  assert run(forced_lengths=jnp.full((_ROWS, 2), 3, jnp.int32)) == 0
-  given = turn_separator.GivenAttempts(
-    jnp.full((_ROWS, 2, 1), 9, jnp.int32), jnp.ones((_ROWS, 2), jnp.int32)
+  assert run(forced_lengths=jnp.full((_BATCH, 2), 3, jnp.int32)) == 0
+  given = given_attempts.GivenAttempts(
+    jnp.full((_BATCH, 2, 1), 9, jnp.int32), jnp.ones((_BATCH, 2), jnp.int32)
   )
   assert run(given=given) == 0
   other = small_models.separators(2, stop_ids=(3, 4))
@@ -135,7 +135,7 @@ def step_text(episode_text):
   """The decode loop: the one loop that makes [B, V] logits itself."""
   computations = _computations(episode_text)
   bodies = set(re.findall(r'body=%?([\w.\-]+)', episode_text))
-  logits = f'f32[{_ROWS},{_CONFIG.vocab_size}]'
+  logits = f'f32[{_BATCH},{_CONFIG.vocab_size}]'
   (step,) = [name for name in bodies if logits in computations[name]]
   return _with_callees(computations, step)
 
@@ -152,7 +152,7 @@ def _operations(text, size):
 def test_the_sizes_are_those_of_the_cache():
   block = small_models.separators(2).longest
   length = engine.sequence_length(14, _LIMITS, block)
-  cache = kv_cache.empty(_CONFIG, _ROWS, length, block=block)
+  cache = kv_cache.empty(_CONFIG, _BATCH, length, block=block)
   assert [keys.k.size for keys in cache.layers] == [_RING, _GLOBAL]
 
 
@@ -169,7 +169,7 @@ def test_a_turn_change_copies_rings_only(episode_text):
   The block attends to the old ring, so that writing needs a copy: at most two
   of keys and of values, once a turn.
   """
-  # The prefill may pad its keys to the row: that makes the cache.
+  # The prefill may pad its keys to T slots: that makes the cache.
   assert _MOVES & set(_operations(episode_text, _GLOBAL)) <= {'pad'}
   operations = _operations(episode_text, _RING)
   assert operations.count('copy') <= 4
@@ -200,11 +200,11 @@ def test_cond_would_have_copied_the_cache():
   )
 
 
-def test_no_logits_of_whole_rows(episode_text):
+def test_no_logits_of_whole_sequences(episode_text):
   # [B, V] exists, the logits of a step; [N, P, V] of the prefill, which is
   # smaller than [B, T, V], must not.
   sizes = [size for size, _ in _instructions(episode_text)]
-  assert _ROWS * _CONFIG.vocab_size in sizes
+  assert _BATCH * _CONFIG.vocab_size in sizes
   assert max(sizes) < 3 * 14 * _CONFIG.vocab_size
 
 

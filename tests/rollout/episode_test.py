@@ -7,6 +7,8 @@ import pytest
 from score_jax.rollout import randomness
 from tests.support import slow_episode, small_models
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 
 def _slow(name, turns, **options):
   return slow_episode.run(
@@ -45,7 +47,7 @@ def test_sampled_episode_equals_the_slow_one(name, turns):
   uniforms = randomness.uniforms(small_models.sequence_keys(3), total)
   rows = _slow(name, turns, uniforms=np.asarray(uniforms), temperature=0.7)
   _assert_equal(trajectory, rows)
-  # Both lines of the boundary table occur: blocks of unequal length.
+  # Both separators occur, which differ in length.
   first = [row.finished[0] for row in rows]
   assert any(first)
   assert not all(first)
@@ -63,7 +65,7 @@ def _attempt(trajectory, row, turn):
 
 @pytest.fixture(scope='module')
 def endless():
-  """Rows that nothing stops: no policy can say -1."""
+  """Episodes without stop tokens: no policy samples -1."""
   return _run(stop_ids=(-1, -2))
 
 

@@ -1,4 +1,7 @@
-"""Episodes of a policy with adapters: engine and update still agree."""
+"""Inference params of a policy with adapters: merged, or beside the weights.
+
+That engine and update agree with adapters is in teacher_forcing_test.py.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,48 +13,21 @@ from score_jax.models import inference, lora
 from score_jax.training import sharding
 from tests.support import small_models
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
-def _tree(name, **options):
+
+def _tree(name):
   base = small_models.params(name)
-  return lora.attach(base, small_models.adapters(base, **options))
+  return lora.attach(base, small_models.adapters(base))
 
 
-def _gap(name, tree, dtype):
-  """Largest difference at a sampled token, in nats, of the attached policy."""
-  trajectory = small_models.run(
-    name,
-    2,
-    temperature=0.7,
-    params=inference.inference_params(tree, dtype),
-    dtype=dtype,
-    cache_dtype=dtype,
-  )
-  expected = small_models.teacher_forced(
-    small_models.CONFIGS[name], tree, trajectory, 0.7, dtype
-  )
-  assert float(trajectory.logprobs.min()) < -1.0
-  return np.abs(expected - trajectory.logprobs).max()
-
-
-@pytest.mark.parametrize('name', list(small_models.CONFIGS))
-def test_decode_agrees_with_the_update(name):
-  # Merged in the view, attached in the update.
-  assert _gap(name, _tree(name), jnp.float32) < 1e-4
-
-
-def test_decode_agrees_in_bfloat16():
-  # Attached in both. The bound of teacher_forcing_test, where no adapters are:
-  # measured 0.10 nats.
-  assert _gap('gemma2', _tree('gemma2'), jnp.bfloat16) < 0.16
-
-
-def test_float32_views_are_merged():
+def test_adapters_are_merged_in_float32():
   tree = _tree('gemma2')
-  view = inference.inference_params(tree)
-  assert lora.adapters_of(view) == {}
+  made = inference.inference_params(tree)
+  assert lora.adapters_of(made) == {}
   q = tree['pattern']['1']['attention']['q']
   np.testing.assert_allclose(
-    view['layers']['1']['attention']['q'],
+    made['layers']['1']['attention']['q'],
     q.weight[0] + q.adapter.scale * q.adapter.a[0] @ q.adapter.b[0],
     atol=1e-6,
   )
@@ -75,9 +51,9 @@ def test_small_updates_survive_in_bfloat16():
   moved = (merged != q.weight.astype(jnp.bfloat16)).mean()
   assert (product != 0).all()
   assert moved < 0.05
-  # The view keeps it, to the rounding of A and B themselves.
-  view = inference.inference_params(tree, jnp.bfloat16)
-  kept = view['layers']['0']['attention']['q'].adapter
+  # The inference params keep it, to the rounding of A and B themselves.
+  made = inference.inference_params(tree, jnp.bfloat16)
+  kept = made['layers']['0']['attention']['q'].adapter
   assert kept.a.dtype == kept.b.dtype == jnp.bfloat16
   found = kept.scale * kept.a.astype(jnp.float32) @ kept.b.astype(jnp.float32)
   np.testing.assert_allclose(
@@ -86,7 +62,7 @@ def test_small_updates_survive_in_bfloat16():
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_views_over_eight_devices(dtype):
+def test_inference_params_on_eight_devices(dtype):
   tree = _tree('gemma2')
   config = small_models.CONFIGS['gemma2']
   mesh = sharding.make_mesh(jax.devices(), 2, 2, 2)
@@ -105,12 +81,12 @@ def test_views_over_eight_devices(dtype):
   if not is_merged:
     assert q.adapter.a.spec == P(None, None)
     assert q.adapter.b.spec == P(None, 'tensor')
-  view = jax.jit(
+  made = jax.jit(
     lambda tree: inference.inference_params(tree, dtype), out_shardings=where
   )(placed)
   expected = inference.inference_params(tree, dtype)
-  assert jax.tree.structure(view) == jax.tree.structure(expected)
-  for one, other in zip(jax.tree.leaves(view), jax.tree.leaves(expected)):
+  assert jax.tree.structure(made) == jax.tree.structure(expected)
+  for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(expected)):
     np.testing.assert_allclose(
       one.astype(jnp.float32), other.astype(jnp.float32), atol=1e-6
     )

@@ -7,6 +7,8 @@ import pytest
 
 from score_jax.rollout import sampling
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
 _ALMOST_ONE = np.float32(1 - 2**-24)
 
 

@@ -1,7 +1,7 @@
 """The engine's log-probabilities are those that the update computes.
 
 The engine feeds tokens one at a time into a cache of rings; the update feeds
-whole rows, without a cache, and chunks the output layer.
+whole sequences, without a cache, and chunks the output layer.
 """
 
 import jax
@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import inference
-from score_jax.rollout import turn_separator
+from score_jax.models import inference, lora
+from score_jax.rollout import given_attempts
 from tests.support import small_models
 
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
-def _gap(name, trajectory, temperature=1.0, dtype=jnp.float32):
+
+def _gap(name, trajectory, temperature=1.0, dtype=jnp.float32, params=None):
   """Largest difference at a sampled token, in nats."""
   expected = small_models.teacher_forced(
     small_models.CONFIGS[name],
-    small_models.params(name),
+    small_models.params(name) if params is None else params,
     trajectory,
     temperature,
     dtype,
@@ -36,9 +38,9 @@ def _gap(name, trajectory, temperature=1.0, dtype=jnp.float32):
   ],
 )
 def test_equal_in_float32(name, turns):
-  # Eight seeds make 64 rows: enough to see attempts that end early and attempts
-  # that are cut off in every turn. The second prompt, of 12 tokens, is longer
-  # than the windows (6 and 5) and than the rings (window + block - 1 <= 11).
+  # Eight seeds make 64 sequences: enough for attempts that end early and that
+  # are cut off in every turn. The second prompt, of 12 tokens, is longer than
+  # the windows (6 and 5) and than the rings (window + block - 1 <= 11).
   finished = []
   for seed in range(8):
     trajectory = small_models.run(name, turns, seed=seed, temperature=0.7)
@@ -58,8 +60,8 @@ def test_the_wrong_temperature_would_be_seen():
 @pytest.mark.parametrize(('name', 'turns'), [('gemma2', 2), ('gemma3', 3)])
 def test_close_in_bfloat16(name, turns):
   # Decode and update round in another order; a rounding to bfloat16's 8 bits is
-  # up to 2^-9 of a value. Measured over these 32 rows and some 300 tokens each:
-  # 0.04 and 0.08 nats; the bound leaves a factor of two.
+  # up to 2^-9 of a value. Measured over these 32 sequences, some 300 tokens
+  # each time: 0.04 and 0.08 nats; the bound leaves a factor of two.
   bfloat16 = {'dtype': jnp.bfloat16, 'cache_dtype': jnp.bfloat16}
   gaps = [
     _gap(
@@ -87,13 +89,13 @@ def test_a_batch_of_one():
 
 
 def test_after_given_attempts():
-  # Row 0 is given its first attempt, row 1 its second, row 2 both; a given
-  # attempt of 3 ends with a stop token, one of 8 is cut off by the limit.
+  # Sequence 0 is given its first attempt, 1 its second, 2 both; a given attempt
+  # of 3 ends with a stop token, one of 8 is cut off by the limit.
   length = np.zeros((8, 2), np.int32)
   length[0, 0], length[1, 1], length[2] = 3, 8, (8, 3)
   tokens = np.full((8, 2, max(small_models.LIMITS)), 33, np.int32)
   tokens[:, :, 2] = np.where(length == 3, small_models.STOP, 33)
-  given = turn_separator.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
+  given = given_attempts.GivenAttempts(jnp.asarray(tokens), jnp.asarray(length))
   trajectory = small_models.run('gemma2', 2, temperature=0.7, given=given)
   assert _gap('gemma2', trajectory, 0.7) < 1e-4
   np.testing.assert_array_equal(trajectory.sampled, length == 0)
@@ -124,9 +126,42 @@ def test_with_forced_lengths():
   assert trajectory.sampled.all()
 
 
-def test_the_view_keeps_norm_scales_in_float32():
+def _with_adapters(name):
+  base = small_models.params(name)
+  return lora.attach(base, small_models.adapters(base))
+
+
+@pytest.mark.parametrize(
+  ('name', 'turns'), [('gemma1', 2), ('gemma2', 2), ('gemma3', 3)]
+)
+def test_equal_with_adapters(name, turns):
+  # Merged for the engine, attached in the update.
+  params = _with_adapters(name)
+  trajectory = small_models.run(
+    name, turns, temperature=0.7, params=inference.inference_params(params)
+  )
+  assert _gap(name, trajectory, 0.7, params=params) < 1e-4
+  assert float(trajectory.logprobs.min()) < -1.0
+
+
+def test_close_with_adapters_in_bfloat16():
+  # Attached in both. The bound is the one without adapters: measured 0.10 nats.
+  params, bfloat16 = _with_adapters('gemma2'), jnp.bfloat16
+  trajectory = small_models.run(
+    'gemma2',
+    2,
+    temperature=0.7,
+    params=inference.inference_params(params, bfloat16),
+    dtype=bfloat16,
+    cache_dtype=bfloat16,
+  )
+  assert _gap('gemma2', trajectory, 0.7, bfloat16, params) < 0.16
+  assert float(trajectory.logprobs.min()) < -1.0
+
+
+def test_inference_params_keep_norm_scales_in_float32():
   # In the stacked tree a norm scale is a matrix [repeats, width].
-  view = inference.inference_params(small_models.params('gemma3'), jnp.bfloat16)
-  for path, leaf in jax.tree_util.tree_leaves_with_path(view):
+  made = inference.inference_params(small_models.params('gemma3'), jnp.bfloat16)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(made):
     wide = path[-1].key == 'scale'
     assert leaf.dtype == (jnp.float32 if wide else jnp.bfloat16), path

@@ -8,8 +8,10 @@ import pytest
 
 from score_jax import types
 from score_jax.models import chat, tokenization, transformer
-from score_jax.rollout import engine, episodes, turn_separator
+from score_jax.rollout import engine, episodes, given_attempts, turn_separator
 from tests.support import small_models
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 _MESSAGES = ['17+25=', '3+4=', '123456+7=']
 _INSTRUCTIONS = ['Look again.']
@@ -72,7 +74,7 @@ def _run(chat_format, policy, attempts, max_new_tokens=(12, 12)):
     config=config,
     max_new_tokens=max_new_tokens,
     samples_per_problem=1,
-    given=episodes.given_attempts(chat_format, attempts, max_new_tokens),
+    given=given_attempts.encode(chat_format, attempts, max_new_tokens),
   )
 
 

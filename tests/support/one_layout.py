@@ -1,4 +1,4 @@
-"""One step's numbers on some devices, of one process or of several.
+"""Episodes and updates on some devices, of one process or of several.
 
 `python -m tests.support.one_layout RECORDED OUTPUT` computes them on all
 devices of all processes; the test does the same in its own process.
@@ -18,7 +18,13 @@ from experiments.run import processes
 from score_jax import arrays, distributed
 from score_jax.algorithm import stage_coefficients
 from score_jax.rollout import engine, randomness
-from score_jax.training import layout, optimizers, rl_update, sharding
+from score_jax.training import (
+  layout,
+  optimizers,
+  rl_update,
+  sharding,
+  train_state,
+)
 from tests.support import small_models
 
 NAME = 'gemma1'
@@ -32,7 +38,7 @@ STAGES = {
 
 
 def make_layout(devices: Sequence[Any]) -> layout.Layout:
-  """All devices share weights and rows, as by default."""
+  """Weights and sequences over all devices, as by default."""
   mesh = sharding.make_mesh(devices, 1, len(devices), 1)
   return layout.Layout(small_models.CONFIGS[NAME], mesh, mesh, jnp.float32)
 
@@ -40,7 +46,7 @@ def make_layout(devices: Sequence[Any]) -> layout.Layout:
 def compute(
   devices: Sequence[Any], recorded: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Uniforms, a step's episodes, and what updates make of recorded rows."""
+  """Uniforms, episodes, and updates on recorded sequences."""
   places = make_layout(devices)
   params, reference = (
     jax.tree.map(
@@ -76,8 +82,8 @@ def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
   )
   length = trajectory.tokens.shape[1]
   uniforms = jax.jit(randomness.uniforms, static_argnums=1)(keys, length)
-  rows, own = distributed.local_sequences(trajectory, places.rollout.batch)
-  lengths = distributed.merge_sequences(rows, own.length.tolist(), 8)
+  index, own = distributed.local_sequences(trajectory, places.rollout.batch)
+  lengths = distributed.merge_sequences(index, own.length.tolist(), 8)
   return {'uniforms': distributed.to_host(uniforms), 'lengths': lengths} | {
     f'episodes/{key}': distributed.to_host(value)
     for key, value in vars(trajectory).items()
@@ -87,18 +93,18 @@ def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
 def updates(
   places: layout.Layout, params: Any, reference: Any, recorded
 ) -> dict[str, np.ndarray]:
-  """Of each stage the first gradient, and the parameters after several updates.
+  """Each stage's first gradient, and its parameters after several updates.
 
-  Stage II goes on where Stage I ended, in the same compiled program.
+  Stage II starts from Stage I's policy, in the same compiled program.
   """
-  # The first part keeps the gradient as it is.
+  # The trace without decay is the gradient itself.
   optimizer = optax.chain(
     optax.trace(decay=0.0), optimizers.make_optimizer(1e-3)
   )
   train_step = rl_update.make_train_step(
     places.config,
     optimizer,
-    shardings=rl_update.state_shardings(
+    shardings=train_state.state_shardings(
       optimizer, places.trained_shapes, places.trained
     ),
     micro_batches=2,
@@ -107,7 +113,7 @@ def updates(
   )
   found = {}
   for name, stage in STAGES.items():
-    state = rl_update.init_state(params, optimizer)
+    state = train_state.init_state(params, optimizer)
     for i in range(UPDATES):
       batch = places.put_batch(batch_of(recorded, i))
       loss_mask = batch.trajectory.sampled & np.ones((8, 2), bool)
@@ -127,17 +133,17 @@ def _leaves(name: str, tree: Any) -> dict[str, np.ndarray]:
 
 
 def batch_of(recorded: dict[str, np.ndarray], step: int) -> arrays.TrainBatch:
-  """Recorded rows, with advantages of their own in each step."""
+  """Recorded sequences, with other advantages in each step."""
   advantages = np.random.default_rng(step).normal(size=(8, 2))
   trajectory = arrays.Trajectory(**recorded)
   return arrays.TrainBatch(trajectory, advantages.astype(np.float32))
 
 
 def main(recorded: str, output: str) -> None:
-  """Reads recorded rows, joins the others, writes what `compute` finds."""
+  """Joins the processes and writes `compute` of the recorded sequences."""
   processes.join(schema.Processes())
-  with np.load(recorded) as rows:
-    found = compute(jax.devices(), dict(rows))
+  with np.load(recorded) as sequences:
+    found = compute(jax.devices(), dict(sequences))
   distributed.by_first(lambda: np.savez(output, **found))
 
 

@@ -15,7 +15,7 @@ _FLAG = '--xla_force_host_platform_device_count'
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-  """What is left of a process."""
+  """Exit code and output of a process."""
 
   returncode: int
   output: str
@@ -33,10 +33,10 @@ def start(
 
   Args:
     *arguments: of the interpreter; `{index}` and `{address}` are replaced.
-    processes: how many.
-    devices: virtual ones of each process.
+    processes: number of processes.
+    devices: virtual devices of each process.
     environment: of the processes.
-    joined: say in the environment that there are several.
+    joined: tell `jax.distributed` of the processes, by their environment.
   """
   with socket.socket() as free:
     free.bind(('localhost', 0))
@@ -71,10 +71,10 @@ def start(
 def finish(
   children: Sequence[subprocess.Popen], timeout: float = 400
 ) -> list[Ended]:
-  """Waits for all of them and reads what they say, at the same time.
+  """Waits for all processes while reading their output.
 
   Raises:
-    AssertionError: they did not end in time; they are killed.
+    AssertionError: some did not end in time; they are killed.
   """
   said = {}
 
@@ -101,13 +101,13 @@ def finish(
 
 
 def _without_gloo(output: str) -> str:
-  """Without what the library says about its connections, from each thread."""
+  """The output without gloo's lines about its connections."""
   lines = output.splitlines(keepends=True)
   return ''.join(line for line in lines if 'peer ranks' not in line)
 
 
 def run(*arguments: str, **options) -> list[Ended]:
-  """`start` and `finish`; all of them have to succeed."""
+  """`start` and `finish`; asserts that all succeed."""
   ended = finish(start(*arguments, **options))
   for i, process in enumerate(ended):
     assert process.returncode == 0, f'process {i}: {process.errors[-3000:]}'

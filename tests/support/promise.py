@@ -1,4 +1,4 @@
-"""HOUSE rule for tokens of two programs: they differ at ties only.
+"""Tokens of two programs differ at ties only.
 
 For a greedy token the candidates are the two tokens, and the distance is that
 of their logits. A drawn token is a choice between the tokens left and right of
@@ -6,8 +6,8 @@ each boundary of the CDF: the boundary at probability F separates two candidates
 with logits a = logsumexp(left) and b = logsumexp(right), F = sigmoid(a - b). If
 every logit moves by at most 5e-4, which is what closes a gap of 1e-3, so do a
 and b, and F by at most 1e-3 / 4, the sigmoid's slope being at most 1/4. So the
-first difference in a row can only occur where the uniform lies within 2.5e-4 of
-the boundaries between the two tokens that were drawn.
+first difference in a sequence can only occur where the uniform lies within
+2.5e-4 of the boundaries between the two tokens that were drawn.
 """
 
 import jax
@@ -19,24 +19,24 @@ GREEDY = 1e-3
 DRAWN = 2.5e-4
 
 
-def row_of(trajectory, row: int):
-  """Row `row` of a trajectory, as a trajectory of one row."""
-  return jax.tree.map(lambda x: np.asarray(x)[row : row + 1], trajectory)
+def sequence_of(trajectory, index: int):
+  """One sequence of a trajectory, as a trajectory of batch size one."""
+  return jax.tree.map(lambda x: np.asarray(x)[index : index + 1], trajectory)
 
 
 def distance(name: str, one, other, temperature: float, uniforms=None):
-  """How far the first difference of two rows was from a tie; None if equal.
+  """Distance of two sequences' first difference from a tie; None if equal.
 
   Args:
     name: of the model, in `small_models`.
-    one: a trajectory of one row.
-    other: the same row from another program.
+    one: a trajectory of one sequence.
+    other: the same sequence from another program.
     temperature: of the draws.
-    uniforms: f32 [T] of the row; None: greedy.
+    uniforms: f32 [T] of the sequence; None: greedy.
 
   Returns:
-    Difference of the two tokens' logits, or of the uniform and the boundary
-    between them that is further away.
+    Difference of the two tokens' logits, or of the uniform and the further of
+    the two tokens' boundaries.
   """
   a, b = np.asarray(one.tokens[0]), np.asarray(other.tokens[0])
   if (a == b).all():
@@ -57,13 +57,13 @@ def distance(name: str, one, other, temperature: float, uniforms=None):
 
 
 def count_equal(name: str, one, other, temperature: float, uniforms=None):
-  """How many rows of two trajectories are equal; the others keep the rule."""
+  """Number of equal sequences; asserts that the others differ at ties."""
   equal = 0
-  for row in range(one.tokens.shape[0]):
-    uniform = None if uniforms is None else uniforms[row]
+  for i in range(one.tokens.shape[0]):
+    uniform = None if uniforms is None else uniforms[i]
     gap = distance(
-      name, row_of(one, row), row_of(other, row), temperature, uniform
+      name, sequence_of(one, i), sequence_of(other, i), temperature, uniform
     )
-    assert gap is None or gap < (GREEDY if uniforms is None else DRAWN), row
+    assert gap is None or gap < (GREEDY if uniforms is None else DRAWN), i
     equal += gap is None
   return equal

@@ -1,4 +1,4 @@
-"""A small model, and rows of episodes as the engine lays them out."""
+"""A small model, and sequences in the engine's layout."""
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ CONFIG = model_config.ModelConfig(
   head_dim=4,
   mlp_width=16,
 )
-# Tokens of prompt, attempt 1, instruction, attempt 2 of each row: unequal
-# prompts, attempts of one token, a row that fills T = 12.
+# Tokens of prompt, attempt 1, instruction, attempt 2 of each sequence: unequal
+# prompts, attempts of one token, a sequence that fills T = 12.
 PIECES = np.array(
   [(2, 3, 2, 3), (2, 1, 2, 4), (2, 4, 2, 4), (2, 2, 2, 1)]
   + [(3, 3, 2, 2), (3, 1, 2, 1), (3, 3, 2, 4), (3, 2, 2, 3)]
@@ -27,33 +27,35 @@ SAMPLES = 4
 LENGTH = 12
 
 
-def params(seed: int, scale: float = 1.0):
-  """Fresh parameters, times a scale."""
-  fresh = transformer.init_params(CONFIG, jax.random.key(seed))
-  return jax.tree.map(lambda p: scale * p, fresh)
+def params(seed: int, config: model_config.ModelConfig = CONFIG):
+  """Fresh parameters; compiled, since eager operations compile one by one."""
+  return _init(config, jax.random.key(seed))
 
 
-def make_batch(rows: int = 8, seed: int = 0) -> arrays.TrainBatch:
-  """Random tokens; what stands in the padding is random too."""
+_init = jax.jit(transformer.init_params, static_argnums=0)
+
+
+def make_batch(size: int = 8, seed: int = 0) -> arrays.TrainBatch:
+  """Random tokens, in the padding too."""
   rng = np.random.default_rng(seed)
-  pieces = PIECES[:rows]
-  turn = np.zeros((rows, LENGTH), np.int32)
-  for row, (prompt, first, given, second) in zip(turn, pieces):
-    row[prompt : prompt + first] = 1
+  pieces = PIECES[:size]
+  turn = np.zeros((size, LENGTH), np.int32)
+  for owner, (prompt, first, given, second) in zip(turn, pieces):
+    owner[prompt : prompt + first] = 1
     start = prompt + first + given
-    row[start : start + second] = 2
+    owner[start : start + second] = 2
   trajectory = arrays.Trajectory(
     tokens=rng.integers(0, CONFIG.vocab_size, turn.shape).astype(np.int32),
     turn=turn,
-    sampled=np.ones((rows, 2), bool),
+    sampled=np.ones((size, 2), bool),
     logprobs=np.zeros(turn.shape, np.float32),
     length=pieces.sum(axis=1).astype(np.int32),
-    finished=np.ones((rows, 2), bool),
+    finished=np.ones((size, 2), bool),
     problem_index=np.repeat(
-      np.arange(rows // SAMPLES, dtype=np.int32), SAMPLES
+      np.arange(size // SAMPLES, dtype=np.int32), SAMPLES
     ),
   )
-  advantages = rng.normal(size=(rows, 2)).astype(np.float32)
+  advantages = rng.normal(size=(size, 2)).astype(np.float32)
   return jax.tree.map(jnp.asarray, arrays.TrainBatch(trajectory, advantages))
 
 

@@ -1,7 +1,7 @@
 """Small policies and episodes that tests share: every generation in miniature.
 
 Widths, heads and windows are chosen so that nothing is square, nothing divides
-by accident, and a row of 40 tokens wraps every window several times.
+by accident, and a sequence of 40 tokens wraps every window several times.
 """
 
 import functools
@@ -18,7 +18,7 @@ from score_jax.models import (
   token_logprobs,
   transformer,
 )
-from score_jax.rollout import engine, randomness, turn_separator
+from score_jax.rollout import engine, given_attempts, randomness, turn_separator
 
 VOCAB = 61
 STOP = 1
@@ -91,8 +91,8 @@ def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
   """Random prompts, padded with ids that would do harm if they counted."""
   rng = np.random.default_rng(seed)
   tokens = rng.integers(6, VOCAB, (len(lengths), width))
-  for row, length in zip(tokens, lengths):
-    row[length:] = STOP
+  for prompt, length in zip(tokens, lengths):
+    prompt[length:] = STOP
   return arrays.Prompts(
     jnp.asarray(tokens, jnp.int32), jnp.asarray(lengths, jnp.int32)
   )
@@ -101,7 +101,7 @@ def prompts(lengths, width: int, seed: int = 0) -> arrays.Prompts:
 def separators(
   turns: int, stop_ids=(STOP, OTHER_STOP)
 ) -> turn_separator.TurnSeparators:
-  """Given blocks of unequal length: k + 2 ids after a stop, one more if cut."""
+  """Separators of unequal length: k + 2 ids after a stop, one more if cut."""
   width = turns + 3
   stop = np.zeros((turns - 1, width), np.int32)
   cut = np.zeros((turns - 1, width), np.int32)
@@ -121,7 +121,7 @@ def separators(
 
 @functools.partial(jax.jit, static_argnames=('config', 'dtype'))
 def full_logits(config, params, tokens, length, dtype=jnp.float32):
-  """f32 [B, T, V] of one pass over whole rows, without a cache."""
+  """f32 [B, T, V] of one pass over whole sequences, without a cache."""
   index = jnp.arange(tokens.shape[1])[None]
   positions = jnp.where(index < length[:, None], index, -1)
   hidden, _ = transformer.forward(
@@ -174,7 +174,7 @@ SAMPLES = 2
 
 
 def sequence_keys(seed: int = 0, problems: int = 4, samples: int = SAMPLES):
-  """Keys of the rows of problems 'p0', 'p1', ..."""
+  """Keys of the samples of problems 'p0', 'p1', ..."""
   key = randomness.stream(seed, 'train', 'stage1', 0)
   names = [f'p{i}' for i in range(problems)]
   return randomness.sequence_keys(key, names, samples)
@@ -183,7 +183,7 @@ def sequence_keys(seed: int = 0, problems: int = 4, samples: int = SAMPLES):
 def run(name: str, turns: int, *, seed: int = 0, **options):
   """Episodes of four prompts with two samples each; options as the engine's.
 
-  Whoever passes no option that is static shares one compiled program.
+  Calls that differ in no static option share one compiled program.
   """
   batch = len(PROMPT_LENGTHS) * SAMPLES
   arguments = {
@@ -202,9 +202,9 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
   return engine.sample_episodes(**(arguments | options))
 
 
-def no_given_attempts(batch: int, turns: int) -> turn_separator.GivenAttempts:
-  """Room for given attempts, all of them empty."""
-  return turn_separator.GivenAttempts(
+def no_given_attempts(batch: int, turns: int) -> given_attempts.GivenAttempts:
+  """No given attempts, in the shapes of given ones: the same program serves."""
+  return given_attempts.GivenAttempts(
     jnp.zeros((batch, turns, max(LIMITS)), jnp.int32),
     jnp.zeros((batch, turns), jnp.int32),
   )
@@ -212,7 +212,8 @@ def no_given_attempts(batch: int, turns: int) -> turn_separator.GivenAttempts:
 
 def adapters(params, *, rank: int = 4, seed: int = 0, **options):
   """Adapters of parameters, large enough that the policy is another one."""
-  fresh = lora.init_adapters(params, jax.random.key(seed), rank=rank, **options)
+  init = functools.partial(lora.init_adapters, rank=rank, **options)
+  fresh = jax.jit(init)(params, jax.random.key(seed))
   rng = np.random.default_rng(seed)
 
   def noisy(leaf):

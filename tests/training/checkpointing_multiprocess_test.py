@@ -15,7 +15,7 @@ import pathlib, sys
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from score_jax.training import checkpoints
+from score_jax.training import checkpointing
 
 address, process, directory = sys.argv[1:]
 jax.distributed.initialize(address, num_processes=2, process_id=int(process))
@@ -32,7 +32,7 @@ def make_state(step):
     for name, sharding in (('split', split), ('whole', whole))
   }
 
-with checkpoints.Checkpoints(directory) as store:
+with checkpointing.Checkpoints(directory) as store:
   for step in (1, 2):
     store.save(step, make_state(step))
   if process == '0':

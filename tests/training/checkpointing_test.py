@@ -100,7 +100,7 @@ def test_restores_a_part(directory):
   part = {'params': target().params}
   with checkpointing.Checkpoints(directory) as store:
     restored = store.restore(part, 'best', partial=True)
-    with pytest.raises(checkpoint_manifest.MismatchError, match='step is'):
+    with pytest.raises(checkpoint_manifest.MismatchError):
       store.restore(part, 'best')
   assert_same(restored.state['params'], make_state(2).params)
 
@@ -207,7 +207,7 @@ def test_the_best_is_damaged(directory):
   with checkpointing.Checkpoints(directory) as store:
     # Scores: 0.1, damaged, 0.2.
     assert store.restore(target(), 'best').step == 3
-    with pytest.raises(checkpoint_manifest.DamagedError, match='step=2 in'):
+    with pytest.raises(checkpoint_manifest.DamagedError, match='step=2'):
       store.restore(target(), 2)
 
 
@@ -217,9 +217,7 @@ def test_everything_is_damaged(directory):
   for _ in range(2):  # Not a fresh start the next time either.
     with (
       checkpointing.Checkpoints(directory) as store,
-      pytest.raises(
-        checkpoint_manifest.DamagedError, match='to start this stage over'
-      ),
+      pytest.raises(checkpoint_manifest.DamagedError),
     ):
       store.restore(target())
   assert sorted(p.name for p in directory.iterdir()) == [
@@ -264,7 +262,7 @@ def test_a_reader_changes_nothing(directory):
     ),
   ],
 )
-def test_another_model_is_refused_and_nothing_set_aside(
+def test_another_model_is_rejected_and_nothing_set_aside(
   directory, change, says
 ):
   with (
@@ -275,7 +273,7 @@ def test_another_model_is_refused_and_nothing_set_aside(
   assert sorted(p.name for p in directory.iterdir()) == ['1', '2', '3']
 
 
-def test_a_newer_format_is_refused(directory):
+def test_a_newer_format_is_rejected(directory):
   path = directory / '3' / 'manifest' / 'metadata'
   body = json.loads(path.read_text())
   del body['sha256']
@@ -285,32 +283,20 @@ def test_a_newer_format_is_refused(directory):
   )
   with (
     checkpointing.Checkpoints(directory) as store,
-    pytest.raises(checkpoint_manifest.MismatchError, match='of format 2'),
+    pytest.raises(checkpoint_manifest.MismatchError, match='format 2'),
   ):
     store.restore(target())
 
 
-@pytest.mark.parametrize(
-  ('value', 'allowed', 'is_refused'),
-  [
-    (np.nan, (), True),
-    (np.inf, (), True),
-    (-np.inf, ('params/layer/scale',), False),
-    (np.nan, ('params/layer/scale',), True),
-  ],
-)
-def test_non_finite_states(tmp_path, value, allowed, is_refused):
+@pytest.mark.parametrize('value', [np.nan, -np.inf])
+def test_non_finite_states_are_not_saved(tmp_path, value):
   state = make_state(1)
   scale = state.params['layer']['scale'].at[3].set(value)
   state = state.replace(params={**state.params, 'layer': {'scale': scale}})
-  with checkpointing.Checkpoints(tmp_path, may_be_infinite=allowed) as store:
-    if is_refused:
-      with pytest.raises(FloatingPointError, match='layer/scale has 1 of 33'):
-        store.save(1, state)
-      assert store.steps() == []
-    else:
+  with checkpointing.Checkpoints(tmp_path) as store:
+    with pytest.raises(FloatingPointError, match='layer/scale has 1 of 33'):
       store.save(1, state)
-      assert_same(store.restore(target()).state, state)
+    assert store.steps() == []
 
 
 def test_keeps_the_newest_and_the_best(tmp_path):
@@ -323,22 +309,29 @@ def test_keeps_the_newest_and_the_best(tmp_path):
     assert store.restore(target(), 'best').step == 2
 
 
-def test_the_last_intact_one_is_never_removed(directory):
-  # Steps 2 and 3 are damaged where only a full read shows it. A writer that
-  # does not read back must keep step 1, which was restored, whatever follows.
-  for step in ('2', '3'):
-    shutil.rmtree(directory / step / 'state')
-  with checkpointing.Checkpoints(directory, keep=1, read_back=False) as store:
-    assert store.restore(target()).step == 1
-    for step in (4, 5, 6):
-      store.save(step, make_state(step))
-    assert store.steps() == [1, 6]
+def test_a_save_that_reads_back_wrong_removes_nothing(directory, monkeypatch):
+  write = checkpoint_store.Store.wait
+
+  def write_wrong_bytes(store, step):
+    write(store, step)
+    shutil.rmtree(directory / str(step) / 'state')
+
+  with checkpointing.Checkpoints(directory, keep=1) as store:
+    monkeypatch.setattr(checkpoint_store.Store, 'wait', write_wrong_bytes)
+    with pytest.raises(checkpoint_manifest.DamagedError):
+      store.save(4, make_state(4))
+    assert store.steps() == [1, 2, 3, 4]
+    # What was intact before is restored; the next good save prunes it.
+    assert store.restore(target()).step == 3
+    monkeypatch.undo()
+    store.save(5, make_state(5))
+    assert store.steps() == [2, 5]
 
 
 def test_steps_only_grow(directory):
   with checkpointing.Checkpoints(directory) as store:
     for step in (2, 3):
-      with pytest.raises(ValueError, match='not later than step 3'):
+      with pytest.raises(ValueError, match='step 3'):
         store.save(step, make_state(step))
 
 
@@ -419,12 +412,12 @@ def test_what_cannot_be_saved(tmp_path):
   with checkpointing.Checkpoints(tmp_path) as store:
     with pytest.raises(TypeError, match='a/b is int'):
       store.save(1, {'a': {'b': 3}})
-    with pytest.raises(ValueError, match='two leaves have the path a/b'):
+    with pytest.raises(ValueError, match='a/b'):
       store.save(1, {'a': {'b': jnp.zeros(1)}, 'a/b': jnp.zeros(1)})
     # Without x64, jax would restore it as float32.
     with pytest.raises(TypeError, match='a is float64'):
       store.save(1, {'a': np.zeros(1)})
-  with pytest.raises(ValueError, match='at least one checkpoint'):
+  with pytest.raises(ValueError, match='keep=0'):
     checkpointing.Checkpoints(tmp_path, keep=0)
 
 

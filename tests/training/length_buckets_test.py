@@ -1,4 +1,4 @@
-"""Short rows in programs of their own: which, and that nothing else changes."""
+"""Short sequences in programs of their own give the same update."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +6,15 @@ import optax
 import pytest
 
 from score_jax.algorithm import stage_coefficients
-from score_jax.training import length_buckets, rl_update
+from score_jax.training import (
+  gradient_accumulation,
+  length_buckets,
+  rl_update,
+  train_state,
+)
 from tests.support import small_batch
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 SGD = optax.sgd(1.0)
 STAGE = stage_coefficients.make_stage([1.0, 1.0], [0.0, 10.0], [0.3, 0.7])
@@ -30,11 +37,11 @@ def test_lengths(longest, count, expected):
   assert length_buckets.lengths(longest, count) == expected
 
 
-def test_rows_are_dealt_from_short_to_long():
+def test_micro_batches_go_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
-  parts = rl_update.split_batch(dealt, 3)
+  parts = gradient_accumulation.split_batch(dealt, 3)
   assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
   assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
 
@@ -42,7 +49,7 @@ def test_rows_are_dealt_from_short_to_long():
 @pytest.mark.parametrize(
   ('longest', 'expected'), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12)]
 )
-def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
+def test_sequences_are_cut_to_the_shortest_length_that_fits(longest, expected):
   rows = small_batch.make_batch().trajectory
   length = jnp.ones(8, jnp.int32).at[3].set(longest)
   rows = rows.replace(length=length)
@@ -55,10 +62,9 @@ def test_rows_are_cut_to_the_least_length_that_they_fit(longest, expected):
   assert int(length_buckets.at_own_length(width, rows, 3)) == expected
 
 
-# Rows of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four parts
-# the first is cut to 8 of 12.
-@pytest.mark.parametrize('micro_batches', [1, 4])
-def test_the_update_is_the_same(micro_batches):
+# Sequences of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four
+# parts the first is cut to 8 of 12.
+def test_the_update_is_the_same():
   config = small_batch.CONFIG
   policy, reference = small_batch.params(0), small_batch.params(1)
   loss_mask = jnp.ones((8, 2), bool).at[2, 0].set(False)
@@ -67,7 +73,7 @@ def test_the_update_is_the_same(micro_batches):
     step = rl_update.make_train_step(config, SGD, attempt_tokens=8, **options)
     return small_batch.gradient(
       step,
-      rl_update.init_state(policy, SGD),
+      train_state.init_state(policy, SGD),
       reference,
       small_batch.make_batch(),
       loss_mask,
@@ -75,7 +81,7 @@ def test_the_update_is_the_same(micro_batches):
     )
 
   expected, metrics = update()
-  found, same = update(micro_batches=micro_batches, length_buckets=3)
+  found, same = update(micro_batches=4, length_buckets=3)
   small_batch.assert_close(found, expected, atol=1e-5)
   for name, (total, count) in metrics.items():
     np.testing.assert_allclose(same[name][0], total, rtol=1e-4, atol=1e-5)

@@ -10,15 +10,18 @@ import pytest
 
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
-from score_jax.models import inference, lora, transformer
+from score_jax.models import inference, lora
 from score_jax.training import (
   checkpointing,
   optimizers,
   rl_update,
   sft_update,
   sharding,
+  train_state,
 )
 from tests.support import small_batch, small_models
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
@@ -48,7 +51,7 @@ def adam():
 
 
 def gradient(step, params, reference, batch=None, stage=STAGE):
-  state = rl_update.init_state(params, SGD)
+  state = train_state.init_state(params, SGD)
   batch = batch or small_batch.make_batch()
   return small_batch.gradient(step, state, reference, batch, ALL, stage)
 
@@ -104,7 +107,7 @@ def test_updates_leave_the_base_alone(base, adapters, adam):
   optimizer, step = adam
   before = jax.tree.map(np.array, base)
   reference = lora.attach(base, adapters)
-  state = rl_update.init_state(adapters, optimizer)
+  state = train_state.init_state(adapters, optimizer)
   losses = []
   for stage in (
     stage_coefficients.stage_one(),
@@ -137,7 +140,7 @@ def test_there_is_one_copy_of_the_weights(base, adapters, adam):
   optimizer, step = adam
 
   def arguments(params):
-    state = rl_update.init_state(params, optimizer)
+    state = train_state.init_state(params, optimizer)
     batch = small_batch.make_batch()
     compiled = step.lower(state, base, batch, ALL, STAGE).compile()
     return compiled.memory_analysis().argument_size_in_bytes, state
@@ -150,13 +153,13 @@ def test_there_is_one_copy_of_the_weights(base, adapters, adam):
 
 def test_checkpoints_hold_adapters_only(adam, tmp_path):
   config = dataclasses.replace(CONFIG, width=128, mlp_width=512, num_layers=2)
-  base = transformer.init_params(config, jax.random.key(0))
+  base = small_batch.params(0, config)
   adapters = small_models.adapters(base, rank=2)
   assert 20 * size(adapters) < size(base)
   files = {}
   for name, params in (('adapters', adapters), ('all', base)):
     # Moments that are not zeros, which would be compressed to nothing.
-    state = rl_update.init_state(params, adam[0])
+    state = train_state.init_state(params, adam[0])
     state = state.replace(
       opt_state=jax.tree.map(
         lambda leaf: (
@@ -188,13 +191,13 @@ def test_a_resumed_run_goes_on_bit_for_bit(base, adapters, adam, tmp_path):
     batch = small_batch.make_batch(seed=seed)
     return step(state, base, batch, ALL, STAGE)[0]
 
-  state = rl_update.init_state(adapters, optimizer)
+  state = train_state.init_state(adapters, optimizer)
   for seed in range(3):
     state = update(state, seed)
     if seed == 0:
       with checkpointing.Checkpoints(tmp_path) as store:
         store.save(1, state)
-  target = rl_update.init_state(
+  target = train_state.init_state(
     lora.init_adapters(base, jax.random.key(9), rank=3, alpha=6.0), optimizer
   )
   with checkpointing.Checkpoints(tmp_path, read_only=True) as store:
@@ -221,8 +224,8 @@ def test_eight_devices_make_the_same_update(
   q = shardings['pattern']['0']['attention']['q']
   spec = jax.sharding.PartitionSpec
   assert (q.a.spec, q.b.spec) == (spec(None, *q_a), spec(None, *q_b))
-  state = rl_update.init_state(jax.device_put(adapters, shardings), SGD)
-  where = rl_update.state_shardings(
+  state = train_state.init_state(jax.device_put(adapters, shardings), SGD)
+  where = train_state.state_shardings(
     SGD, jax.eval_shape(lambda: adapters), shardings
   )
   assert where == jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -260,7 +263,7 @@ def test_supervised_learning_of_adapters(base, adapters):
 
   def learn(params, *frozen):
     before = jax.tree.map(np.asarray, params)
-    state = rl_update.init_state(params, SGD)
+    state = train_state.init_state(params, SGD)
     state, metrics = step(state, trajectory, ALL, *frozen)
     delta = jax.tree.map(lambda a, b: a - np.asarray(b), before, state.params)
     return delta, float(metrics['loss'][0])

@@ -1,4 +1,4 @@
-"""Rows are spliced token by token from what was sampled."""
+"""Sequences are spliced token by token from sampled episodes."""
 
 import jax
 import numpy as np
@@ -7,6 +7,8 @@ import pytest
 from score_jax.algorithm import repair_pairs
 from score_jax.training import repair_sequences
 from tests.support import small_batch, small_models
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 def pairs_of(*rows):
@@ -21,7 +23,7 @@ def episodes():
   return jax.device_get(small_batch.make_batch().trajectory)
 
 
-def test_rows_by_hand(episodes):
+def test_sequences_by_hand(episodes):
   # PIECES of row 0: prompt 2, attempt 3, instruction 2, attempt 3; of row 3:
   # 2, 2, 2, 1; of row 6: 3, 3, 2, 4.
   pairs = pairs_of((0, 0, 2, False), (3, 6, 1, True), (6, 3, 2, False))
@@ -62,8 +64,8 @@ def test_a_pair_from_one_episode_is_that_episode():
 
 
 def test_what_follows_a_first_attempt_is_right_for_it():
-  # The given block is longer after an attempt that was cut off, whoever wrote
-  # the second attempt.
+  # The separator is longer after an attempt that was cut off, wherever the
+  # second attempt comes from.
   episodes = jax.device_get(small_models.run('gemma3', turns=2))
   assert episodes.finished[:, 0].any()
   assert not episodes.finished[:, 0].all()
@@ -83,9 +85,9 @@ def test_what_follows_a_first_attempt_is_right_for_it():
     ]  # fmt: skip
 
 
-def test_a_row_that_does_not_fit_is_refused(episodes):
+def test_a_sequence_that_does_not_fit_is_rejected(episodes):
   # 7 tokens before it, 4 in row 1's second attempt.
-  with pytest.raises(ValueError, match='pair 0 has 11 tokens, more than 10'):
+  with pytest.raises(ValueError, match='pair 0 has 11 tokens'):
     repair_sequences.splice(episodes, pairs_of((0, 1, 2, False)), length=10)
 
 
@@ -115,13 +117,13 @@ def test_batches_of_other_lengths_are_joined(episodes):
   ('learn', 'first'),
   [('second', [0, 0]), ('right', [0, 1]), ('both', [1, 1])],
 )
-def test_which_attempts_are_learnt(learn, first):
+def test_loss_masks(learn, first):
   pairs = pairs_of((0, 0, 2, False), (1, 2, 1, True))
   loss_mask = repair_sequences.attempt_loss_mask(pairs, learn)
   assert loss_mask.dtype == bool
   np.testing.assert_array_equal(loss_mask, np.stack([first, [1, 1]], axis=1))
 
 
-def test_no_other_choice_of_learnt_attempts():
-  with pytest.raises(ValueError, match="'first': one of second, right, both"):
+def test_no_other_loss_masks():
+  with pytest.raises(ValueError, match='first'):
     repair_sequences.attempt_loss_mask(pairs_of((0, 0, 2, False)), 'first')

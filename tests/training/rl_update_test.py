@@ -18,8 +18,15 @@ from score_jax.algorithm import (
   stage_coefficients,
 )
 from score_jax.models import transformer
-from score_jax.training import optimizers, rl_update
+from score_jax.training import (
+  optimizers,
+  rl_update,
+  teacher_forcing,
+  train_state,
+)
 from tests.support import small_batch
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 CONFIG = small_batch.CONFIG
 ALL = jnp.ones((8, 2), bool)
@@ -43,7 +50,7 @@ def sgd_step():
 
 
 def gradient(step, policy, reference, batch, loss_mask=ALL, stage=STAGE):
-  state = rl_update.init_state(policy, SGD)
+  state = train_state.init_state(policy, SGD)
   return small_batch.gradient(step, state, reference, batch, loss_mask, stage)
 
 
@@ -54,11 +61,11 @@ def whole(policy, reference, sgd_step):
 
 
 def slow_loss(params, reference, batch, stage, temperature=1.0):
-  """Eq. 2 to 4, row by row and token by token, without padding."""
+  """Eq. 2 to 4, sequence by sequence and token by token, without padding."""
   trajectory = jax.device_get(batch.trajectory)
-  rows = len(trajectory.length)
+  batch_size = len(trajectory.length)
   total = 0.0
-  for b in range(rows):
+  for b in range(batch_size):
     tokens = trajectory.tokens[b, : trajectory.length[b]]
     positions = np.arange(len(tokens))[None]
     logits = {}
@@ -75,17 +82,18 @@ def slow_loss(params, reference, batch, stage, temperature=1.0):
       scale = float(stage.advantage_scale[k])
       total -= batch.advantages[b, k] * scale * log_pi[tokens[t]]
       total += float(stage.kl_coefficient[k]) * kl
-  return total / rows
+  return total / batch_size
 
 
 def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
-  # Two problems of two samples; temperature and advantage scale are not 1.
-  batch = small_batch.make_batch(rows=4)
+  # A first attempt of one token, and a sequence that fills T; temperature and
+  # advantage scale are not 1.
+  batch = jax.tree.map(lambda x: x[1:3], small_batch.make_batch(size=4))
   stage = stage_coefficients.make_stage(
     [1.0, 1.0], [0.0, 10.0], [0.3, 0.7], normalize_bonus=True
   )
   step = rl_update.make_train_step(CONFIG, SGD, temperature=0.7)
-  fast, metrics = gradient(step, policy, reference, batch, ALL[:4], stage)
+  fast, metrics = gradient(step, policy, reference, batch, ALL[:2], stage)
   loss, slow = jax.jit(
     jax.value_and_grad(
       lambda p, r: slow_loss(p, r, batch, stage, temperature=0.7)
@@ -160,11 +168,9 @@ def test_stage_one_does_not_reward_attempt_one(perturbed):
   assert max(np.abs(g).max() for g in jax.tree.leaves(before)) > 1e-3
 
 
-@pytest.mark.parametrize('micro_batches', [2, 8])
-def test_micro_batches_add_up_to_the_whole(
-  policy, reference, whole, micro_batches
-):
-  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=micro_batches)
+def test_micro_batches_add_up_to_the_whole(policy, reference, whole):
+  # One sequence each; two each are in length_buckets_test.
+  step = rl_update.make_train_step(CONFIG, SGD, micro_batches=8)
   batch = small_batch.make_batch()
   parts, metrics = gradient(step, policy, reference, batch)
   # f32, another order of summation.
@@ -177,9 +183,9 @@ def test_micro_batches_add_up_to_the_whole(
     ), name
 
 
-def test_rows_must_divide_into_micro_batches(policy, reference):
+def test_sequences_must_divide_into_micro_batches(policy, reference):
   step = rl_update.make_train_step(CONFIG, SGD, micro_batches=3)
-  with pytest.raises(ValueError, match='8 rows do not divide into 3'):
+  with pytest.raises(ValueError, match='8 sequences'):
     gradient(step, policy, reference, small_batch.make_batch())
 
 
@@ -199,7 +205,9 @@ def test_more_padding_changes_nothing(policy, reference, sgd_step, whole):
   small_batch.assert_close(other, whole[0], atol=2e-6)
 
 
-def test_the_order_of_rows_changes_nothing(policy, reference, sgd_step, whole):
+def test_the_order_of_sequences_changes_nothing(
+  policy, reference, sgd_step, whole
+):
   order = np.random.default_rng(6).permutation(8)
   batch = jax.tree.map(lambda x: x[order], small_batch.make_batch())
   other, _ = gradient(sgd_step, policy, reference, batch)
@@ -218,7 +226,7 @@ def test_attempts_out_of_the_loss_have_no_gradient(
   )
   small_batch.assert_close(once, again, atol=0)
   assert int(metrics['kl/turn1'][1]) == 7
-  # The mean is over all rows: what is left out is missing from the sum.
+  # The mean is over all sequences: what is left out is missing from the sum.
   only, _ = gradient(sgd_step, policy, reference, batch, ~loss_mask)
   both = jax.tree.map(np.add, once, only)
   small_batch.assert_close(both, whole[0], atol=2e-6)
@@ -252,14 +260,21 @@ def test_the_forms_of_kl(policy, reference, sgd_step, whole):
   )
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_what_is_not_finite_is_skipped(policy, reference, value):
+@pytest.fixture(scope='module')
+def adam():
   optimizer = optimizers.make_optimizer(1e-3)
-  step = rl_update.make_train_step(CONFIG, optimizer)
+  return optimizer, rl_update.make_train_step(CONFIG, optimizer)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_updates_that_are_not_finite_are_skipped(
+  policy, reference, adam, value
+):
+  optimizer, step = adam
   good = small_batch.make_batch()
   bad = good.replace(advantages=good.advantages.at[2, 1].set(value))
   state, _ = step(
-    rl_update.init_state(policy, optimizer), reference, good, ALL, STAGE
+    train_state.init_state(policy, optimizer), reference, good, ALL, STAGE
   )
   before = jax.device_get(state)
   for skipped in (1, 2):
@@ -283,7 +298,7 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
   caplog.set_level(logging.WARNING, logger='jax')
   optimizer = optimizers.make_optimizer(1e-3)
   step = rl_update.make_train_step(CONFIG, optimizer)
-  state = rl_update.init_state(policy, optimizer)
+  state = train_state.init_state(policy, optimizer)
   first = stage_coefficients.stage_one()
   with jax.log_compiles():
     for stage in (
@@ -296,7 +311,7 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
     ):
       state, _ = step(state, reference, small_batch.make_batch(), ALL, stage)
     # A new stage: a fresh state from the policy that the last one ended with.
-    state = rl_update.init_state(state.params, optimizer, beta2=0.1)
+    state = train_state.init_state(state.params, optimizer, beta2=0.1)
     state, _ = step(state, reference, small_batch.make_batch(), ALL, first)
   compiled = [
     record.getMessage()
@@ -306,12 +321,11 @@ def test_stages_and_steps_share_one_program(policy, reference, caplog):
   assert sum('jit(train_step)' in message for message in compiled) == 1
 
 
-def test_the_state_is_donated_and_the_reference_is_not(policy):
-  optimizer = optimizers.make_optimizer(1e-3)
-  step = rl_update.make_train_step(CONFIG, optimizer)
+def test_the_state_is_donated_and_the_reference_is_not(policy, adam):
+  optimizer, step = adam
   before = jax.tree.map(np.array, policy)
   # A stage starts at its reference: the state owns a copy.
-  state = rl_update.init_state(policy, optimizer)
+  state = train_state.init_state(policy, optimizer)
   after, _ = step(state, policy, small_batch.make_batch(), ALL, STAGE)
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
   small_batch.assert_close(before, policy, atol=0)
@@ -344,7 +358,7 @@ def test_sampler_and_trainer_agree(policy, reference):
 
 def test_reference_logprobs_are_the_samplers(policy):
   trajectory = small_batch.make_trajectory(policy, 0.6)
-  logprobs = rl_update.make_reference_logprobs(CONFIG, temperature=0.6)(
+  logprobs = teacher_forcing.make_reference_logprobs(CONFIG, temperature=0.6)(
     policy, trajectory
   )
   sampled = np.asarray(trajectory.turn) > 0
@@ -355,10 +369,10 @@ def test_reference_logprobs_are_the_samplers(policy):
   )
 
 
-def test_row_positions_end_with_the_row():
-  trajectory = small_batch.make_batch(rows=4).trajectory
-  positions = np.asarray(rl_update.sequence_positions(trajectory))
-  # Rows of 10, 9, 12 and 7 tokens in 12 columns.
+def test_positions_end_with_the_sequence():
+  trajectory = small_batch.make_batch(size=4).trajectory
+  positions = np.asarray(teacher_forcing.sequence_positions(trajectory))
+  # Sequences of 10, 9, 12 and 7 tokens in 12 columns.
   assert positions[0].tolist() == [*range(10), -1, -1]
   assert positions[2].tolist() == [*range(12)]
   assert (positions >= 0).sum(axis=1).tolist() == [10, 9, 12, 7]

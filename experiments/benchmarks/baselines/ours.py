@@ -11,7 +11,13 @@ from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
 from score_jax.models import inference, model_config, transformer
 from score_jax.rollout import engine, turn_separator
-from score_jax.training import optimizers, rl_update, sft_update, sharding
+from score_jax.training import (
+  optimizers,
+  rl_update,
+  sft_update,
+  sharding,
+  train_state,
+)
 
 
 def model(work: workload.Workload) -> model_config.ModelConfig:
@@ -87,15 +93,20 @@ def _optimizer_and_state(work):
   make = jax.jit(transformer.init_params, static_argnums=0)
   params = make(config, jax.random.key(0))
   if work.devices == 1:
-    return optimizer, rl_update.init_state(params, optimizer), None, lambda x: x
+    return (
+      optimizer,
+      train_state.init_state(params, optimizer),
+      None,
+      lambda x: x,
+    )
   mesh = sharding.make_mesh(jax.devices(), work.devices, 1, 1)
   of_params = sharding.param_shardings(config, mesh)
-  state = rl_update.init_state(jax.device_put(params, of_params), optimizer)
+  state = train_state.init_state(jax.device_put(params, of_params), optimizer)
   batch_sharding = sharding.batch_sharding(mesh)
   return (
     optimizer,
     state,
-    rl_update.state_shardings(optimizer, state.params, of_params),
+    train_state.state_shardings(optimizer, state.params, of_params),
     lambda tree: jax.device_put(tree, batch_sharding),
   )
 
