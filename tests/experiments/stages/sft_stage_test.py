@@ -16,11 +16,7 @@ from score_jax.io import json_files, metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-<<<<<<< HEAD:tests/experiments/stages/sft_stage_test.py
 from score_jax.training import repair_sequences, train_state
-=======
-from score_jax.training import compiled_updates, repair_sequences, train_state
->>>>>>> h-rollout:tests/experiments/run/sft_stage_test.py
 from tests.support import small_run
 
 # Three rounds of two batches and at most two updates each.
@@ -140,17 +136,9 @@ def test_a_round_starts_from_the_base_again(star):
   sequences, loss_mask = sft_stage.make_sequences(
     run, run.directory.stage('round2'), stage
   )
-<<<<<<< HEAD:tests/experiments/stages/sft_stage_test.py
   optimizer, update = sft_stage.make_update(run)
   base = policies.stage_policy(run, 'base')
   state = train_state.init_state(base, optimizer)
-=======
-  optimizer, update = compiled_updates.make_supervised_update(
-    settings, parts.layout
-  )
-  base = policies.stage_policy(settings, parts, run, 'base')
-  state = train_state.init_state(base, optimizer)
->>>>>>> h-rollout:tests/experiments/run/sft_stage_test.py
   for step in range(2):
     index = batches.batch_indices(len(loss_mask), 16, seed=0, step=step)
     state, _ = update(
