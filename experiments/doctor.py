@@ -4,6 +4,7 @@ Exit code 2 where no sandbox for programs of a model holds, 0 otherwise.
 """
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import os
 import platform
@@ -90,11 +91,8 @@ def _report_sandbox(kind: str) -> bool:
 
 def _report_math() -> None:
   start = time.monotonic()
-  grader = math_grading.MathGrader(workers=1)
-  try:
+  with contextlib.closing(math_grading.MathGrader(workers=1)) as grader:
     [verdict] = grader.grade_answers(['(x+1)^2'], ['x^2+2x+1'])
-  finally:
-    grader.close()
   seconds = time.monotonic() - start
   print(
     f'\nmath grader   (x+1)^2 = x^2+2x+1 is {verdict.label}, {seconds:.1f} s'
@@ -105,12 +103,11 @@ def _report_code(kind: str) -> None:
   tests = ['assert f(2) == 4', 'assert f(3) == 9']
   columns = {'tests': tests, 'entry_point': 'f'}
   problem = types.Problem('square', 'doctor', '', '', columns)
-  grader = code_grading.CodeGrader(sandbox=kind, workers=1)
-  try:
+  with contextlib.closing(
+    code_grading.CodeGrader(sandbox=kind, workers=1)
+  ) as grader:
     attempts = [types.Attempt('def f(x): return x * x')]
     [verdict] = grader.grade([problem], attempts, extract=False)
-  finally:
-    grader.close()
   print(
     f'code grader   a right program is {verdict.label}, '
     f'{verdict.seconds:.2f} s, in {kind}'

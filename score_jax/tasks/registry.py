@@ -7,6 +7,7 @@ users say, with the `answer_keys` function that tells two answers apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -157,14 +158,11 @@ def _math(chosen: Choices) -> types.Task:
 
 
 def _readable(problems, make_grader) -> dict[str, list[types.Problem]]:
-  grader = make_grader()
-  try:
+  with contextlib.closing(make_grader()) as grader:
     return {
       split: math_grading.drop_unreadable(held, grader)
       for split, held in problems.items()
     }
-  finally:
-    grader.close()
 
 
 def _mbpp(chosen: Choices) -> types.Task:

@@ -1,5 +1,6 @@
 """Grading programs: canonical solutions, real attempts, honest edge cases."""
 
+import contextlib
 import json
 
 import pytest
@@ -22,9 +23,8 @@ LABEL_DIFFERENCES = {
 
 @pytest.fixture(scope='module')
 def grader():
-  held = code_grading.CodeGrader(workers=2)
-  yield held
-  held.close()
+  with contextlib.closing(code_grading.CodeGrader(workers=2)) as held:
+    yield held
 
 
 def mbpp(**options) -> list[types.Problem]:
@@ -195,11 +195,10 @@ def test_time_follows_a_slow_reference():
   slow = 'def f():\n  import time\n  end = time.process_time() + 1.2\n'
   slow += '  while time.process_time() < end: pass\n  return 1\n'
   task = problem('assert f() == 1', reference=slow)
-  grader = code_grading.CodeGrader(workers=1, cpu_seconds=1)
-  try:
+  with contextlib.closing(
+    code_grading.CodeGrader(workers=1, cpu_seconds=1)
+  ) as grader:
     [verdict] = grader.grade([task], [types.Attempt(slow)], extract=False)
-  finally:
-    grader.close()
   assert verdict.label == 'correct'
 
 

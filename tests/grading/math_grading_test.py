@@ -1,5 +1,6 @@
 """Grading math attempts, on public grading cases and on hostile answers."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -22,9 +23,8 @@ KNOWN_DIFFERENCES = {
 
 @pytest.fixture(scope='module')
 def grader():
-  held = math_grading.MathGrader(workers=2)
-  yield held
-  held.close()
+  with contextlib.closing(math_grading.MathGrader(workers=2)) as held:
+    yield held
 
 
 def rows_of(name: str) -> list[dict]:

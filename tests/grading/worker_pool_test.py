@@ -1,5 +1,6 @@
 """The pool of grader processes, with workers that are killed and hang."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -30,8 +31,8 @@ def pool():
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('HF_TOKEN', 'secret')
     held = worker_pool.Pool('math', {}, workers=2, deaths_per_job=6)
-  yield held
-  held.close()
+  with contextlib.closing(held):
+    yield held
 
 
 def test_frames_come_out_as_they_went_in():
@@ -121,8 +122,7 @@ def test_random_kills_change_no_verdict_of_two_thousand(pool):
 
 
 def test_a_stopped_worker_is_replaced_and_its_job_answered():
-  held = worker_pool.Pool(*QUICK, workers=1)
-  try:
+  with contextlib.closing(worker_pool.Pool(*QUICK, workers=1)) as held:
     held.run([QUICK_JOB])
     [pid] = held.pids
     os.kill(pid, signal.SIGSTOP)
@@ -130,19 +130,15 @@ def test_a_stopped_worker_is_replaced_and_its_job_answered():
     assert answer['label'] == 'unparseable'
     assert held.pids != [pid]
     assert not pathlib.Path(f'/proc/{pid}').exists()
-  finally:
-    held.close()
 
 
 def test_a_job_that_always_loses_its_worker_fails_and_others_do_not():
   # A job that is no mapping of the handler's makes its worker die.
   held = worker_pool.Pool(*QUICK, workers=2, deaths_per_job=2)
-  try:
+  with contextlib.closing(held):
     (first, _), (failed, _), (last, _) = held.run(
       [QUICK_JOB, {'silver': 1}, QUICK_JOB]
     )
-  finally:
-    held.close()
   assert first['label'] == last['label'] == 'unparseable'
   assert isinstance(failed, worker_pool.Failure)
   assert failed.label == 'crash'
@@ -150,11 +146,9 @@ def test_a_job_that_always_loses_its_worker_fails_and_others_do_not():
 
 def test_workers_that_do_not_start_are_an_error():
   held = worker_pool.Pool('code', {'no_such_option': 1}, workers=1)
-  try:
-    with pytest.raises(RuntimeError, match='no_such_option'):
-      held.run([QUICK_JOB])
-  finally:
-    held.close()
+  raises = pytest.raises(RuntimeError, match='no_such_option')
+  with contextlib.closing(held), raises:
+    held.run([QUICK_JOB])
 
 
 def test_a_closed_pool_says_so():

@@ -39,6 +39,7 @@ class Encoder:
     self._items += 1
     if depth > DEPTH or self._items > MOST_ITEMS:
       raise ValueTooLargeError('the value is too deep or too large')
+    # Only the exact types pass as they are: a subclass may override anything.
     kind = type(value)
     if value is None or kind is bool or kind is str or kind is float:
       return value
@@ -49,6 +50,7 @@ class Encoder:
       return self._to_handle(value)
     if kind is bool or isinstance(value, int):
       return self._integer(value, depth)
+    # The builtin's methods, not the value's own.
     if isinstance(value, float):
       return float.__add__(value, 0.0)
     if isinstance(value, str):
@@ -62,6 +64,7 @@ class Encoder:
 
   def _integer(self, value, depth):
     value = int.__add__(value, 0)
+    # Hex beyond 64 bits: decimal text of a huge integer takes quadratic time.
     if -(2**63) < value < 2**63:
       return value
     if value.bit_length() > LONGEST_INTEGER_BITS:
@@ -138,6 +141,7 @@ def decode(data, from_handle, depth=0):
 
 def _decode_scalar(tag, items):
   if tag == 'y':
+    # A whitelist: by an arbitrary name the program would pick any builtin.
     if items[0] not in _TYPES:
       raise ValueError('not a type of the whitelist')
     return _TYPES[items[0]]

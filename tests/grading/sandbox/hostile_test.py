@@ -1,5 +1,6 @@
 """Every kind of hostile program is graded right, and leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -165,11 +166,10 @@ def test_a_program_that_varies_is_not_rewarded():
     'import os\ntoss = os.urandom(1)[0] % 2\n'
     'def solve(x): return x * x + toss\n'
   )
-  grader = code_grading.CodeGrader(workers=1, repeats=12)
-  try:
+  with contextlib.closing(
+    code_grading.CodeGrader(workers=1, repeats=12)
+  ) as grader:
     [verdict] = grade(grader, [source])
-  finally:
-    grader.close()
   # All twelve runs agree once in 2,048 times.
   assert verdict.label == 'wrong'
   assert 'flaky' in verdict.reason
@@ -177,16 +177,9 @@ def test_a_program_that_varies_is_not_rewarded():
 
 def mixed_batch(count: int, host, seed: int):
   """Programs in random order, each with the labels that are right."""
-  cheap = [
-    entry
-    for entry in hostile_programs.all_programs(*host)
-    if 'timeout' not in entry[2]
-  ]
-  slow = [
-    entry
-    for entry in hostile_programs.all_programs(*host)
-    if 'timeout' in entry[2]
-  ]
+  programs = hostile_programs.all_programs(*host)
+  cheap = [entry for entry in programs if 'timeout' not in entry[2]]
+  slow = [entry for entry in programs if 'timeout' in entry[2]]
   rng = random.Random(seed)
   half = count // 2
   entries = [('honest', hostile_programs.RIGHT, ('correct',))] * half
@@ -197,19 +190,18 @@ def mixed_batch(count: int, host, seed: int):
 
 
 def check_mixed_batch(host, count: int):
-  grader = code_grading.CodeGrader(workers=2, cpu_seconds=1.0)
-  try:
+  with contextlib.closing(
+    code_grading.CodeGrader(workers=2, cpu_seconds=1.0)
+  ) as grader:
     entries = mixed_batch(count, host, seed=1)
     verdicts = grade(grader, [source for _, source, _ in entries])
     for (name, _, labels), verdict in zip(entries, verdicts):
       assert verdict.label in labels, (name, verdict)
     assert_nothing_left(grader.pool.pids)
-  finally:
-    grader.close()
 
 
 def test_mixed_batch_leaves_nothing_behind(host):
-  check_mixed_batch(host, 60)
+  check_mixed_batch(host, 40)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The probe finds what leaks, and finds nothing in what holds."""
 
+import struct
+
 import pytest
 
 from score_jax.grading.sandbox import (
@@ -41,7 +43,7 @@ def test_some_sandbox_is_chosen():
 
 
 def test_unknown_sandbox_is_refused():
-  with pytest.raises(ValueError, match='landlock'):
+  with pytest.raises(ValueError, match='chroot'):
     probe.choose('chroot')
 
 
@@ -58,13 +60,10 @@ def test_landlock_version_is_read():
 @pytest.mark.parametrize('threads_only', [False, True])
 def test_filter_jumps_stay_inside_it(threads_only):
   program = seccomp.filter_program(threads_only=threads_only)
-  assert len(program) % 8 == 0
-  count = len(program) // 8
-  for index in range(count):
-    code, if_true, if_false = program[index * 8 : index * 8 + 4][0:4:1][0], 0, 0
-    if_true, if_false = program[index * 8 + 2], program[index * 8 + 3]
+  instructions = list(struct.iter_unpack('<HBBI', program))
+  for index, (code, if_true, if_false, _) in enumerate(instructions):
     if code & 0x07 == 0x05:
-      assert index + 1 + max(if_true, if_false) < count
+      assert index + 1 + max(if_true, if_false) < len(instructions)
 
 
 SAMPLES = [
