@@ -137,12 +137,7 @@ def train_rl_stage(
   state = policies.begin_state(run, start, update.optimizer)
   reference = policies.make_reference(run, reference)
 
-  def step(
-    state: arrays.TrainState,
-    policy: Any,
-    number: int,
-    recorder: stage_recorder.StageRecorder,
-  ) -> tuple[arrays.TrainState, stage_recorder.StepReport]:
+  def step(state, policy, number, recorder):
     problems = batches.batch(
       run.task.train, run.settings.problems_per_step, run.settings.seed, number
     )

@@ -47,12 +47,7 @@ def train_round(
   state = policies.begin_state(run, start, optimizer)
   frozen = start if run.layout.adapters else None
 
-  def step(
-    state: arrays.TrainState,
-    policy: Any,
-    number: int,
-    recorder: stage_recorder.StageRecorder,
-  ) -> tuple[arrays.TrainState, stage_recorder.StepReport]:
+  def step(state, policy, number, recorder):
     del policy, recorder
     index = batches.batch_indices(
       len(loss_mask),

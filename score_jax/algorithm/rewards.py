@@ -73,8 +73,8 @@ def kl_in_reward(
 
   The form of RLOO (Ahmadian et al., 2024), one turn at a time. In expectation
   its gradient is that of the attempt's whole KL(policy || reference), which the
-  exact per-token loss is not (`losses.exact_kl`), at the price of noise. The
-  loss then takes `without_kl(stage)`.
+  exact per-token loss is not (`kl_divergence.exact_kl`), at the price of noise.
+  The loss then takes `without_kl(stage)`.
 
   Args:
     rewards: f32 [B, K], from `shape_rewards`.

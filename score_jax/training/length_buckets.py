@@ -6,12 +6,16 @@ and every micro-batch takes the shortest that all its sequences fit.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from score_jax import arrays
+
+# A batch and its loss mask, bool [B, K].
+MicroBatch = tuple[arrays.TrainBatch, jax.Array]
 
 # Long sequences are cut to multiples of it, the tile of attention kernels.
 _TILE = 128
@@ -60,20 +64,28 @@ def cut(trajectory: arrays.Trajectory, length: int) -> arrays.Trajectory:
 
 
 def at_own_length(
-  function: Callable[[arrays.Trajectory], Any],
-  trajectory: arrays.Trajectory,
-  count: int,
-) -> Any:
-  """`function` of the trajectory, cut to the shortest length that all fit.
+  function: Callable[[MicroBatch], Any], count: int
+) -> Callable[[MicroBatch], Any]:
+  """`function` on micro-batches cut to the shortest length that all fit.
 
   Args:
-    function: returns arrays whose shapes do not depend on T.
-    trajectory: B sequences [B, T].
+    function: of a batch and its loss mask; returns arrays whose shapes do not
+      depend on T.
     count: number of `lengths`, each compiled apart.
   """
-  sizes = lengths(trajectory.tokens.shape[1], count)
-  return jax.lax.switch(
-    jnp.searchsorted(jnp.array(sizes), trajectory.length.max()),
-    [lambda whole, size=size: function(cut(whole, size)) for size in sizes],
-    trajectory,
-  )
+
+  def at(part: MicroBatch, size: int) -> Any:
+    batch, loss_mask = part
+    cut_off = cut(batch.trajectory, size)
+    return function((batch.replace(trajectory=cut_off), loss_mask))
+
+  def at_shortest(part: MicroBatch) -> Any:
+    trajectory = part[0].trajectory
+    sizes = lengths(trajectory.tokens.shape[1], count)
+    return jax.lax.switch(
+      jnp.searchsorted(jnp.array(sizes), trajectory.length.max()),
+      [functools.partial(at, size=size) for size in sizes],
+      part,
+    )
+
+  return at_shortest

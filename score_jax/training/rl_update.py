@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import losses, stage_coefficients
+from score_jax.algorithm import kl_divergence, losses, stage_coefficients
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config, token_logprobs, transformer
 from score_jax.training import (
@@ -96,24 +96,17 @@ def make_train_step(
     loss_mask: jax.Array,
     stage: stage_coefficients.Stage,
   ):
-    def gradient_fn(micro):
-      part, part_loss_mask = micro
-      (loss, (metrics, gap)), gradients = length_buckets.at_own_length(
-        lambda trajectory: jax.value_and_grad(loss_fn, has_aux=True)(
-          state.params,
-          reference,
-          part.replace(trajectory=trajectory),
-          part_loss_mask,
-          stage,
-          loss_mask.shape[0],
-        ),
-        part.trajectory,
-        options.length_buckets,
-      )
+    def gradient_fn(part):
+      (loss, (metrics, gap)), gradients = jax.value_and_grad(
+        loss_fn, has_aux=True
+      )(state.params, reference, *part, stage, loss_mask.shape[0])
       return (loss, metrics, gradients), gap
 
     sequences = (batch, loss_mask)
     if options.length_buckets > 1:
+      gradient_fn = length_buckets.at_own_length(
+        gradient_fn, options.length_buckets
+      )
       # Before the split: one long sequence would make its whole micro-batch
       # long.
       sequences = length_buckets.deal_by_length(
@@ -186,11 +179,13 @@ def _loss(
       reference['embedding'],
       token_logprobs.states_before(reference_hidden, index),
     ),
-    divergence=None if options.kl == 'k3' else losses.exact_kl,
+    divergence=None if options.kl == 'k3' else kl_divergence.exact_kl,
   )
   divergence = statistics.divergence
   if options.kl == 'k3':
-    divergence = losses.k3(statistics.logprob, statistics.reference_logprob)
+    divergence = kl_divergence.k3(
+      statistics.logprob, statistics.reference_logprob
+    )
   loss, metrics = losses.score_loss(
     statistics.logprob,
     divergence,

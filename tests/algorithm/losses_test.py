@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from score_jax.algorithm import (
+  kl_divergence,
   losses,
   masked,
   rewards,
@@ -138,7 +139,7 @@ class TestGradients:
     policy, reference = rng.normal(size=(2, 2, 7, 5)).astype(np.float32)
 
     def loss(logits):
-      kl = losses.exact_kl(logits, reference)
+      kl = kl_divergence.exact_kl(logits, reference)
       return losses.score_loss(
         LOGPROBS, kl, ADVANTAGES, TURN, SAMPLED, stage_coefficients.stage_two()
       )[0]

@@ -1,21 +1,23 @@
 """Whole runs, end to end, small enough for a test."""
 
+import inspect
 import json
 import math
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
 
 from experiments.config import schema
-from score_jax.algorithm import adaptive
+from score_jax.algorithm import adaptive, losses
 from tests.support import small_run
 
 # What results.json says of each policy; others may find more there.
 RESULT_KEYS = {
   'acc_t1', 'acc_t2', 'delta', 'delta_ci95', 'i_to_c', 'c_to_i', 'problems'
 }  # fmt: skip
-# Names of HOUSE.md, section 8, and what a run is judged by.
+# Metrics that readers of a run rely on.
 METRICS = {
   'score/acc_t1', 'score/acc_t2', 'score/delta', 'score/i_to_c',
   'score/c_to_i', 'score/frac_identical', 'score/edit_distance_ratio',
@@ -309,3 +311,25 @@ def test_other_settings_are_refused(finished, capsys):
   assert '--alpha: 10.0 there, 3.0 here' in message
   assert '--run-dir=DIR' in message
   assert (finished / 'config.json').read_bytes() == before
+
+
+def test_from_main_to_the_loss_in_five_files(finished, tmp_path, monkeypatch):
+  path = small_run.begin_from_base(finished, tmp_path / 'run')
+  stacks = []
+
+  def look(*arguments, **options):
+    stacks.append([frame.filename for frame in inspect.stack()])
+    return score_loss(*arguments, **options)
+
+  score_loss = losses.score_loss
+  monkeypatch.setattr(losses, 'score_loss', look)
+  # Another step size is another program, traced here and now.
+  assert small_run.main(path, '--learning-rate=3e-6') == 0
+  own = {
+    file
+    for file in [*stacks[0], losses.__file__]
+    if file.startswith(f'{small_run.ROOT}/') and '/tests/' not in file
+  }
+  sizes = {f: len(pathlib.Path(f).read_text().splitlines()) for f in own}
+  assert len(sizes) <= 5, sizes
+  assert sum(sizes.values()) <= 600, sizes

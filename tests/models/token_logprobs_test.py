@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import losses
+from score_jax.algorithm import kl_divergence
 from score_jax.models import token_logprobs, transformer
 from tests.support import small_models
 
@@ -60,7 +60,7 @@ def _chunked(tokens, policy, reference, chunk):
     tokens,
     temperature=_TEMPERATURE,
     reference=reference,
-    divergence=losses.exact_kl,
+    divergence=kl_divergence.exact_kl,
     chunk=chunk,
   )
 

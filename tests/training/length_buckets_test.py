@@ -50,16 +50,18 @@ def test_micro_batches_go_from_short_to_long():
   ('longest', 'expected'), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 12), (12, 12)]
 )
 def test_sequences_are_cut_to_the_shortest_length_that_fits(longest, expected):
-  rows = small_batch.make_batch().trajectory
+  batch = small_batch.make_batch()
   length = jnp.ones(8, jnp.int32).at[3].set(longest)
-  rows = rows.replace(length=length)
+  batch = batch.replace(trajectory=batch.trajectory.replace(length=length))
 
-  def width(rows):
-    # The columns that are there, counted in a shape that is always the same.
-    assert rows.turn.shape == rows.logprobs.shape == rows.tokens.shape
-    return jnp.ones_like(rows.tokens).sum() // 8
+  def width(part):
+    cut = part[0].trajectory
+    # Columns, counted in a shape that is always the same.
+    assert cut.turn.shape == cut.logprobs.shape == cut.tokens.shape
+    return jnp.ones_like(cut.tokens).sum() // 8
 
-  assert int(length_buckets.at_own_length(width, rows, 3)) == expected
+  found = length_buckets.at_own_length(width, 3)((batch, jnp.ones((8, 2))))
+  assert int(found) == expected
 
 
 # Sequences of small_batch have 7, 7, 9, 10, 10, 10, 12 and 12 tokens: of four

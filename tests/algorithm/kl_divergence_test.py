@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.algorithm import losses, rewards, stage_coefficients
+from score_jax.algorithm import (
+  kl_divergence,
+  losses,
+  rewards,
+  stage_coefficients,
+)
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -65,7 +70,7 @@ def expected_loss(parameters, kl, advantages, stage):
 
 
 def exact_penalty(parameters):
-  kl = losses.exact_kl(logits(parameters), logits(REFERENCE))
+  kl = kl_divergence.exact_kl(logits(parameters), logits(REFERENCE))
   return expected_loss(parameters, kl, jnp.zeros((4, 1)), KL_ONLY)
 
 
@@ -86,7 +91,7 @@ def in_reward_penalty(parameters, baseline=0.0):
 
 
 def k3_penalty(parameters):
-  kl = losses.k3(token_logprobs(parameters), token_logprobs(REFERENCE))
+  kl = kl_divergence.k3(token_logprobs(parameters), token_logprobs(REFERENCE))
   return expected_loss(parameters, kl, jnp.zeros((4, 1)), KL_ONLY)
 
 
@@ -164,13 +169,13 @@ class TestExactKl:
     # = 0.693147 - 0.215762 - 0.346574 = 0.130812.
     policy = jnp.log(jnp.array([3.0, 1]))
     np.testing.assert_allclose(
-      losses.exact_kl(policy, jnp.zeros(2)), 0.130812, rtol=1e-5
+      kl_divergence.exact_kl(policy, jnp.zeros(2)), 0.130812, rtol=1e-5
     )
 
   def test_direction(self):
     policy, reference = jnp.array([2.0, 0]), jnp.array([-1.0, 0])
     np.testing.assert_allclose(
-      losses.exact_kl(policy, reference), binary_kl(2.0, -1.0), rtol=1e-5
+      kl_divergence.exact_kl(policy, reference), binary_kl(2.0, -1.0), rtol=1e-5
     )
 
   def test_equal_distributions_have_none(self):
@@ -178,7 +183,7 @@ class TestExactKl:
     scores = rng.normal(size=(3, 4, 17)).astype(np.float32)
     # Logits that differ by a constant are one distribution.
     kl, gradient = jax.vjp(
-      lambda x: losses.exact_kl(x, scores + 5), jnp.asarray(scores)
+      lambda x: kl_divergence.exact_kl(x, scores + 5), jnp.asarray(scores)
     )
     np.testing.assert_allclose(kl, np.zeros((3, 4)), atol=1e-5)
     (gradient,) = gradient(jnp.ones((3, 4)))
@@ -190,15 +195,15 @@ class TestExactKl:
     padding = np.full(3, -np.inf, np.float32)
 
     def padded(x):
-      return losses.exact_kl(
+      return kl_divergence.exact_kl(
         jnp.concatenate([x, padding]), jnp.concatenate([reference, padding])
       )
 
     value, gradient = jax.value_and_grad(padded)(policy)
-    bare = jax.value_and_grad(losses.exact_kl)(policy, reference)
+    bare = jax.value_and_grad(kl_divergence.exact_kl)(policy, reference)
     np.testing.assert_allclose(value, bare[0], rtol=1e-6)
     np.testing.assert_allclose(gradient, bare[1], rtol=1e-5, atol=1e-7)
-    everywhere = jax.grad(losses.exact_kl)(
+    everywhere = jax.grad(kl_divergence.exact_kl)(
       jnp.concatenate([policy, padding]), jnp.concatenate([reference, padding])
     )
     assert np.isfinite(everywhere).all()
@@ -206,17 +211,17 @@ class TestExactKl:
   def test_computes_in_f32(self):
     rng = np.random.default_rng(0)
     policy, reference = jnp.asarray(rng.normal(size=(2, 64)), jnp.bfloat16)
-    kl = losses.exact_kl(policy, reference)
+    kl = kl_divergence.exact_kl(policy, reference)
     assert kl.dtype == jnp.float32
     np.testing.assert_allclose(
       kl,
-      losses.exact_kl(
+      kl_divergence.exact_kl(
         policy.astype(jnp.float32), reference.astype(jnp.float32)
       ),
     )
 
   def test_reference_is_constant(self):
-    gradient = jax.grad(losses.exact_kl, argnums=1)(
+    gradient = jax.grad(kl_divergence.exact_kl, argnums=1)(
       jnp.array([1.0, 0]), jnp.array([0.0, 1])
     )
     np.testing.assert_array_equal(gradient, 0)
@@ -225,10 +230,10 @@ class TestExactKl:
 class TestK3:
   def test_by_hand(self):
     # log pi = log 1/2, log ref = log 1/4: ratio 1/2; 1/2 - 1 + log 2.
-    value = losses.k3(jnp.log(0.5), jnp.log(0.25))
+    value = kl_divergence.k3(jnp.log(0.5), jnp.log(0.25))
     np.testing.assert_allclose(value, np.log(2) - 0.5, rtol=1e-6)
 
   def test_small_differences_keep_their_digits(self):
     # r = 1e-3: r^2 / 2 + r^3 / 6; exp(r) - 1 - r in f32 has two digits left.
-    value = losses.k3(jnp.float32(0.0), jnp.float32(1e-3))
+    value = kl_divergence.k3(jnp.float32(0.0), jnp.float32(1e-3))
     np.testing.assert_allclose(value, 5e-7 + 1.667e-10, rtol=1e-3)
