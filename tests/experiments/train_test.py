@@ -314,7 +314,9 @@ def test_other_settings_are_refused(finished, capsys):
 
 
 def test_from_main_to_the_loss_in_five_files(finished, tmp_path, monkeypatch):
-  path = small_run.begin_from_base(finished, tmp_path / 'run')
+  # Another step size is another program, traced here and now.
+  more = ('--learning-rate=3e-6',)
+  path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
   stacks = []
 
   def look(*arguments, **options):
@@ -323,8 +325,7 @@ def test_from_main_to_the_loss_in_five_files(finished, tmp_path, monkeypatch):
 
   score_loss = losses.score_loss
   monkeypatch.setattr(losses, 'score_loss', look)
-  # Another step size is another program, traced here and now.
-  assert small_run.main(path, '--learning-rate=3e-6') == 0
+  assert small_run.main(path, *more) == 0
   own = {
     file
     for file in [*stacks[0], losses.__file__]
