@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import param_builder, transformer
+from score_jax.interop import param_builder
+from score_jax.models import transformer
 from tests.support import small_models
 
 CONFIG = small_models.CONFIGS['gemma2']  # one whole pattern, one layer more
@@ -99,3 +100,11 @@ def test_locate():
   assert locate(CONFIG, 1, 'mlp/up') == ('pattern/1/mlp/up', 0)
   assert locate(CONFIG, 2, 'mlp/up') == ('remainder/0/mlp/up', None)
   assert locate(CONFIG, None, 'embedding') == ('embedding', None)
+
+
+def test_row_blocks():
+  # 7 rows of 10 bytes, 25 at a time: two rows a block, one in the last.
+  blocks = param_builder.row_blocks(7, 10, 25)
+  assert list(blocks) == [(0, 2), (2, 4), (4, 6), (6, 7)]
+  assert list(param_builder.row_blocks(2, 100, 25)) == [(0, 1), (1, 2)]
+  assert not list(param_builder.row_blocks(0, 10))
