@@ -192,7 +192,7 @@ def _loss(
     or attention_lib.default_path(
       jax.default_backend(), options.dtype, config.attention_softcap
     ),
-    rows=rows,
+    sharding=rows,
   )
   hidden, _ = forward(policy, remat=options.remat)
   reference_hidden, _ = forward(reference)

@@ -49,7 +49,7 @@ def make_supervised_step(
       dtype=dtype,
       unroll=unroll,
       remat=remat,
-      rows=rows,
+      sharding=rows,
     )
     tokens, turn = trajectory.tokens, trajectory.turn
     if attempt_tokens is None:

@@ -242,7 +242,7 @@ def test_axes_follow_the_base():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'rank': 0}, 'rank=0: adapters have at least rank 1'),
+    ({'rank': 0}, 'rank=0'),
     ({'rank': 11}, "rank=11 is more than 'k' has, which is 24 x 10: choose at"),
     ({'rank': 2, 'alpha': 0.0}, 'alpha=0.0: choose a positive number'),
     ({'rank': 2, 'alpha': float('nan')}, 'alpha=nan'),
