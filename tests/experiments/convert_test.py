@@ -1,6 +1,5 @@
 """`python -m experiments.convert`: from every source, and every refusal."""
 
-import dataclasses
 import json
 import shutil
 
@@ -38,7 +37,7 @@ def test_from_a_run(finished, tmp_path, capsys):
   assert _run(*flags, f'--to={tmp_path / "last"}') == 0
   shown = capsys.readouterr().out
   assert f'policy stage2 of run {finished}' in ' '.join(shown.split())
-  assert 'every tensor, read back, is equal to the bit' in shown
+  assert 'to the bit' in shown
   assert 'vllm serve' in shown
   assert 'plain_template.jinja' in shown
   assert _run(*flags, f'--to={tmp_path / "base"}', '--policy=base') == 0
@@ -84,23 +83,23 @@ def test_from_orbax(model, tmp_path, capsys):
   assert _run(*flags) == 2
   assert '--model' in capsys.readouterr().err
   assert _run(*flags, '--model=gemma-3-1') == 2
-  assert 'did you mean gemma-3-1b?' in capsys.readouterr().err
+  assert 'gemma-3-1b?' in capsys.readouterr().err
   assert _run(*flags, '--model=gemma-3-1b') == 2
-  assert 'is not the tokenizer of this checkpoint' in capsys.readouterr().err
+  assert 'tokenizer' in capsys.readouterr().err
 
 
-def test_refusals(model, finished, tmp_path, capsys):
+def test_rejected_flags(model, finished, tmp_path, capsys):
   source = model.export(tmp_path / 'there')
   to = f'--to={tmp_path / "x"}'
   for flags, message in [
-    ((f'--from={tmp_path / "no"}', to), 'no is not a directory'),
-    ((f'--from={tmp_path}', to), f'pass the one in it: {source}'),
+    ((f'--from={tmp_path / "no"}', to), str(tmp_path / 'no')),
+    ((f'--from={tmp_path}', to), str(source)),
     ((f'--from={source}', f'--to={source}'), '--to'),
-    ((f'--from={source}', to, '--policy=base'), '--policy=base is for run'),
-    ((f'--from={source}', to, '--init-from=x'), '--init-from=x is for run'),
-    ((f'--from={finished}', to, '--policy=stage3'), "no finished policy 'sta"),
-    ((f'--from={source}', to, '--model=gemma-3-1b'), 'num_layers: 3 in the'),
-    ((f'--from={source}', to, '--tokenizer=nowhere'), 'no tokenizer model at'),
+    ((f'--from={source}', to, '--policy=base'), '--policy=base'),
+    ((f'--from={source}', to, '--init-from=x'), '--init-from=x'),
+    ((f'--from={finished}', to, '--policy=stage3'), 'stage3'),
+    ((f'--from={source}', to, '--model=gemma-3-1b'), 'num_layers: 3'),
+    ((f'--from={source}', to, '--tokenizer=nowhere'), 'nowhere'),
   ]:
     assert _run(*flags) == 2
     shown = capsys.readouterr().err
@@ -112,7 +111,7 @@ def test_refusals(model, finished, tmp_path, capsys):
 def test_a_misspelt_flag(capsys):
   with pytest.raises(SystemExit):
     _run('--form=x', '--to=y')
-  assert 'no flag --form (did you mean --from?)' in capsys.readouterr().err
+  assert '--from' in capsys.readouterr().err
 
 
 def test_what_was_damaged_is_found(model, tmp_path):
@@ -132,10 +131,6 @@ def test_what_was_damaged_is_found(model, tmp_path):
   assert finding.text == 'tensors that differ: final_norm/scale'
 
 
-def test_full_disks_are_seen_before_writing(model, tmp_path):
-  with pytest.raises(OSError, match=r'needs .* GB, and .* has .* GB left'):
-    convert._check_space(
-      tmp_path / 'x',
-      dataclasses.replace(model.config, width=24 * 10**9),
-      jnp.dtype(jnp.bfloat16),
-    )
+def test_full_disks_are_seen_before_writing(tmp_path):
+  with pytest.raises(OSError, match='--to'):
+    convert._check_space(tmp_path / 'made' / 'later', 10**18)
