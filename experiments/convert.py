@@ -1,10 +1,10 @@
-"""A Hugging Face directory from a checkpoint or a run.
+"""Converts a checkpoint or a policy of a run to a Hugging Face directory.
 
     python -m experiments.convert --from=runs/tiny --to=served --verify
 
 --from is a run directory (and --policy one of its policies), a Hugging Face
 directory, or an Orbax checkpoint as on Kaggle (and --model what it is). The
-result loads in transformers and vLLM. Works on the host's CPU and memory alone.
+result loads in transformers and vLLM. Only the CPU and host memory are used.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 from rich import console as rich_console
+from rich import filesize
 import tyro
 
 from experiments.config import command_line, schema
@@ -32,19 +33,9 @@ from score_jax.interop import (
   export_check,
   hugging_face_config,
   hugging_face_export,
-)
-from score_jax.models import (
-  chat,
-  lora,
-  model_config,
   param_builder,
-  tokenization,
 )
-
-_KINDS = {
-  'hugging_face': 'Hugging Face checkpoint',
-  'orbax': 'Orbax checkpoint',
-}
+from score_jax.models import chat, lora, model_config, tokenization
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +45,7 @@ class Options:
   source: Annotated[str, tyro.conf.arg(name='from')]
   """Run directory, Hugging Face directory or Orbax checkpoint."""
   target: Annotated[str, tyro.conf.arg(name='to')]
-  """Directory to make."""
+  """Directory to create."""
   policy: str | None = None
   """Of a run: base or a stage (stage1, stage2); None: the last finished."""
   init_from: str | None = None
@@ -72,20 +63,20 @@ class Options:
   max_file_gb: float = 5.0
   """Most weights in one file, in 10**9 bytes."""
   verify: bool = False
-  """Read back what was written and compare every tensor; where transformers is
+  """Read the result back and compare every tensor; where transformers is
   installed, compare logits too."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """A policy to write out.
+  """A policy to export.
 
   Attributes:
-    title: what it is, for people.
+    title: a description for people.
     config: the model.
     params: its parameters.
-    chat_format: its tokenizer and how messages are set apart.
-    padded_vocab: embedding rows that its checkpoint had; None: unknown.
+    chat_format: its tokenizer and chat template.
+    padded_vocab: embedding rows of its checkpoint; None: unknown.
   """
 
   title: str
@@ -94,18 +85,24 @@ class Source:
   chat_format: chat.ChatFormat
   padded_vocab: int | None
 
+  @property
+  def num_params(self) -> int:
+    """Number of parameters."""
+    shapes = param_builder.param_shapes(self.config)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Converts, says what came of it, returns the exit code."""
+  """Converts, reports, returns the exit code."""
   options = command_line.parse(
     Options,
     arguments,
     program='experiments.convert',
     document=__doc__,
   )
-  # Accelerators may be busy, or too small for weights that nobody split.
+  # Accelerators may be in use, or too small for weights that are not sharded.
   jax.config.update('jax_platforms', 'cpu')
-  console = rich_console.Console(highlight=False)
+  console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
   try:
     return convert(options, console)
   except (OSError, ValueError, run_directory.RunError) as error:
@@ -117,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def convert(options: Options, console: rich_console.Console) -> int:
-  """Reads, writes and, if asked to, verifies; the exit code.
+  """Reads, exports and, if asked to, verifies; returns the exit code.
 
   Raises:
     OSError, ValueError, RunError: the source cannot be read, or the target not
@@ -126,17 +123,13 @@ def convert(options: Options, console: rich_console.Console) -> int:
   target = pathlib.Path(options.target)
   if target.exists():
     raise FileExistsError(
-      f'--to={target} is there already; remove it, or choose another directory'
+      f'--to={target} already exists; remove it, or choose another directory'
     )
   with console.status(f'Reading {options.source}'):
     source = read(options)
-  console.print(
-    f'read     {source.title}\n         {_describe(source.config)}',
-    markup=False,
-    soft_wrap=True,
-  )
+  console.print(f'read     {source.title}\n         {_describe(source)}')
   dtype = jnp.dtype(options.dtype)
-  _check_space(target, source.config, dtype)
+  _check_space(target, source.num_params * dtype.itemsize)
   with console.status(f'Writing {target}'):
     hugging_face_export.export(
       target,
@@ -149,28 +142,22 @@ def convert(options: Options, console: rich_console.Console) -> int:
       max_file_bytes=round(options.max_file_gb * 1e9),
     )
   _report(console, target, source, options.dtype)
-  if options.verify:
-    with console.status(f'Verifying {target}'):
-      findings = export_check.verify(
-        target, source.config, source.params, source.chat_format, dtype
-      )
-    for finding in findings:
-      console.print(f'checked  {finding.text}', markup=False, soft_wrap=True)
-    if not all(finding.is_right for finding in findings):
-      print(f'error: {target} is not what was read', file=sys.stderr)
-      return 1
+  if options.verify and not _verify(console, target, source, dtype):
+    print(f'error: {target} differs from its source', file=sys.stderr)
+    return 1
   _say_how_to_use(console, target, source.chat_format.style)
   return 0
 
 
 def read(options: Options) -> Source:
-  """The policy that the flags mean.
+  """Reads the policy that the flags select.
 
   Raises:
-    OSError, ValueError, RunError: it is not there, or cannot be read.
+    OSError, ValueError, RunError: it does not exist, or cannot be read.
   """
   path = pathlib.Path(options.source)
-  if is_run(path):
+  config = path / 'config.json'
+  if config.is_file() and '"settings"' in config.read_text():
     return read_run(path, options)
   for flag in ('policy', 'init_from'):
     value = getattr(options, flag)
@@ -182,18 +169,15 @@ def read(options: Options) -> Source:
   return read_checkpoint(path, options)
 
 
-def is_run(path: pathlib.Path) -> bool:
-  """Whether a directory is a run's: its config.json has settings."""
-  config = path / 'config.json'
-  return config.is_file() and '"settings"' in config.read_text()
-
-
 def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
-  """A checkpoint that somebody published."""
+  """Reads a published checkpoint."""
   kind = checkpoint_formats.identify(path)
-  tokenizer = tokenization.Tokenizer(
-    options.tokenizer or checkpoint_formats.find_tokenizer(path)
-  )
+  if kind == 'orbax' and options.model is None:
+    raise ValueError(
+      f'{path} is an Orbax checkpoint, which does not say what model it is; '
+      'name it, as in --model=gemma-2-2b'
+    )
+  tokenizer = tokenization.Tokenizer(options.tokenizer or _find_tokenizer(path))
   config = checkpoint_formats.read_config(
     path, options.model, tokenizer=tokenizer
   )
@@ -205,7 +189,8 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
         '--chat-style=gemma if it is, --chat-style=plain if not'
       )
     style = 'gemma' if base_model.has_template(path) else 'plain'
-  title, padded_vocab = f'{_KINDS[kind]} {path}', None
+  name = kind.replace('_', ' ').title()
+  title, padded_vocab = f'{name} checkpoint {path}', None
   if kind == 'hugging_face':
     padded_vocab = hugging_face_config.embedding_rows(path)
     if hugging_face_config.has_vision(path):
@@ -219,6 +204,13 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
   )
 
 
+def _find_tokenizer(path: pathlib.Path) -> pathlib.Path:
+  try:
+    return checkpoint_formats.find_tokenizer(path)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'{error} (--tokenizer=PATH)') from error
+
+
 def read_run(path: pathlib.Path, options: Options) -> Source:
   """A policy of one of our runs; its data and graders are not needed."""
   directory = run_directory.RunDirectory(path)
@@ -228,7 +220,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   name = policies.choose_finished(directory, options.policy)
   settings = dataclasses.replace(
     settings,
-    # Here it is one process and, whatever trained it, one device.
+    # One process with one device, whatever the policy was trained on.
     mesh=schema.Mesh(fsdp=1),
     init_from=options.init_from or settings.init_from,
     reference_dtype=options.dtype,
@@ -258,7 +250,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
 
 
 def _merge(params: Any, dtype: str) -> Any:
-  """Plain weights; those with adapters are let go of one after the other."""
+  """Merges adapters in place, leaf by leaf, so that each is freed at once."""
   for name, value in params.items():
     if isinstance(value, dict):
       _merge(value, dtype)
@@ -267,60 +259,44 @@ def _merge(params: Any, dtype: str) -> Any:
   return params
 
 
-def _describe(config: model_config.ModelConfig) -> str:
-  layers = f'{config.num_layers} layer{"s" * (config.num_layers > 1)}'
-  return (
-    f'{layers} of width {config.width}, vocabulary of {config.vocab_size:,}, '
-    f'{_parameters(config):,} parameters'
-  )
-
-
-def _parameters(config: model_config.ModelConfig) -> int:
-  shapes = param_builder.param_shapes(config)
-  return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
-def _check_space(target, config, dtype) -> None:
-  parent = target.resolve().parent
-  while not parent.exists():
-    parent = parent.parent
-  needed, free = (
-    1.01 * _parameters(config) * dtype.itemsize,
-    shutil.disk_usage(parent).free,
-  )
-  if needed > free:
+def _check_space(target: pathlib.Path, size: int) -> None:
+  """Rejects a target whose disk has no room for `size` bytes of weights."""
+  disk = next(p for p in target.resolve().parents if p.exists())
+  free = shutil.disk_usage(disk).free
+  if 1.01 * size > free:
     raise OSError(
-      f'--to={target} needs {needed / 1e9:.1f} GB, and {parent} has '
-      f'{free / 1e9:.1f} GB left; choose another disk'
+      f'--to={target} needs {filesize.decimal(size)}, and {disk} has '
+      f'{filesize.decimal(free)} left; choose another disk'
     )
+
+
+def _verify(console, target, source, dtype) -> bool:
+  with console.status(f'Verifying {target}'):
+    findings = export_check.verify(
+      target, source.config, source.params, source.chat_format, dtype
+    )
+  for finding in findings:
+    console.print(f'checked  {finding.text}')
+  return all(finding.is_right for finding in findings)
+
+
+def _describe(source: Source) -> str:
+  config = source.config
+  return (
+    f'{config.num_layers} layers of width {config.width}, vocabulary of '
+    f'{config.vocab_size:,}, {source.num_params:,} parameters'
+  )
 
 
 def _report(console, target, source, dtype) -> None:
-  parts = sorted(target.glob('*.safetensors'))
-  size = sum(part.stat().st_size for part in parts)
-  rows = source.padded_vocab or source.config.vocab_size
-  padding = rows - source.config.vocab_size
+  padding = max(0, (source.padded_vocab or 0) - source.config.vocab_size)
   console.print(
-    f'written  {target}: {_size(size)} of {dtype} in {len(parts)} '
-    f'{"file" if len(parts) == 1 else "files"}; {rows:,} embedding rows'
-    + (f', the last {padding:,} of them padding' if padding else ''),
-    markup=False,
-    soft_wrap=True,
+    f'written  {target} in {dtype}'
+    + (f', with {padding:,} embedding rows of padding' if padding else '')
   )
   for file in sorted(target.iterdir()):
-    console.print(
-      f'         {file.name:34} {_size(file.stat().st_size):>10}',
-      markup=False,
-      soft_wrap=True,
-    )
-
-
-def _size(count: int) -> str:
-  """A number of bytes for people, in powers of ten as disks are sold."""
-  for unit, divisor in (('GB', 1e9), ('MB', 1e6)):
-    if count >= divisor:
-      return f'{count / divisor:.2f} {unit}'
-  return f'{count / 1e3:.1f} kB'
+    size = filesize.decimal(file.stat().st_size)
+    console.print(f'         {file.name:34} {size:>10}')
 
 
 def _say_how_to_use(console, target, style) -> None:
@@ -331,9 +307,7 @@ def _say_how_to_use(console, target, style) -> None:
   console.print(
     f'next     vllm serve {target}{template}\n'
     '         python -c "from transformers import pipeline; '
-    f"print(pipeline('text-generation', '{target}')('12 + 7 ='))\"",
-    markup=False,
-    soft_wrap=True,
+    f"print(pipeline('text-generation', '{target}')('12 + 7 ='))\""
   )
 
 

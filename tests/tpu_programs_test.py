@@ -124,7 +124,7 @@ def test_attention_kernel(slice16, window):
     return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=rows)
 
   def total(q, k, v):
-    out = splash.attend(q, k, v, window=window, softcap=50.0, rows=rows)
+    out = splash.attend(q, k, v, window=window, softcap=50.0, sharding=rows)
     return out.astype(jnp.float32).sum()
 
   gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)))

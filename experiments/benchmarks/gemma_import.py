@@ -25,10 +25,10 @@ from experiments.benchmarks import process_memory
 from experiments.config import command_line
 from score_jax.interop import (
   checkpoint_formats,
-  hugging_face_description,
+  hugging_face_config,
   hugging_face_weights,
   orbax_import,
-  safetensors_files,
+  param_builder,
 )
 from score_jax.models import gemma, model_config
 
@@ -98,7 +98,7 @@ def write(options: Options, path: str) -> None:
 def _write_hugging_face(options: Options, path: pathlib.Path) -> None:
   config = options.config
   path.mkdir()
-  description = hugging_face_description.describe_model(
+  description = hugging_face_config.describe(
     config, rows=config.vocab_size, dtype=jnp.bfloat16
   )
   (path / 'config.json').write_text(json.dumps(description))
@@ -108,7 +108,7 @@ def _write_hugging_face(options: Options, path: pathlib.Path) -> None:
   def blocks(name: str) -> Iterator[np.ndarray]:
     first, *rest = shapes[name]
     row_bytes = 2 * math.prod(rest)
-    for start, stop in safetensors_files.row_blocks(first, row_bytes):
+    for start, stop in param_builder.row_blocks(first, row_bytes):
       yield _random(numbers, (stop - start, *rest))
 
   hugging_face_weights.write(

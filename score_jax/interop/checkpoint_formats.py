@@ -1,6 +1,6 @@
-"""Checkpoints that others publish: which kind one is, its model, its weights.
+"""Published checkpoints of either kind: identified, described and read.
 
-| kind           | what it is                                 | module         |
+| kind           | contents                                   | module         |
 |----------------|--------------------------------------------|----------------|
 | 'hugging_face' | `config.json` and safetensors              | hugging_face_* |
 | 'orbax'        | Google's, as on Kaggle: tensors, no config | orbax_import   |
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from score_jax.interop import (
   hugging_face_config,
-  hugging_face_import,
+  hugging_face_weights,
   orbax_import,
 )
 from score_jax.models import gemma, model_config, tokenization
@@ -28,17 +28,17 @@ _TOKENIZER = 'tokenizer.model'
 
 
 def identify(path: str | pathlib.Path) -> Kind:
-  """The kind of checkpoint that a directory holds, by its files' names.
+  """Returns the kind of checkpoint in a directory, by the names of its files.
 
   Raises:
-    FileNotFoundError: there is no such directory.
-    ValueError: it holds no checkpoint that can be read. The message says what
-      is there, and whether a directory in it holds one.
+    FileNotFoundError: the directory does not exist.
+    ValueError: it holds no checkpoint that can be read. The message lists its
+      files, and subdirectories that hold one.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
     raise FileNotFoundError(
-      f'{path} is no directory; pass the directory of a checkpoint'
+      f'{path} is not a directory; pass the directory of a checkpoint'
     )
   kind = _kind(path)
   if kind:
@@ -47,8 +47,8 @@ def identify(path: str | pathlib.Path) -> Kind:
     path / _CONFIG
   ).read_text():
     raise ValueError(
-      f'{path} is a run directory; make a checkpoint of one of its policies '
-      f'first: python -m experiments.convert --from={path} --to=DIR'
+      f'{path} is a run directory, not a checkpoint; export one of its '
+      'policies first'
     )
   inside = sorted(p for p in path.iterdir() if p.is_dir() and _kind(p))
   if inside:
@@ -56,8 +56,8 @@ def identify(path: str | pathlib.Path) -> Kind:
       f'{path} holds no checkpoint itself; pass the one in it: '
       f'{" or ".join(str(p) for p in inside)}'
     )
-  there = sorted(p.name for p in path.iterdir())
-  listed = ', '.join(there[:5]) + (', ...' if len(there) > 5 else '')
+  names = sorted(p.name for p in path.iterdir())
+  listed = ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
   raise ValueError(
     f'{path} holds neither a Hugging Face checkpoint (config.json, '
     '*.safetensors) nor an Orbax one (_METADATA); it holds '
@@ -71,7 +71,7 @@ def _kind(path: pathlib.Path) -> Kind | None:
   config = path / _CONFIG
   if (
     any(path.glob('*.safetensors'))
-    or (path / hugging_face_import.INDEX).exists()
+    or (path / hugging_face_weights.INDEX).exists()
     or (config.is_file() and '"model_type"' in config.read_text())
   ):
     return 'hugging_face'
@@ -84,20 +84,19 @@ def read_config(
   *,
   tokenizer: tokenization.Tokenizer | None = None,
 ) -> model_config.ModelConfig:
-  """The model of a checkpoint.
+  """Returns the model of a checkpoint.
 
   Args:
-    path: of the checkpoint.
-    name: of `gemma.CONFIGS`. A Hugging Face `config.json` must agree with it;
-      an Orbax checkpoint, which does not say what it is, needs it.
-    tokenizer: the checkpoint's; a wrong one is refused, and where the
-      vocabulary is no Gemma's, embedding rows beyond its pieces are padding.
+    path: directory of the checkpoint.
+    name: of `gemma.CONFIGS`. Required for an Orbax checkpoint, which does not
+      describe its model; a Hugging Face `config.json` must agree with it.
+    tokenizer: the checkpoint's. If the vocabulary is not one of Gemma's,
+      embedding rows beyond the tokenizer's pieces count as padding.
 
   Raises:
     FileNotFoundError: there is no checkpoint, or no `config.json`.
-    ValueError: no name where one is needed, a name that does not exist or is
-      another model's, or another model's tokenizer. The message says what to
-      do, or lists what differs.
+    ValueError: the name is missing, unknown or another model's, or the
+      tokenizer is another model's. The message lists what differs.
   """
   kind = identify(path)
   if name is not None:
@@ -107,13 +106,12 @@ def read_config(
   elif kind == 'orbax':
     raise ValueError(
       f'{path} is an Orbax checkpoint, which does not say what model it is; '
-      'name it (--model.name; of experiments.convert, --model): '
-      f'{", ".join(gemma.CONFIGS)}'
+      f'pass its name, one of {", ".join(gemma.CONFIGS)}'
     )
   else:
     config = hugging_face_config.read(path)
     if tokenizer is not None and gemma.special_tokens(config) is None:
-      # Rows without a piece; fewer rows than pieces are refused below.
+      # Fewer rows than pieces are an error, which `check_tokenizer` raises.
       rows = config.vocab_size
       pieces = min(rows, tokenizer.vocab_size)
       config = hugging_face_config.read(path, pieces)
@@ -126,11 +124,9 @@ def read_config(
 def _check_end_of_turn(
   path: pathlib.Path, tokenizer: tokenization.Tokenizer
 ) -> None:
-  """Refuses a tokenizer whose turns end otherwise than the checkpoint's.
+  """Rejects a tokenizer whose end of turn is not a stop id of the checkpoint.
 
-  Raises:
-    ValueError: the checkpoint stops at several ids, as tuned ones do, and the
-      tokenizer's end of turn is none of them.
+  Checkpoints that stop at a single id are not instruction-tuned and pass.
   """
   for name in ('generation_config.json', 'config.json'):
     if not (path / name).is_file():
@@ -146,10 +142,10 @@ def _check_end_of_turn(
 
 
 def named_config(name: str) -> model_config.ModelConfig:
-  """A model of `gemma.CONFIGS`.
+  """Returns a model of `gemma.CONFIGS`.
 
   Raises:
-    ValueError: there is none of that name.
+    ValueError: the name is unknown.
   """
   if name in gemma.CONFIGS:
     return gemma.CONFIGS[name]
@@ -161,18 +157,18 @@ def named_config(name: str) -> model_config.ModelConfig:
 
 
 def find_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
-  """The `tokenizer.model` in a checkpoint's directory, or beside it.
+  """Finds `tokenizer.model` in a checkpoint's directory, or beside it.
 
   Raises:
-    FileNotFoundError: there is none.
+    FileNotFoundError: it is in neither.
   """
   path = pathlib.Path(path)
   for directory in (path, path.resolve().parent):
     if (directory / _TOKENIZER).is_file():
       return directory / _TOKENIZER
   raise FileNotFoundError(
-    f'there is no {_TOKENIZER} in {path} or beside it; pass the one that was '
-    'published with the checkpoint (--tokenizer=PATH)'
+    f'there is no {_TOKENIZER} in {path} or beside it; pass the tokenizer that '
+    'was published with the checkpoint'
   )
 
 
@@ -183,11 +179,11 @@ def load(
   dtype: Any = jnp.float32,
   shardings: Any = None,
 ) -> Any:
-  """Parameters of a checkpoint of either kind.
+  """Reads the parameters of a checkpoint of either kind.
 
-  Embedding rows beyond `config.vocab_size` are cut, vision towers left out.
-  Tensors go straight to their shards: beyond the result, host memory stays
-  near one tensor.
+  Embedding rows beyond `config.vocab_size` are cut; vision towers are not read.
+  Tensors are copied straight to their shards: beyond the result, host memory
+  stays near one tensor.
 
   Args:
     path: directory of the checkpoint.
@@ -200,11 +196,11 @@ def load(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: the checkpoint is of another model, damaged, or no checkpoint.
-      The message names the file or the tensors.
+    ValueError: the checkpoint is another model's, or damaged, or not a
+      checkpoint. The message names the file or the tensors.
   """
   importers = {
-    'hugging_face': hugging_face_import.load,
+    'hugging_face': hugging_face_weights.load,
     'orbax': orbax_import.load,
   }
   return importers[identify(path)](

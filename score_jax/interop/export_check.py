@@ -1,4 +1,4 @@
-"""Whether a converted checkpoint is what it was made from."""
+"""Compares an exported checkpoint with the parameters it was made from."""
 
 import dataclasses
 import importlib.metadata
@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax.interop import hugging_face_export
+from score_jax.interop import hugging_face_weights, param_builder
 from score_jax.models import chat, model_config, transformer
 
 _MESSAGE = 'What is 12 + 7? Explain.'
-# Both sides compute in float32 and round differently; what would be a mistake
-# moves logits by more than a hundredth of their spread.
+# Relative to the spread of the logits. Both sides compute in float32 and round
+# differently; an error in the weights moves logits by far more.
 _TOLERANCE = 0.01
 _MEMORY = pathlib.Path('/proc/meminfo')
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What a comparison found, and whether that is as it should be."""
+  """Outcome of a comparison, for people, and whether it is as expected."""
 
   text: str
   is_right: bool = True
@@ -35,18 +35,16 @@ def verify(
   chat_format: chat.ChatFormat,
   dtype: Any,
 ) -> list[Finding]:
-  """Compares every tensor, and what transformers makes of them if it is here.
+  """Compares every tensor, and logits if transformers is installed.
 
   Args:
-    directory: what was written.
+    directory: that `hugging_face_export.export` wrote.
     config: the model.
-    params: that were written.
+    params: the parameters that were exported.
     chat_format: of the model.
     dtype: of the weights in the files.
   """
-  differing = hugging_face_export.differing_tensors(
-    directory, config, params, dtype
-  )
+  differing = differing_tensors(directory, config, params, dtype)
   if differing:
     return [Finding(f'tensors that differ: {", ".join(differing[:10])}', False)]
   tensors = Finding('every tensor, read back, is equal to the bit')
@@ -54,6 +52,39 @@ def verify(
     tensors,
     _compare_logits(directory, config, params, chat_format, dtype),
   ]
+
+
+def differing_tensors(
+  directory: str | pathlib.Path,
+  config: model_config.ModelConfig,
+  params: Any,
+  dtype: Any,
+) -> list[str]:
+  """Returns the names of parameters that differ from a directory's in any bit.
+
+  Args:
+    directory: that `hugging_face_export.export` wrote.
+    config: the model.
+    params: the parameters that were exported.
+    dtype: of the weights in the files.
+
+  Raises:
+    ValueError: the directory does not fit the model, or is damaged.
+  """
+  differing = {}
+  for layer, leaf, start, found in hugging_face_weights.read_blocks(
+    directory, config
+  ):
+    expected = param_builder.read_block(
+      config, params, layer, leaf, start, found.shape, dtype
+    )
+    # Bits are compared, since NaN equals nothing.
+    if found.dtype != expected.dtype or (
+      np.ascontiguousarray(found).tobytes() != expected.tobytes()
+    ):
+      name = leaf if layer is None else f'layer {layer} {leaf}'
+      differing[name] = None
+  return list(differing)
 
 
 def _compare_logits(directory, config, params, chat_format, dtype) -> Finding:
@@ -84,7 +115,7 @@ def _compare_logits(directory, config, params, chat_format, dtype) -> Finding:
 
 
 def _our_logits(config, params, ids, dtype) -> np.ndarray:
-  # transformers does not round sqrt(width) when it computes in float32.
+  # transformers rounds sqrt(width) to the dtype it computes in, here float32.
   config = dataclasses.replace(config, round_embedding_scale=False)
   tokens = jnp.array([ids], jnp.int32)
 
@@ -101,7 +132,7 @@ def _our_logits(config, params, ids, dtype) -> np.ndarray:
 
 
 def _their_logits(directory, ids) -> np.ndarray:
-  # Heavy, and an extra of its own: most who convert do not have them.
+  # Imported here: heavy, and only installed with the parity extra.
   import torch
   import transformers
 
@@ -114,7 +145,7 @@ def _their_logits(directory, ids) -> np.ndarray:
 
 
 def _free_memory() -> int | None:
-  """Bytes that can be had without swapping; None where nobody says."""
+  """Bytes available without swapping; None where the system does not say."""
   if not _MEMORY.is_file():
     return None
   lines = dict(line.split(':', 1) for line in _MEMORY.read_text().splitlines())

@@ -1,8 +1,9 @@
-"""Reads the `config.json` of a Hugging Face Gemma as a `ModelConfig`.
+"""The `config.json` of a Hugging Face Gemma, read and written.
 
-Files of both spellings are understood: `rope_theta`, `rope_scaling` and
-`sliding_window_pattern` of transformers 4, `rope_parameters` and `layer_types`
-of transformers 5. What the model here cannot do is refused, never ignored.
+Both spellings are read, and both are written: `rope_theta`, `rope_scaling`,
+`sliding_window_pattern` and `torch_dtype` of transformers 4, `rope_parameters`,
+`layer_types` and `dtype` of transformers 5. What our model cannot do is
+rejected, never ignored.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,17 @@ import json
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from score_jax.models import gemma, model_config
 
-# What transformers assumes where a file is silent, as those of the larger
-# Gemma 3 mostly are.
+_ARCHITECTURES = {
+  'gemma': 'GemmaForCausalLM',
+  'gemma2': 'Gemma2ForCausalLM',
+  'gemma3_text': 'Gemma3ForCausalLM',
+}
+# What transformers assumes for settings that a file leaves out; those of the
+# larger Gemma 3 leave out most.
 _COMMON = {
   'vocab_size': 256_000,
   'head_dim': 256,
@@ -29,7 +37,16 @@ _COMMON = {
   'layer_types': None,
   'query_pre_attn_scalar': None,
 }
-_SILENT = {
+_GEMMA_2_3 = _COMMON | {
+  'hidden_size': 2304,
+  'intermediate_size': 9216,
+  'num_hidden_layers': 26,
+  'num_attention_heads': 8,
+  'num_key_value_heads': 4,
+  'query_pre_attn_scalar': 256,
+  'sliding_window': 4096,
+}
+_DEFAULTS = {
   'gemma': _COMMON
   | {
     'hidden_size': 3072,
@@ -38,40 +55,24 @@ _SILENT = {
     'num_attention_heads': 16,
     'num_key_value_heads': 16,
   },
-  'gemma2': _COMMON
+  'gemma2': _GEMMA_2_3
   | {
-    'hidden_size': 2304,
-    'intermediate_size': 9216,
-    'num_hidden_layers': 26,
-    'num_attention_heads': 8,
-    'num_key_value_heads': 4,
-    'query_pre_attn_scalar': 256,
-    'sliding_window': 4096,
     'sliding_window_pattern': 2,
     'attn_logit_softcapping': 50.0,
     'final_logit_softcapping': 30.0,
   },
-  'gemma3_text': _COMMON
-  | {
-    'vocab_size': 262_208,
-    'hidden_size': 2304,
-    'intermediate_size': 9216,
-    'num_hidden_layers': 26,
-    'num_attention_heads': 8,
-    'num_key_value_heads': 4,
-    'query_pre_attn_scalar': 256,
-    'sliding_window': 4096,
-    'sliding_window_pattern': 6,
-  },
+  'gemma3_text': _GEMMA_2_3
+  | {'vocab_size': 262_208, 'sliding_window_pattern': 6},
 }
-_ROPE_BASES = {  # where a file is silent: (local, global)
+_ROPE_BASES = {  # (local, global), for files that leave them out
   'gemma': (10_000.0, 10_000.0),
   'gemma2': (10_000.0, 10_000.0),
   'gemma3_text': (10_000.0, 1_000_000.0),
 }
 _WITH_VISION = 'gemma3'
 _KINDS = {'sliding_attention': 'local', 'full_attention': 'global'}
-# Embedding rows that checkpoints pad beyond the tokenizer's pieces.
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+# Vocabulary by the number of embedding rows, where checkpoints pad it.
 _PADDED = {
   256_128: gemma.GEMMA_1_2_TOKENS.vocab_size,
   262_208: gemma.GEMMA_3_TOKENS.vocab_size,
@@ -81,7 +82,7 @@ _PADDED = {
 def read(
   directory: str | pathlib.Path, vocab_size: int | None = None
 ) -> model_config.ModelConfig:
-  """The model that a directory's `config.json` describes.
+  """Reads the model from a directory's `config.json`.
 
   Args:
     directory: of the checkpoint.
@@ -90,11 +91,12 @@ def read(
 
   Raises:
     FileNotFoundError: there is no `config.json`.
-    ValueError: it is no Gemma 1, 2 or 3, or asks for what is not supported.
+    ValueError: the model is not Gemma 1, 2 or 3, or uses something that is not
+      supported.
   """
   path = _config_file(directory)
   family, settings = _settings(path)
-  _refuse_unsupported(path, family, settings)
+  _reject_unsupported(path, family, settings)
   kinds = _layer_kinds(path, family, settings)
   (local_base, local_scale), (base, scale) = _ropes(path, family, settings)
   if local_scale != 1 and 'local' in kinds:
@@ -124,7 +126,7 @@ def read(
 
 
 def embedding_rows(directory: str | pathlib.Path) -> int:
-  """Rows of the embedding by a directory's `config.json`, padding included.
+  """Returns the embedding's rows, padding included, from `config.json`.
 
   Raises:
     FileNotFoundError, ValueError: as `read`.
@@ -134,18 +136,18 @@ def embedding_rows(directory: str | pathlib.Path) -> int:
 
 
 def has_vision(directory: str | pathlib.Path) -> bool:
-  """Whether a directory's model has a vision tower, which is never read."""
+  """Whether `config.json` describes a vision tower, whose weights we skip."""
   return _read_json(_config_file(directory)).get('model_type') == _WITH_VISION
 
 
 def check(
   config: model_config.ModelConfig, directory: str | pathlib.Path
 ) -> None:
-  """Refuses a checkpoint of another model than `config`.
+  """Rejects a checkpoint of another model than `config`.
 
-  Differences of no consequence are none: how a pattern of layers is written,
-  the RoPE base of a layer kind that does not occur, how the embedding scale is
-  rounded (a choice, not part of a checkpoint).
+  Ignored are how a pattern of layers is written, the RoPE base of a layer kind
+  that does not occur, and how the embedding scale is rounded (a choice, not
+  part of a checkpoint).
 
   Raises:
     ValueError: something differs; the message lists it line by line.
@@ -174,6 +176,7 @@ def _config_file(directory: str | pathlib.Path) -> pathlib.Path:
 
 
 def _essence(config: model_config.ModelConfig) -> dict[str, Any]:
+  """The fields that `check` compares, defaults resolved."""
   fields = dataclasses.asdict(config)
   fields['layer_pattern'] = config.layer_kinds
   fields['query_scale'] = config.query_scale or config.head_dim**-0.5
@@ -198,15 +201,15 @@ def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
   if family == _WITH_VISION:  # its text model is meant
     file = file.get('text_config', {})
     family = 'gemma3_text'
-  if family not in _SILENT:
+  if family not in _DEFAULTS:
     raise ValueError(
-      f'{path}: model_type {family!r} is not one of {sorted(_SILENT)}; only '
+      f'{path}: model_type {family!r} is not one of {sorted(_DEFAULTS)}; only '
       'Gemma 1, 2 and 3 can be read'
     )
-  return family, _SILENT[family] | file
+  return family, _DEFAULTS[family] | file
 
 
-def _refuse_unsupported(path, family, settings: Mapping[str, Any]) -> None:
+def _reject_unsupported(path, family, settings: Mapping[str, Any]) -> None:
   activation = settings.get('hidden_activation') or settings.get(
     'hidden_act', 'gelu_pytorch_tanh'
   )
@@ -288,3 +291,99 @@ def _ropes(path, family, settings) -> list[tuple[float, float]]:
     scale = float(rope.get('factor', 1.0)) if form == 'linear' else 1.0
     ropes.append((float(rope.get('rope_theta', base)), scale))
   return ropes
+
+
+def _family(config: model_config.ModelConfig) -> str:
+  """The `model_type`; the norms tell generations apart."""
+  if config.qk_norm:
+    return 'gemma3_text'
+  return 'gemma2' if config.post_norms else 'gemma'
+
+
+def describe(
+  config: model_config.ModelConfig, *, rows: int, dtype: Any
+) -> dict[str, Any]:
+  """Returns the `config.json` of a model, without special ids.
+
+  Args:
+    config: the model.
+    rows: of the embedding, padding included.
+    dtype: of the weights.
+  """
+  family, name = _family(config), np.dtype(dtype).name
+  file = {
+    'architectures': [_ARCHITECTURES[family]],
+    'model_type': family,
+    'vocab_size': rows,
+    'hidden_size': config.width,
+    'intermediate_size': config.mlp_width,
+    'num_hidden_layers': config.num_layers,
+    'num_attention_heads': config.num_heads,
+    'num_key_value_heads': config.num_kv_heads,
+    'head_dim': config.head_dim,
+    'hidden_act': 'gelu_pytorch_tanh',
+    'hidden_activation': 'gelu_pytorch_tanh',
+    'max_position_embeddings': _positions(config),
+    'initializer_range': 0.02,
+    'rms_norm_eps': 1e-6,
+    'use_cache': True,
+    'tie_word_embeddings': True,
+    'attention_bias': False,
+    'attention_dropout': 0.0,
+    'dtype': name,
+    'torch_dtype': name,
+  }
+  if family == 'gemma':
+    return file | _one_rope(config)
+  scale = config.query_scale or config.head_dim**-0.5
+  file |= {
+    'query_pre_attn_scalar': round(scale**-2),
+    'attn_logit_softcapping': config.attention_softcap,
+    'final_logit_softcapping': config.final_softcap,
+    'sliding_window': config.window,
+    'layer_types': [_NAMES[kind] for kind in config.layer_kinds],
+  }
+  if family == 'gemma2':
+    return file | _one_rope(config)
+  return file | _two_ropes(config)
+
+
+def _positions(config) -> int:
+  """Longest text in tokens, as published."""
+  if not config.qk_norm:
+    return 8192
+  return 131_072 if config.global_rope_scale > 1 else 32_768
+
+
+def _scaled(rope_scale: float) -> dict[str, Any]:
+  if rope_scale == 1:
+    return {'rope_type': 'default'}
+  return {'rope_type': 'linear', 'factor': rope_scale}
+
+
+def _one_rope(config) -> dict[str, Any]:
+  base, rope_scale = config.rope('global')
+  rope = _scaled(rope_scale)
+  return {
+    'rope_parameters': rope | {'rope_theta': base},
+    'rope_theta': base,
+    'rope_scaling': None if rope_scale == 1 else rope,
+  }
+
+
+def _two_ropes(config) -> dict[str, Any]:
+  (local_base, _), (base, rope_scale) = map(config.rope, ('local', 'global'))
+  rope = _scaled(rope_scale)
+  file = {
+    'rope_parameters': {
+      'full_attention': rope | {'rope_theta': base},
+      'sliding_attention': _scaled(1) | {'rope_theta': local_base},
+    },
+    'rope_theta': base,
+    'rope_local_base_freq': local_base,
+    'rope_scaling': None if rope_scale == 1 else rope,
+  }
+  pattern = config.layer_pattern
+  if pattern == ('local',) * (len(pattern) - 1) + ('global',):
+    file['sliding_window_pattern'] = len(pattern)
+  return file

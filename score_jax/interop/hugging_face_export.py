@@ -1,7 +1,8 @@
-"""Writes a directory that transformers and vLLM load as it is.
+"""Writes a Hugging Face directory that transformers and vLLM load as it is.
 
-Weights leave the devices block by block and go straight to their file. All is
-written under a temporary name: a directory of the final name is whole.
+Weights are copied from the devices block by block, straight into their file.
+The directory gets its name when it is complete; until then it has a temporary
+one.
 """
 
 import functools
@@ -17,21 +18,39 @@ import numpy as np
 
 from score_jax.interop import (
   hugging_face_config,
-  hugging_face_description,
-  hugging_face_import,
   hugging_face_weights,
-)
-from score_jax.models import (
-  chat,
-  gemma,
-  model_config,
   param_builder,
-  tokenization,
 )
+from score_jax.models import chat, gemma, model_config, tokenization
 
-# For servers that are told to use it; no file by which a model counts as tuned.
+# Not a name that tools look for: a model with a chat template counts as tuned.
 PLAIN_TEMPLATE = 'plain_template.jinja'
-DTYPES = ('float32', 'bfloat16')  # Gemma's activations overflow float16
+_DTYPES = ('float32', 'bfloat16')  # Gemma's activations overflow float16
+
+# Turns as `chat.ChatFormat` writes them: the assistant is called model, texts
+# are stripped, and there is no system role.
+_GEMMA_TEMPLATE = (
+  '{{ bos_token }}'
+  '{% for message in messages %}'
+  "{% if message['role'] not in ('user', 'assistant', 'model') %}"
+  "{{ raise_exception('Gemma knows no role ' + message['role'] + '; put it "
+  "into the first user message') }}"
+  '{% endif %}'
+  "{% set role = 'user' if message['role'] == 'user' else 'model' %}"
+  "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim"
+  " + '<end_of_turn>\n' }}"
+  '{% endfor %}'
+  "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+# A line for each message; the assistant's end with EOS.
+_PLAIN_TEMPLATE = (
+  '{{ bos_token }}'
+  '{% for message in messages %}'
+  "{% if message['role'] == 'user' %}"
+  "{{ ('' if loop.first else '\n') + message['content'] + '\n' }}"
+  "{% else %}{{ message['content'] + eos_token }}{% endif %}"
+  '{% endfor %}'
+)
 
 
 def export(
@@ -47,19 +66,19 @@ def export(
 ) -> pathlib.Path:
   """Writes a Hugging Face checkpoint of Gemma 1, 2 or 3 (text only).
 
-  It holds `config.json`, `generation_config.json`, safetensors (with an index
-  where they are several), `tokenizer.model` and `tokenizer_config.json` with
-  Gemma's chat template; in the plain style that is a file of its own.
+  Files: `config.json`, `generation_config.json`, safetensors (with an index if
+  there are several), `tokenizer.model` and `tokenizer_config.json` with Gemma's
+  chat template; the plain style's template is a file of its own.
 
   Args:
-    directory: to make.
+    directory: to create.
     config: the model.
-    params: as from `transformer.init_params`, of any dtype and sharding that
-      this process can read; of a model with adapters, merged.
+    params: as from `transformer.init_params`, of any dtype, adapters merged,
+      every shard on a device of this process.
     tokenizer_path: the model's `tokenizer.model`.
     chat_style: format of the messages that the model was trained with.
-    padded_vocab: embedding rows of the checkpoint; those beyond the vocabulary
-      are zero. None: none are.
+    padded_vocab: embedding rows of the checkpoint, those beyond the vocabulary
+      zero; None: no padding.
     dtype: of the weights, float32 or bfloat16.
     max_file_bytes: of the numbers in one file; a tensor is never split.
 
@@ -67,27 +86,27 @@ def export(
     The directory.
 
   Raises:
-    FileExistsError: the directory is there.
-    FileNotFoundError: there is no tokenizer.
+    FileExistsError: the directory exists.
+    FileNotFoundError: the tokenizer does not.
     ValueError: transformers has no such model, or the tokenizer is another
       model's.
   """
   directory = pathlib.Path(directory)
   if directory.exists():
     raise FileExistsError(
-      f'{directory} is there already; remove it, or choose another directory'
+      f'{directory} already exists; remove it, or choose another directory'
     )
   tokenizer = tokenization.Tokenizer(tokenizer_path)
   gemma.check_tokenizer(config, tokenizer)
   chat_format = chat.ChatFormat(tokenizer, chat_style)
   rows = padded_vocab or config.vocab_size
-  _refuse_mistakes(config, params, rows, dtype)
+  _check_arguments(config, params, rows, dtype)
   partial = directory.with_name(f'.{directory.name}.partial')
-  # Left behind where a process was killed.
+  # Left behind by an export that was killed.
   shutil.rmtree(partial, ignore_errors=True)
   partial.mkdir(parents=True)
   try:
-    write_descriptions(partial, config, chat_format, rows=rows, dtype=dtype)
+    _write_descriptions(partial, config, chat_format, rows=rows, dtype=dtype)
     shutil.copyfile(tokenizer.path, partial / 'tokenizer.model')
     hugging_face_weights.write(
       partial,
@@ -108,15 +127,15 @@ def export(
 
 
 def _flush(path: pathlib.Path) -> None:
-  """Waits until a file is on its disk, before its directory gets a name."""
+  """Waits until a file is on disk, before its directory gets the final name."""
   with path.open('rb') as file:
     os.fsync(file.fileno())
 
 
-def _refuse_mistakes(config, params, rows, dtype) -> None:
-  if np.dtype(dtype).name not in DTYPES:
+def _check_arguments(config, params, rows, dtype) -> None:
+  if np.dtype(dtype).name not in _DTYPES:
     raise ValueError(
-      f'dtype {np.dtype(dtype).name}: must be one of {", ".join(DTYPES)}'
+      f'dtype {np.dtype(dtype).name}: must be one of {", ".join(_DTYPES)}'
     )
   if rows < config.vocab_size:
     raise ValueError(
@@ -144,12 +163,12 @@ def _refuse_mistakes(config, params, rows, dtype) -> None:
       )
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
       raise ValueError(
-        f'{name} is spread over several processes; export from one process '
+        f'{name} is sharded over several processes; export from one process '
         'that restores the checkpoint'
       )
 
 
-def write_descriptions(
+def _write_descriptions(
   directory: pathlib.Path,
   config: model_config.ModelConfig,
   chat_format: chat.ChatFormat,
@@ -157,32 +176,28 @@ def write_descriptions(
   rows: int,
   dtype: Any,
 ) -> None:
-  """Writes the JSON files.
+  """Writes the JSON files and the plain style's template.
 
   Raises:
-    ValueError: no model of transformers is this one.
+    ValueError: transformers has no such model.
   """
-  model = hugging_face_description.describe_model(
-    config, rows=rows, dtype=dtype
-  )
-  ids = hugging_face_description.describe_ids(chat_format)
+  model = hugging_face_config.describe(config, rows=rows, dtype=dtype)
+  ids = _describe_ids(chat_format)
   files = {
     'config.json': model | ids,
     'generation_config.json': ids,
-    'tokenizer_config.json': hugging_face_description.describe_tokenizer(
+    'tokenizer_config.json': _describe_tokenizer(
       chat_format, model['max_position_embeddings']
     ),
   }
   for name, contents in files.items():
     (directory / name).write_text(json.dumps(contents, indent=2) + '\n')
   if chat_format.style == 'plain':
-    (directory / PLAIN_TEMPLATE).write_text(
-      hugging_face_description.PLAIN_TEMPLATE
-    )
+    (directory / PLAIN_TEMPLATE).write_text(_PLAIN_TEMPLATE)
   try:
     hugging_face_config.check(config, directory)
   except ValueError as error:
-    # What the files could not say is what reading them again gets wrong.
+    # Settings that config.json cannot express are lost when it is read again.
     _, _, lines = str(error).partition('\n')
     raise ValueError(
       f'{model["architectures"][0]} of transformers cannot be this model '
@@ -190,34 +205,54 @@ def write_descriptions(
     ) from error
 
 
-def differing_tensors(
-  directory: str | pathlib.Path,
-  config: model_config.ModelConfig,
-  params: Any,
-  dtype: Any,
-) -> list[str]:
-  """Parameters that a directory does not have to the bit, by name.
+def _describe_ids(chat_format: chat.ChatFormat) -> dict[str, Any]:
+  """Returns `generation_config.json`: special ids, all stop tokens as EOS."""
+  stops = sorted(chat_format.stop_ids)
+  return {
+    'bos_token_id': chat_format.tokenizer.bos_id,
+    'eos_token_id': stops if len(stops) > 1 else stops[0],
+    'pad_token_id': chat_format.tokenizer.pad_id,
+  }
 
-  Args:
-    directory: what `export` wrote; read as `checkpoint_formats.load` does.
-    config: the model.
-    params: that were exported.
-    dtype: of the weights in the files.
 
-  Raises:
-    ValueError: the directory does not fit the model, or is damaged.
+def _describe_tokenizer(
+  chat_format: chat.ChatFormat, max_length: int
+) -> dict[str, Any]:
+  """Returns the `tokenizer_config.json`; `max_length` is in tokens.
+
+  Only Gemma's template is part of it: a model with one counts as tuned for
+  conversations.
   """
-  differing = {}
-  for layer, leaf, start, found in hugging_face_import.read_blocks(
-    directory, config
-  ):
-    expected = param_builder.read_block(
-      config, params, layer, leaf, start, found.shape, dtype
-    )
-    # Not numbers are equal to nothing: bits are compared.
-    if found.dtype != expected.dtype or (
-      np.ascontiguousarray(found).tobytes() != expected.tobytes()
-    ):
-      name = leaf if layer is None else f'layer {layer} {leaf}'
-      differing[name] = None
-  return list(differing)
+  tokenizer = chat_format.tokenizer
+  pieces = tokenizer.special_pieces()
+  names = {
+    'bos_token': tokenizer.bos_id,
+    'eos_token': tokenizer.eos_id,
+    'pad_token': tokenizer.pad_id,
+    'unk_token': tokenizer.unk_id,
+  }
+  template = {'chat_template': _GEMMA_TEMPLATE}
+  return {
+    'tokenizer_class': 'GemmaTokenizer',
+    'add_bos_token': True,
+    'add_eos_token': False,
+    **{name: pieces[index][0] for name, index in names.items()},
+    # All special pieces: transformers would build those left out from letters.
+    'added_tokens_decoder': {
+      str(index): {
+        'content': piece,
+        'lstrip': False,
+        'normalized': False,
+        'rstrip': False,
+        'single_word': False,
+        'special': is_control,
+      }
+      for index, (piece, is_control) in pieces.items()
+    },
+    'clean_up_tokenization_spaces': False,
+    'spaces_between_special_tokens': False,
+    'sp_model_kwargs': {},
+    'use_default_system_prompt': False,
+    'model_max_length': max_length,
+    **(template if chat_format.style == 'gemma' else {}),
+  }

@@ -16,11 +16,11 @@ N heads, K key-value heads, H head dimension, D width, F MLP width:
     final_norm/scale                     [D]
 
 The published files have two levels, 'transformer/layer_0/mlp/linear' and 'w';
-newer ones nest every part and end at 'linear'; trainers put all under 'params'.
-The three are read alike: names are joined by '/'.
+newer ones nest every part of the name and end at 'linear'; trainers put all of
+it under 'params'. Names are joined by '/', so that all three look the same.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 import math
 import pathlib
 from typing import Any
@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from score_jax.interop import mismatches, safetensors_files
-from score_jax.models import model_config, param_builder
+from score_jax.interop import param_builder
+from score_jax.models import model_config
 
 _EMBEDDING = 'embedder/input_embedding'
 _PREFIXES = ('transformer/', 'params/', 'params/transformer/', '')
@@ -63,7 +63,7 @@ def load(
   dtype: Any = jnp.float32,
   shardings: Any = None,
 ) -> Any:
-  """Parameters of an Orbax checkpoint of Gemma 1, 2 or 3.
+  """Reads the parameters of an Orbax checkpoint of Gemma 1, 2 or 3.
 
   Embedding rows beyond `config.vocab_size` (padding) are cut; tensors of a
   vision tower are not read. Host memory beyond the result stays near one
@@ -71,8 +71,8 @@ def load(
 
   Args:
     path: directory of the checkpoint, the one with `_METADATA`.
-    config: the model, which such a checkpoint does not describe; it must have
-      the checkpoint's shapes.
+    config: the model; must have the checkpoint's shapes, since the checkpoint
+      does not describe its model otherwise.
     dtype: of the parameters.
     shardings: of each parameter, a tree like them; None: the default device.
 
@@ -80,7 +80,7 @@ def load(
     A tree like `transformer.init_params`.
 
   Raises:
-    ValueError: a tensor is missing, extra, of another shape or kind, or cannot
+    ValueError: a tensor is missing, extra, of another shape or dtype, or cannot
       be read. The message names each.
   """
   path = pathlib.Path(path).resolve()
@@ -89,7 +89,16 @@ def load(
     tensors = _read_metadata(checkpointer, path)
     is_transposed = _is_gating_transposed(tensors, config)
     shapes = tensor_shapes(config, is_transposed)
-    mismatches.refuse(path, _mistakes(tensors, shapes))
+    param_builder.reject_mismatches(
+      path,
+      {
+        name: (tuple(leaf.shape), str(leaf.dtype))
+        for name, (_, leaf) in tensors.items()
+      },
+      shapes,
+      embedding=_EMBEDDING,
+      dtypes=_DTYPES,
+    )
     for name in shapes:
       tensor = _read(checkpointer, path, name, tensors[name])
       for layer, leaf, part in _parts(name, tensor, config, is_transposed):
@@ -98,12 +107,12 @@ def load(
 
 
 def _read_metadata(checkpointer, path) -> dict[str, tuple[tuple, Any]]:
-  """Keys and metadata of the text model's tensors, by normalised name."""
+  """Tree path and metadata of the text model's tensors, by normalised name."""
   reason = 'Orbax finds none'
   try:
     metadata = checkpointer.metadata(path).item_metadata
   except Exception as error:
-    # Orbax, tensorstore and json have no common exception for bad bytes.
+    # Orbax, tensorstore and json have no common exception for damaged files.
     metadata, reason = None, _first_line(error)
   if metadata is None:
     raise ValueError(
@@ -151,11 +160,11 @@ def _is_gating_transposed(tensors, config) -> bool:
 def tensor_shapes(
   config: model_config.ModelConfig, is_transposed: bool = False
 ) -> dict[str, tuple[int, ...]]:
-  """Shape of every tensor of a checkpoint by its name in the nested style.
+  """Returns the shape of every tensor by its name in the nested style.
 
   Args:
     config: the model.
-    is_transposed: gating_einsum is [2, F, D].
+    is_transposed: whether gating_einsum is [2, F, D].
   """
   n, k, h = config.num_heads, config.num_kv_heads, config.head_dim
   d, f = config.width, config.mlp_width
@@ -184,25 +193,8 @@ def tensor_shapes(
   }
 
 
-def _mistakes(tensors: Mapping[str, Any], shapes) -> Iterator[str]:
-  for name, shape in shapes.items():
-    if name not in tensors:
-      yield f'{name} is missing'
-      continue
-    leaf = tensors[name][1]
-    found = tuple(leaf.shape)
-    is_padded = name == _EMBEDDING and found[:1] > shape[:1]
-    first = 1 if is_padded else 0
-    if found[first:] != shape[first:]:
-      yield f'{name} is {list(found)}, expected {list(shape)}'
-    if str(leaf.dtype) not in _DTYPES:
-      yield f'{name} holds {leaf.dtype}, expected one of {", ".join(_DTYPES)}'
-  for name in tensors.keys() - shapes.keys():
-    yield f'{name} is not part of the model'
-
-
 def _read(checkpointer, path, name, entry) -> np.ndarray:
-  """One tensor, without the others."""
+  """Restores one tensor, without reading the others."""
   keys, leaf = entry
   item = 0
   arguments = ocp.RestoreArgs(restore_type=np.ndarray)
@@ -228,7 +220,7 @@ def _read(checkpointer, path, name, entry) -> np.ndarray:
 def _parts(
   name: str, tensor: np.ndarray, config, is_transposed
 ) -> Iterator[tuple[int | None, str, np.ndarray]]:
-  """The parameters in a tensor: layer, leaf, and a view of the numbers."""
+  """Yields a tensor's parameters: layer, leaf, and a view of the numbers."""
   if name == _EMBEDDING:
     yield None, 'embedding', tensor[: config.vocab_size]
     return
@@ -254,13 +246,13 @@ def _parts(
 
 
 def _by_head(tensor: np.ndarray) -> np.ndarray:
-  """[heads, D, H] as [D, heads * H]."""
+  """Reshapes [heads, D, H] to [D, heads * H]."""
   return np.moveaxis(tensor, 0, 1).reshape(tensor.shape[1], -1)
 
 
 def _write(builder, layer, leaf, values) -> None:
   row_bytes = values.itemsize * math.prod(values.shape[1:])
-  for start, stop in safetensors_files.row_blocks(len(values), row_bytes):
+  for start, stop in param_builder.row_blocks(len(values), row_bytes):
     index = (start,) + (0,) * (values.ndim - 1)
     builder.write(layer, leaf, index, values[start:stop])
 

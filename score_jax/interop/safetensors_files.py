@@ -1,9 +1,11 @@
-"""Safetensors files, rows at a time: neither end ever holds a whole file.
+"""Safetensors files, read and written one block of rows at a time.
 
-The format: a length (u64, little-endian), so many bytes of JSON that give each
-tensor's type, shape and place, then the numbers, in C order. The library of
-the same name maps files into memory, where every page that was read counts as
-the process's own, and writes only what is all in memory at once.
+The library opens the file anew for every block: an open file is mapped into
+memory, and all its pages that were ever read count as the process's own. It
+can only write tensors that are all in memory at once, so writing is done here.
+
+The format: the header's length (u64, little-endian), the header (JSON: dtype,
+shape and byte offsets of each tensor), then the numbers in C order.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +17,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
 
 DTYPES = {
   'F32': np.dtype(np.float32),
   'BF16': np.dtype(jnp.bfloat16),
   'F16': np.dtype(np.float16),
 }
-_BLOCK_BYTES = 2**26
 _POINTER = b'version https://git-lfs'
 
 
@@ -34,79 +36,41 @@ class Tensor:
     name: of the tensor.
     dtype: as the file spells it, such as 'BF16'.
     shape: of the tensor.
-    offset: of its first byte in the file.
   """
 
   path: pathlib.Path
   name: str
   dtype: str
   shape: tuple[int, ...]
-  offset: int
 
   def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows `start` to `stop` (excluded; None: the last) of its first axis."""
-    dtype = DTYPES[self.dtype]
-    stop = self.shape[0] if stop is None else stop
-    row = math.prod(self.shape[1:]) * dtype.itemsize
-    rows = np.fromfile(
-      self.path,
-      np.uint8,
-      count=(stop - start) * row,
-      offset=self.offset + start * row,
-    )
-    return rows.view(dtype).reshape(stop - start, *self.shape[1:])
-
-
-def row_blocks(
-  rows: int, row_bytes: int, block_bytes: int = _BLOCK_BYTES
-) -> Iterator[tuple[int, int]]:
-  """Consecutive (start, stop) of at most `block_bytes`, at least a row each."""
-  step = max(1, block_bytes // max(1, row_bytes))
-  for start in range(0, rows, step):
-    yield start, min(start + step, rows)
+    """Rows `start` to `stop` (excluded; None: the last) of the first axis."""
+    with safetensors.safe_open(self.path, 'numpy') as file:
+      return file.get_slice(self.name)[start:stop]
 
 
 def read_header(path: pathlib.Path) -> dict[str, Tensor]:
   """The tensors of a file by name.
 
   Raises:
-    ValueError: it is no safetensors file, or not all of one.
+    ValueError: the file is not safetensors, or is cut short.
   """
   with path.open('rb') as file:
-    start = file.read(len(_POINTER))
-    file.seek(0)
-    if start == _POINTER:
+    if file.read(len(_POINTER)) == _POINTER:
       raise ValueError(
         f'{path} is a Git LFS pointer, not the weights; run: git lfs pull'
       )
-    try:
-      return _parse(path, file)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise ValueError(
-        f'{path} is damaged or cut short ({error}); fetch it again'
-      ) from error
-
-
-def _parse(path, file) -> dict[str, Tensor]:
-  size = path.stat().st_size
-  length = int.from_bytes(file.read(8), 'little')
-  if not 0 < length <= size - 8:
-    raise ValueError('no safetensors header')
-  header = json.loads(file.read(length))
-  header.pop('__metadata__', None)
-  data, end = 8 + length, 0
-  tensors = {}
-  for name, entry in header.items():
-    first, last = entry['data_offsets']
-    shape = tuple(entry['shape'])
-    dtype = DTYPES.get(entry['dtype'])
-    if dtype and last - first != math.prod(shape) * dtype.itemsize:
-      raise ValueError(f'{name} has {last - first} bytes for {list(shape)}')
-    tensors[name] = Tensor(path, name, entry['dtype'], shape, data + first)
-    end = max(end, last)
-  if data + end != size:
-    raise ValueError(f'{size} bytes, the header speaks of {data + end}')
-  return tensors
+  try:
+    with safetensors.safe_open(path, 'numpy') as file:
+      slices = {name: file.get_slice(name) for name in file.offset_keys()}
+      return {
+        name: Tensor(path, name, part.get_dtype(), tuple(part.get_shape()))
+        for name, part in slices.items()
+      }
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f'{path} is damaged or cut short ({error}); fetch it again'
+    ) from error
 
 
 def write(
@@ -119,15 +83,16 @@ def write(
 
   Args:
     path: of the file.
-    shapes: of each tensor, by name, in the order in which they are written.
+    shapes: of each tensor by name, in the order in which they are written.
     dtype: float32, bfloat16 or float16.
-    blocks: gives a tensor's numbers by its name, consecutive rows at a time.
+    blocks: gives a tensor's numbers by its name, in blocks of consecutive rows.
 
   Raises:
     ValueError: `blocks` gave more or fewer numbers than the shape has.
   """
   dtype = np.dtype(dtype)
   spelt = next(name for name, known in DTYPES.items() if known == dtype)
+  # transformers refuses files that do not say which library they are for.
   header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}
   end = 0
   for name, shape in shapes.items():

@@ -1,14 +1,14 @@
-"""Attention of whole rows to themselves, as prefill and update need it.
+"""Causal self-attention of whole sequences, for prefill and update.
 
-Rows are right-padded, so a causal mask keeps padding out and no mask depends
-on data. `attend` has a path for each platform, with the same soft-caps and
-windows: a Pallas kernel on TPUs (`models/splash.py`), cuDNN on GPUs where it
-applies, and XLA everywhere. The last one's queries come in chunks that skip the
-keys they cannot see, and its backward pass makes the probabilities anew from
-their log-sum-exp (arXiv:2205.14135, section 3.1), so that no scores are kept.
-Attention over a cache is in `models/kv_cache.py`.
+Sequences are right-padded, so the causal mask alone keeps padding out and no
+mask depends on data. `attend` has a path for each platform, with the same
+soft-caps and windows: a Pallas kernel on TPUs (`models/splash.py`), cuDNN on
+GPUs where it applies, and XLA everywhere. XLA's queries are split into chunks
+that skip the keys they cannot see, and its backward pass recomputes the
+probabilities from their log-sum-exp (arXiv:2205.14135, section 3.1), so that no
+scores are kept. Attention over a cache is in `models/kv_cache.py`.
 
-Shapes: B rows, S tokens, N heads, K key-value heads, G = N / K, H head
+Shapes: B sequences, S tokens, N heads, K key-value heads, G = N / K, H head
 dimension, C queries of a chunk, L keys that they see.
 """
 
@@ -19,20 +19,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax.models import splash
+from score_jax.models import kv_cache, splash
 
 Path = Literal['xla', 'splash', 'cudnn']
 
-# As small as float32 allows without overflow when a softmax subtracts it.
-MASKED = -2.3819763e38
-# Chunks of a row: more would skip little and compile long.
+# Chunks of a sequence: more would skip few further keys and compile longer.
 _CHUNKS, _SMALLEST_CHUNK = 8, 64
 
 
 def default_path(platform: str, dtype: Any, softcap: float | None) -> Path:
-  """The fastest path that can do it, on 'cpu', 'gpu' or 'tpu'.
+  """Returns the fastest path on a platform: 'cpu', 'gpu' or 'tpu'.
 
-  cuDNN knows no soft-cap and no float32.
+  cuDNN supports neither soft-caps nor float32.
   """
   if platform == 'tpu':
     return 'splash'
@@ -48,9 +46,9 @@ def attend(
   window: int | None = None,
   softcap: float | None = None,
   path: Path = 'xla',
-  rows: jax.sharding.NamedSharding | None = None,
+  sharding: jax.sharding.NamedSharding | None = None,
 ) -> jax.Array:
-  """Causal softmax attention inside rows.
+  """Causal softmax attention of each sequence to itself.
 
   Args:
     q: scaled queries [B, S, N, H].
@@ -58,20 +56,23 @@ def attend(
     v: [B, S, K, H].
     window: keys a query sees, its own included; None: all before it.
     softcap: c in c * tanh(score / c), applied before the mask.
-    path: what computes it.
-    rows: where rows lie on several devices; kernels need to know, XLA does
-      not.
+    path: implementation.
+    sharding: of the batch axis over several devices; the TPU kernel runs inside
+      `shard_map` and needs it, XLA does not.
 
   Returns:
     [B, S, N, H] in q's dtype.
 
   Raises:
-    ValueError: the path cannot do it.
+    ValueError: the path does not support the soft-cap.
   """
   if path == 'splash':
-    return splash.attend(q, k, v, window=window, softcap=softcap, rows=rows)
+    return splash.attend(
+      q, k, v, window=window, softcap=softcap, sharding=sharding
+    )
   if path == 'cudnn':
     return _cudnn(q, k, v, window, softcap)
+  # Heads in front of tokens, so that each product is a plain batched matmul.
   batch, length, heads, head_dim = q.shape
   grouped = (batch, length, k.shape[2], heads // k.shape[2], head_dim)
   q = jnp.transpose(q.reshape(grouped), (0, 2, 3, 1, 4))
@@ -98,7 +99,7 @@ def _cudnn(q, k, v, window, softcap):
 
 
 def _chunks(length: int, window: int | None) -> list[tuple[slice, slice]]:
-  """Slices of the queries, each with the keys that they see together."""
+  """Pairs of a slice of queries and the slice of keys that any of them sees."""
   count = max(1, min(_CHUNKS, length // _SMALLEST_CHUNK))
   size = -(-length // count)
   chunks = []
@@ -116,16 +117,18 @@ def _masked_scores(q, k, queries, keys, window, softcap):
   if softcap:
     tanh = jnp.tanh(scores / softcap)
     scores, slope = softcap * tanh, 1 - jnp.square(tanh)
+  # NumPy: the mask is a constant of the program, the same for every sequence.
   query = np.arange(queries.start, queries.stop)[:, None]
   key = np.arange(keys.start, keys.stop)[None]
   hidden = key > query
   if window:
     hidden |= key <= query - window
-  mask = np.where(hidden, np.float32(MASKED), np.float32(0))
+  mask = np.where(hidden, np.float32(kv_cache.MASKED), np.float32(0))
   return scores + mask[None, None, None], slope
 
 
 def _dot(form, x, y):
+  """An einsum of any dtype, accumulated in float32."""
   return jnp.einsum(form, x, y, preferred_element_type=jnp.float32)
 
 
@@ -142,6 +145,7 @@ def _forward(window, softcap, q, k, v):
     largest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
+    # Divided after the product: H numbers a query, not L.
     mixed = _dot('bkgqs,bksh->bkgqh', weights.astype(v.dtype), v[:, :, keys])
     outs.append(mixed / total)
     log_sums.append(largest + jnp.log(total))
@@ -150,14 +154,15 @@ def _forward(window, softcap, q, k, v):
 
 
 def _backward(window, softcap, residuals, cotangent):
-  """DS = P * (dO V' - rowsum(dO * O)), with P the probabilities, O = P V.
+  """Computes dS = P * (dO V' - rowsum(dO * O)), P the probabilities, O = P V.
 
-  Since sum_j P_ij (dO V')_ij = dO_i O_i.
+  The row sum is the softmax's sum_j P_ij (dO V')_ij, which equals dO_i O_i.
   """
   q, k, v, out, log_sums = residuals
-  # As a dot product: a CPU takes eight times as long to multiply and sum up.
+  # As a dot product: on a CPU, multiply and sum take eight times as long.
   mean = _dot('bkgqh,bkgqh->bkgq', cotangent, out)[..., None]
   dq = []
+  # Keys are shared by chunks: their gradients add up in float32.
   dk, dv = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
   for (queries, keys), log_sum in zip(
     _chunks(q.shape[3], window), log_sums, strict=True

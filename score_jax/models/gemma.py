@@ -1,9 +1,9 @@
 """The published Gemma models (text): sizes, numerics and special tokens.
 
 Gemma 1 (arXiv:2403.08295), Gemma 2 (arXiv:2408.00118) and Gemma 3
-(arXiv:2503.19786). The vocabulary is the tokenizer's; rows that a checkpoint
-pads beyond it are cut when it is read. `mlp_width` is the width of one of the
-two gated halves, not the doubled figure of the reports.
+(arXiv:2503.19786). `vocab_size` is the tokenizer's; embedding rows that a
+checkpoint pads beyond it are cut when it is read. `mlp_width` is the width of
+one of the two gated halves, not the doubled figure of the reports.
 """
 
 from collections.abc import Mapping
@@ -142,7 +142,7 @@ CONFIGS: Mapping[str, model_config.ModelConfig] = types.MappingProxyType(
 def special_tokens(
   config: model_config.ModelConfig,
 ) -> tokenization.SpecialTokens | None:
-  """Special ids of a Gemma vocabulary; None if the size is no Gemma's."""
+  """Returns the special ids of a Gemma vocabulary, by its size, or None."""
   for tokens in (GEMMA_1_2_TOKENS, GEMMA_3_TOKENS):
     if tokens.vocab_size == config.vocab_size:
       return tokens
@@ -152,7 +152,7 @@ def special_tokens(
 def check_tokenizer(
   config: model_config.ModelConfig, tokenizer: tokenization.Tokenizer
 ) -> None:
-  """Refuses a tokenizer that is not the model's own.
+  """Rejects a tokenizer that is not the model's own.
 
   Raises:
     ValueError: the vocabulary's size or a special id differs; the message

@@ -1,4 +1,4 @@
-"""The parameters as decoding reads them."""
+"""Inference parameters: the layout and dtype that decoding reads."""
 
 import jax.numpy as jnp
 
@@ -6,13 +6,20 @@ from score_jax.models import lora, transformer
 
 
 def inference_params(params, dtype=jnp.float32):
-  """The parameters as decode reads them, made once per step.
+  """Returns the parameters in decode's layout and dtype, made once per step.
 
-  Each layer's stand apart, since what is cut out of a stack would be copied
-  for every token. Matrices are cast to decode's dtype; norm scales stay in
-  float32. Adapters are merged into float32 weights, which saves a CPU a tenth
-  of decode. In a narrower dtype they stay apart: an update of less than half a
-  unit in the last place of a weight would be rounded away.
+  Layers are unstacked, since a slice of a stack would be copied for every
+  token. Matrices are cast to `dtype`; norm scales stay in float32. Adapters are
+  merged into float32 weights, which saves a CPU a tenth of decode. In a
+  narrower dtype they stay separate: merging would round away updates of less
+  than half a unit in the last place of a weight.
+
+  Args:
+    params: as from `transformer.init_params`, with or without adapters.
+    dtype: of the matrices.
+
+  Returns:
+    A tree like `transformer.unstack`'s.
   """
   if jnp.dtype(dtype) == jnp.float32:
     params = lora.merge(params)

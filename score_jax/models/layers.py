@@ -1,9 +1,9 @@
 """The parts of a decoder block, in Flax linen.
 
-Shapes in names: B rows, S tokens, D width, N heads, K key-value heads, H head
-dimension. Norms, RoPE and softmax work in float32 whatever the activations'
-dtype. Every parameter carries logical axis names; training/sharding.py maps
-them to the mesh.
+Shapes: B sequences, S tokens, D width, N heads, K key-value heads, H head
+dimension, F MLP width. Norms, RoPE and softmax compute in float32 whatever the
+activations' dtype. Every parameter has logical axis names;
+training/sharding.py maps them to the mesh.
 """
 
 import functools
@@ -18,11 +18,11 @@ from score_jax.models import attention, kv_cache, lora, model_config
 def rope_table(
   positions: jax.Array, head_dim: int, base: float, scale: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Cosines and sines of rotary embedding (arXiv:2104.09864), by halves.
+  """Returns cosines and sines of rotary embedding (arXiv:2104.09864).
 
   Args:
     positions: i32 [B, S].
-    head_dim: H.
+    head_dim: H; number i rotates with number i + H / 2, as in Gemma.
     base: of the geometric progression of wavelengths.
     scale: divides the positions.
 
@@ -38,23 +38,26 @@ def rope_table(
 def apply_rope(
   x: jax.Array, table: tuple[jax.Array, jax.Array], scale: float = 1.0
 ) -> jax.Array:
-  """Halves of x [B, S, heads, H] rotated by position, times scale, in f32."""
+  """Rotates the halves of x [B, S, heads, H] by position and scales, in f32."""
   cos, sin = table
+  # Scaled before x is rounded to its dtype again: in bfloat16 a rounded scale
+  # such as 1 / 12 would shift every score.
   first, second = jnp.split(x.astype(jnp.float32) * scale, 2, axis=-1)
   rotated = [first * cos - second * sin, second * cos + first * sin]
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 def _kernel(module, name, shape, axes):
-  """A 2-D weight in the activations' dtype, drawn with variance 1 / fan-in."""
+  """Makes a 2-D weight, drawn with variance 1 / fan-in."""
   init = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
   return module.param(name, nn.with_logical_partitioning(init, axes), shape)
 
 
 def _matmul(x: jax.Array, w: jax.Array | lora.Adapted) -> jax.Array:
-  """X @ w in x's dtype, as one matrix product, and an adapter's two beside it.
+  """Returns x @ w in x's dtype; of an adapted w, x @ W + (x @ A) @ B * scale.
 
-  A CPU makes the gradients of a three-dimensional product twice as slowly.
+  x is flattened to two dimensions: a CPU computes the gradients of a
+  three-dimensional product half as fast.
   """
   if isinstance(w, lora.Adapted):
     low = _matmul(x, w.adapter.a) * w.adapter.scale
@@ -65,7 +68,7 @@ def _matmul(x: jax.Array, w: jax.Array | lora.Adapted) -> jax.Array:
 
 @jax.custom_vjp
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:
-  """X [M, D] @ w [D, F]."""
+  """Returns x [M, D] @ w [D, F]."""
   return x @ w
 
 
@@ -77,22 +80,24 @@ def _product_backward(residuals, cotangent):
   x, w = residuals
   if x.shape[1] <= cotangent.shape[1]:
     return cotangent @ w.T, x.T @ cotangent
-  # A CPU multiplies the shorter matrix from the left twice as fast; without
-  # the barrier the compiler would turn it round again.
-  turned = jax.lax.optimization_barrier(cotangent.T @ x)
-  return cotangent @ w.T, turned.T
+  # A CPU is twice as fast with the shorter matrix on the left. Without the
+  # barrier the compiler would fold the transposes back into one product.
+  transposed = jax.lax.optimization_barrier(cotangent.T @ x)
+  return cotangent @ w.T, transposed.T
 
 
 _product.defvjp(_product_forward, _product_backward)
 
 
 class RMSNorm(nn.Module):
-  """x / rms(x) * (1 + scale) in float32; `scale` starts at 0."""
+  """Computes x / rms(x) * (1 + scale) in float32; `scale` starts at 0."""
 
   @nn.compact
   def __call__(self, x):
     init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (None,))
     scale = self.param('scale', init, (x.shape[-1],))
+    # Everything in float32, as in transformers; Google's code squares bfloat16
+    # numbers in bfloat16. Sampler and update share this function.
     wide = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
     normed = wide * jax.lax.rsqrt(mean_square + 1e-6)
@@ -101,19 +106,20 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-  """Grouped-query attention over a block, and a cache if there is one."""
+  """Grouped-query attention of a block to itself and to a cache, if any."""
 
   config: model_config.ModelConfig
   kind: model_config.LayerKind
 
   @nn.compact
   def __call__(self, x, context, keys):
-    """Returns the output [B, S, D] and the layer's keys with the block's.
+    """Returns the output [B, S, D] and the layer's keys, the block's included.
 
     Args:
       x: [B, S, D].
       context: `transformer.Context` of this layer kind.
-      keys: `kv_cache.Keys` before the block; None: the block is all there is.
+      keys: `kv_cache.Keys` before the block; None: the block is the whole
+        sequence.
     """
     c = self.config
     window = c.window if self.kind == 'local' else None
@@ -129,7 +135,7 @@ class Attention(nn.Module):
     return _matmul(out, o), after
 
   def _attend(self, q, k, v, window, context, keys):
-    """Attention over what the queries may see, and the keys with the block's.
+    """Returns attention's output [B, S, N, H], and keys as `__call__` does.
 
     Args:
       q: [B, S, N, H].
@@ -137,7 +143,7 @@ class Attention(nn.Module):
       v: [B, S, K, H].
       window: of this layer; None: all keys before.
       context: `transformer.Context` of this layer kind.
-      keys: before the block; None: the block is all there is.
+      keys: as for `__call__`.
     """
     softcap = self.config.attention_softcap
     block = kv_cache.of_block(k, v, context.transposed)
@@ -149,17 +155,19 @@ class Attention(nn.Module):
         window=window,
         softcap=softcap,
         path=context.attention,
-        rows=context.rows,
+        sharding=context.sharding,
       )
       return out, block
     attend = functools.partial(kv_cache.attend, softcap=softcap)
     now = context.positions
     if window is None or q.shape[1] == 1:
+      # Written first, so that attention spans a single piece of keys. On a ring
+      # a single token overwrites no key inside its window.
       after = kv_cache.write(keys, context.slots, k, v)
       seen = kv_cache.visible(now, context.stored_after, window)
       return attend(q, [(after, seen)]), after
-    # On a ring, writing first could overwrite what the block's first tokens
-    # need.
+    # On a ring, writing a block first could overwrite keys that its first
+    # tokens see: attention spans the old ring and the block as two pieces.
     old = (keys, kv_cache.visible(now, context.stored, window))
     out = attend(q, [old, (block, kv_cache.visible(now, now, window))])
     return out, kv_cache.write(keys, context.slots, k, v)
@@ -194,7 +202,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-  """One decoder block: attention and MLP, each in its norms."""
+  """One decoder block: attention and MLP, each between its norms."""
 
   config: model_config.ModelConfig
   kind: model_config.LayerKind
@@ -204,7 +212,7 @@ class Block(nn.Module):
     c = self.config
     y = RMSNorm(name='pre_attention_norm')(x)
     y, keys = Attention(c, self.kind, name='attention')(y, context, keys)
-    if c.post_norms:
+    if c.post_norms:  # of the branch, before it joins the residual stream
       y = RMSNorm(name='post_attention_norm')(y)
     x = x + y
     y = Mlp(c, name='mlp')(RMSNorm(name='pre_mlp_norm')(x))

@@ -2,11 +2,11 @@
 
     y = x @ (W + alpha / rank * A @ B)
 
-W stays as it is; A is drawn at random and B starts at zero, so that a policy
-starts as exactly its base. Adapters are a tree of their own, with the base's
-paths and stacked as its layers are. Attached to the base they make a parameter
-tree that every function of parameters takes; without them it is the base, which
-is how policy and reference share one copy of the weights.
+W is frozen; A is drawn at random and B starts at zero, so that a policy starts
+as exactly its base. Adapters are a tree of their own, with the base's paths and
+stacking. Attached to the base they make a parameter tree that every function of
+parameters takes; detached, the tree is the base, so that policy and reference
+share one copy of the weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ TARGETS = (*ATTENTION, *MLP)
 
 @struct.dataclass
 class Adapter:
-  """What is added to a projection [..., in, out].
+  """Low-rank update of a projection [..., in, out]: scale * a @ b.
 
   Attributes:
     a: f32 [..., in, rank].
@@ -41,11 +41,11 @@ class Adapter:
 
 @struct.dataclass
 class Adapted:
-  """A projection with its adapter, in the place of the weight alone.
+  """A projection with its adapter; replaces the weight in a parameter tree.
 
   Attributes:
-    weight: [..., in, out]; the first leaf, whose shape linen compares with the
-      module's.
+    weight: [..., in, out]; must be the first leaf, since linen compares its
+      shape with the module's.
     adapter: of this weight.
   """
 
@@ -61,23 +61,23 @@ def init_adapters(
   alpha: float = 16.0,
   targets: Sequence[str] = TARGETS,
 ) -> Any:
-  """Fresh adapters: A of variance 1 / in, B zero, both float32.
+  """Draws adapters: A with variance 1 / in, B zero, both float32.
 
-  A projection's draw depends on the key and on its path alone.
+  A projection's draw depends only on the key and on its path.
 
   Args:
     params: the base, of arrays or of shapes.
     key: for A.
     rank: of the products A @ B.
-    alpha: their scale is alpha / rank.
+    alpha: sets the adapters' scale, alpha / rank.
     targets: names of the projections that get adapters, of `TARGETS`.
 
   Returns:
-    The base's nested dicts, with an `Adapter` in the place of each target and
-    nothing else.
+    The base's nested dicts, with an `Adapter` for each target and no other
+    leaves.
 
   Raises:
-    ValueError: rank, alpha or targets that no adapters can have.
+    ValueError: invalid rank, alpha or targets.
   """
   _check(rank, alpha, targets)
   adapters = {}
@@ -91,20 +91,21 @@ def init_adapters(
         f'{size_out}: choose at most {min(size_in, size_out)}, or leave '
         f'{path[-1]!r} out of targets'
       )
-    here = jax.random.fold_in(key, zlib.crc32('/'.join(path).encode()))
-    a = jax.random.normal(here, (*stack, size_in, rank)) / math.sqrt(size_in)
+    # Not split by order: other targets leave this projection's draw as it is.
+    own_key = jax.random.fold_in(key, zlib.crc32('/'.join(path).encode()))
+    a = jax.random.normal(own_key, (*stack, size_in, rank)) / math.sqrt(size_in)
     b = jnp.zeros((*stack, rank, size_out), jnp.float32)
     _put(adapters, path, Adapter(a, b, alpha / rank))
   return adapters
 
 
 def attach(params: Any, adapters: Any) -> Any:
-  """The parameters with adapters in place; those there before come off.
+  """Attaches adapters to parameters, replacing any attached before.
 
-  No weight is copied: under jit the tree shares the arguments it is made of.
+  No weight is copied: the result holds the same arrays.
 
   Raises:
-    ValueError: adapters of another model.
+    ValueError: the adapters are another model's.
   """
   base = base_of(params)
   known = dict(_projections(base))
@@ -120,23 +121,23 @@ def attach(params: Any, adapters: Any) -> Any:
 
 
 def join(base: Any, adapters: Any) -> Any:
-  """As `attach`, of trees with any leaves, such as shardings; unchecked."""
+  """Does what `attach` does, unchecked, for any leaves, such as shardings."""
   found = dict(_adapters(adapters))
 
-  def place(path, leaf):
+  def adapted(path, leaf):
     adapter = found.get(_names(path))
     return leaf if adapter is None else Adapted(leaf, adapter)
 
-  return jax.tree.map_with_path(place, base)
+  return jax.tree.map_with_path(adapted, base)
 
 
 def base_of(params: Any) -> Any:
-  """The parameters without adapters."""
+  """Returns the parameters without adapters."""
   return _map_adapted(lambda adapted: adapted.weight, params)
 
 
 def adapters_of(params: Any) -> Any:
-  """The adapters of an attached tree, as `init_adapters` lays them out."""
+  """Returns the adapters of an attached tree, as from `init_adapters`."""
   adapters = {}
   leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_adapted)
   for path, leaf in leaves:
@@ -146,46 +147,46 @@ def adapters_of(params: Any) -> Any:
 
 
 def merge(params: Any, dtype: Any = None) -> Any:
-  """Plain weights W + scale * A @ B, computed in float32.
+  """Replaces each adapted weight by W + scale * A @ B, computed in float32.
 
   Args:
-    params: attached; plain parameters come back as they are.
-    dtype: of the merged weights; None: of each W.
+    params: with or without adapters; other leaves are returned unchanged.
+    dtype: of the merged weights; None: that of each W.
   """
   return _map_adapted(lambda adapted: _merged(adapted, dtype), params)
 
 
 def complete(params: Any, frozen: Any) -> Any:
-  """The whole policy that trained parameters stand for.
+  """Returns the parameters of a policy from its trained part.
 
   Args:
-    params: what is trained: all parameters, or adapters.
-    frozen: the weights that adapters belong to, with or without adapters of
-      its own; not looked at where all parameters are trained.
+    params: trained parameters: all of them, or adapters.
+    frozen: the base of the adapters; adapters attached to it are replaced.
+      Unused if all parameters are trained.
 
   Returns:
-    `params` themselves, or `frozen` with these adapters instead of its own.
+    `params` themselves, or `frozen` with these adapters attached.
   """
   return attach(frozen, params) if is_adapters(params) else params
 
 
 def is_adapters(tree: Any) -> bool:
-  """Whether a tree is of adapters, as from `init_adapters`."""
+  """Whether every leaf of a tree is an `Adapter`, as from `init_adapters`."""
   leaves = jax.tree.leaves(tree, is_leaf=_is_adapter)
   return bool(leaves) and all(map(_is_adapter, leaves))
 
 
 def logical_axes(axes: Any, tree: Any) -> Any:
-  """Logical axis names where there are adapters, or only adapters.
+  """Returns logical axis names of adapters, or of parameters with adapters.
 
-  A's input is named as the base's, B's output too; the rank has no name.
+  A's input axis and B's output axis have the base's names; the rank has none.
 
   Args:
     axes: of the base, from `transformer.logical_axes`.
     tree: adapters, or parameters with or without them, of arrays or of shapes.
 
   Returns:
-    The tree, with a tuple of names in the place of each array.
+    The tree, with a tuple of names instead of each array.
   """
   names_of = {
     _names(path): names
@@ -215,7 +216,7 @@ def logical_axes(axes: Any, tree: Any) -> Any:
 
 @functools.partial(jax.jit, static_argnames='dtype')
 def _merged(adapted: Adapted, dtype: Any) -> jax.Array:
-  """Compiled, so that the product and the sum are no arrays of their own."""
+  """Merges one weight; compiled, so that intermediates are never stored."""
   weight, adapter = adapted.weight, adapted.adapter
   product = adapter.a.astype(jnp.float32) @ adapter.b.astype(jnp.float32)
   whole = weight.astype(jnp.float32) + adapter.scale * product
@@ -224,7 +225,7 @@ def _merged(adapted: Adapted, dtype: Any) -> jax.Array:
 
 def _check(rank: int, alpha: float, targets: Sequence[str]) -> None:
   if rank < 1:
-    raise ValueError(f'rank={rank}: adapters have at least rank 1')
+    raise ValueError(f'rank={rank}: must be at least 1')
   if not 0 < alpha < math.inf:
     raise ValueError(f'alpha={alpha}: choose a positive number, such as 16')
   unknown = [name for name in targets if name not in TARGETS]
@@ -235,7 +236,7 @@ def _check(rank: int, alpha: float, targets: Sequence[str]) -> None:
 
 
 def _projections(base: Any) -> list[tuple[tuple[str, ...], Any]]:
-  """Path and weight of what may have an adapter."""
+  """Path and weight of each projection that may have an adapter."""
   leaves = jax.tree_util.tree_leaves_with_path(base)
   named = [(_names(path), leaf) for path, leaf in leaves]
   return [(path, leaf) for path, leaf in named if path[-1] in TARGETS]

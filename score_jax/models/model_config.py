@@ -1,4 +1,4 @@
-"""What a Gemma-style decoder is made of; every generation is a value of it."""
+"""Sizes and numerics of a Gemma-style decoder, for every generation."""
 
 import dataclasses
 from typing import Literal
@@ -11,22 +11,22 @@ class ModelConfig:
   """Sizes and numerics of a decoder (Gemma 1, 2, 3 reports; GeGLU, RoPE).
 
   Attributes:
-    vocab_size: rows of the embedding, cut to the tokenizer's.
+    vocab_size: rows of the embedding, without a checkpoint's padding.
     width: of the residual stream (d_model).
     num_layers: decoder blocks.
     num_heads: query heads.
     num_kv_heads: key and value heads; divides `num_heads`.
     head_dim: of one head.
     mlp_width: hidden units of the gated MLP (not the doubled figure).
-    layer_pattern: kinds of one period of layers, repeated; a remainder takes
-      the pattern's first kinds.
+    layer_pattern: kinds of one period of layers, repeated; layers after the
+      last whole period take the pattern's first kinds.
     window: keys that a local layer sees, the query's own included.
-    query_scale: multiplies the queries; None means head_dim ** -0.5.
+    query_scale: multiplies the queries; None: head_dim ** -0.5.
     qk_norm: RMS-normalise queries and keys before RoPE (Gemma 3).
     post_norms: RMS-normalise each branch before it joins the residual stream
       (Gemma 2, 3).
     attention_softcap: c in c * tanh(score / c), before the mask (Gemma 2).
-    final_softcap: the same for the output logits (Gemma 2).
+    final_softcap: c in c * tanh(logit / c) of the output (Gemma 2).
     local_rope_base: RoPE base of local layers.
     global_rope_base: RoPE base of global layers.
     global_rope_scale: divides the positions of global layers (Gemma 3 4B up).
@@ -72,16 +72,16 @@ class ModelConfig:
 
   @property
   def num_repeats(self) -> int:
-    """Whole periods of the layer pattern; the rest is the remainder."""
+    """Number of whole periods of the layer pattern."""
     return self.num_layers // len(self.layer_pattern)
 
   @property
   def num_remainder(self) -> int:
-    """Layers after the last whole period."""
+    """Number of layers after the last whole period."""
     return self.num_layers % len(self.layer_pattern)
 
   def rope(self, kind: LayerKind) -> tuple[float, float]:
-    """Base and position divisor of a layer kind."""
+    """RoPE base and position divisor of a layer kind."""
     if kind == 'local':
       return self.local_rope_base, 1.0
     return self.global_rope_base, self.global_rope_scale

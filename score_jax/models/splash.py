@@ -1,4 +1,4 @@
-"""Attention of whole rows by JAX's Pallas kernel for TPUs, splash attention.
+"""Attention of whole sequences by JAX's Pallas kernel for TPUs, splash.
 
 Nothing of size S x S leaves the chip's vector memory, forward or backward.
 """
@@ -13,9 +13,9 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-# A TPU's lanes: rows and head dimensions are padded to a multiple.
+# A TPU's lanes: lengths and head dimensions are padded to a multiple.
 _LANES = 128
-# Blocks of queries and keys in vector memory; no row needs larger ones.
+# Largest block of queries or keys in vector memory, in tokens.
 _LARGEST_BLOCK = 512
 
 
@@ -26,10 +26,10 @@ def attend(
   *,
   window: int | None = None,
   softcap: float | None = None,
-  rows: jax.sharding.NamedSharding | None = None,
+  sharding: jax.sharding.NamedSharding | None = None,
   interpret: bool = False,
 ) -> jax.Array:
-  """As `attention.attend`.
+  """Computes `attention.attend` with the TPU kernel.
 
   Args:
     q: scaled queries [B, S, N, H].
@@ -37,37 +37,39 @@ def attend(
     v: [B, S, K, H].
     window: keys a query sees, its own included; None: all before it.
     softcap: c in c * tanh(score / c), applied before the mask.
-    rows: where rows lie on several devices. Where its mesh has an axis
-      `tensor` that divides K, heads lie there.
-    interpret: run on any platform, slowly.
+    sharding: of the batch axis over several devices. If its mesh has an axis
+      `tensor` that divides K, heads are sharded over it.
+    interpret: run the kernel on any platform, slowly.
 
   Returns:
     [B, S, N, H] in q's dtype.
   """
   apply = functools.partial(
-    _of_rows, window=window, softcap=softcap, interpret=interpret
+    _on_device, window=window, softcap=softcap, interpret=interpret
   )
-  if rows is None:
+  if sharding is None:
     return apply(q, k, v)
-  spread = _spread(rows, k.shape[2])
-  # The kernel's outputs do not say how they vary over the mesh.
+  spec = _spec(sharding, k.shape[2])
+  # GSPMD cannot partition a kernel, so each device runs its own. check_vma off:
+  # the kernel's outputs do not declare the mesh axes they vary over.
   return jax.shard_map(
     apply,
-    mesh=rows.mesh,
-    in_specs=(spread,) * 3,
-    out_specs=spread,
+    mesh=sharding.mesh,
+    in_specs=(spec,) * 3,
+    out_specs=spec,
     check_vma=False,
   )(q, k, v)
 
 
-def _spread(rows, num_kv_heads):
-  parts = rows.mesh.shape.get('tensor', 1)
+def _spec(sharding, num_kv_heads):
+  """Partition of [B, S, heads, H]; q and k alike, which keeps groups whole."""
+  parts = sharding.mesh.shape.get('tensor', 1)
   heads = 'tensor' if parts > 1 and num_kv_heads % parts == 0 else None
-  return PartitionSpec(rows.spec[0], None, heads, None)
+  return PartitionSpec(sharding.spec[0], None, heads, None)
 
 
-def _of_rows(q, k, v, *, window, softcap, interpret):
-  """The rows and heads of one device."""
+def _on_device(q, k, v, *, window, softcap, interpret):
+  """Attention of the sequences and heads of one device."""
   length, heads, head_dim = q.shape[1:]
   q, k, v = (_padded(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
   kernel = _kernel(q.shape[2], heads, window, softcap, interpret)
@@ -76,22 +78,23 @@ def _of_rows(q, k, v, *, window, softcap, interpret):
 
 
 def _padded(x):
-  """[B, N, S, H] with zeros after its rows' ends and its heads' ends.
+  """Pads S and H of [B, N, S, H] with zeros to multiples of the lanes.
 
-  Added keys come after all queries that count, and added zeros in heads change
-  neither scores nor the part of the result that counts.
+  Padded keys come after all real queries, so causality hides them; zeros in the
+  head dimension change no score, and the result is cut to its real part.
   """
   pads = [(0, -size % _LANES) for size in x.shape[2:]]
   return jnp.pad(x, ((0, 0), (0, 0), *pads))
 
 
 def _kernel(length, heads, window, softcap, interpret):
-  # Blocks must divide the row.
+  # The kernel wants blocks that divide the length.
   block = max(
     size
     for size in range(_LANES, min(length, _LARGEST_BLOCK) + 1, _LANES)
     if length % size == 0
   )
+  # Masks are lazy: blocks that no query sees are skipped, never materialised.
   mask = splash_attention_mask.LocalMask(
     (length, length), (window - 1 if window else None, 0), offset=0
   )

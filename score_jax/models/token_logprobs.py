@@ -1,10 +1,11 @@
-"""From hidden states to log-probabilities, without a [B, T, V] array.
+"""Log-probabilities from hidden states, without a [B, T, V] array.
 
-The one place that shifts by one: everything indexed by t describes
-`tokens[:, t]`, whose distribution comes from the hidden state at t - 1.
-Log-probabilities are of logits / temperature, in float32, over the whole
-vocabulary. The output layer is applied to chunks along T inside rows, and
-again in the backward pass.
+Only this file shifts by one: everything indexed by t describes `tokens[:, t]`,
+whose distribution comes from the hidden state at t - 1. Log-probabilities are
+of logits / temperature, in float32, over the whole vocabulary. The output layer
+is applied to chunks along T, and recomputed in the backward pass.
+
+Shapes: B sequences, T tokens, A targets of a sequence, V vocabulary, D width.
 """
 
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from score_jax.models import model_config, transformer
 
 @struct.dataclass
 class TokenStatistics:
-  """What the update needs of each token's distribution, f32 [B, T] each.
+  """Statistics of each token's distribution for the update, f32 [B, T] each.
 
   Attributes:
     logprob: log pi(tokens[t] | tokens[:t]); 0 at t = 0.
-    reference_logprob: the same under the reference; 0 without one.
-    divergence: of policy and reference at that prefix; 0 without a reference.
-    entropy: of the policy at that prefix, in nats.
+    reference_logprob: the same under the reference policy; 0 without one.
+    divergence: of policy and reference given tokens[:t], such as their KL; 0
+      without a reference.
+    entropy: of the policy given tokens[:t], in nats.
   """
 
   logprob: jax.Array
@@ -34,21 +36,25 @@ class TokenStatistics:
 
 
 def attempt_index(turn: jax.Array, width: int) -> jax.Array:
-  """Where each row's attempt tokens are, so that only they cost logits.
+  """Returns the indices of attempt tokens, so that only they cost logits.
 
   Args:
-    turn: i32 [B, T], 0 for what belongs to no attempt, as the first token does.
-    width: A, at least as many as any row's attempt tokens.
+    turn: i32 [B, T], 0 for tokens of no attempt; 0 for the first token.
+    width: A, at least the number of attempt tokens of any sequence.
 
   Returns:
-    i32 [B, A], in order; after a row's last attempt token come others, whose
-    turn is 0.
+    i32 [B, A], attempt tokens in order, then tokens of turn 0 as padding.
   """
   return jnp.argsort(turn == 0, axis=1, stable=True)[:, :width]
 
 
 def states_before(hidden: jax.Array, index: jax.Array) -> jax.Array:
-  """The hidden states [B, A, D] that predict the tokens at index [B, A]."""
+  """Returns the hidden states [B, A, D] that predict the tokens at `index`.
+
+  Args:
+    hidden: [B, T, D].
+    index: i32 [B, A].
+  """
   before = jnp.maximum(index - 1, 0)
   return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
 
@@ -62,7 +68,7 @@ def token_statistics(
   reference: tuple[jax.Array, jax.Array] | None = None,
   **options,
 ) -> TokenStatistics:
-  """Statistics of every token of rows, f32 [B, T] each, 0 at t = 0.
+  """Returns statistics of every token, f32 [B, T] each, 0 at t = 0.
 
   Args:
     config: the model.
@@ -70,7 +76,7 @@ def token_statistics(
     hidden: the policy's final hidden states [B, T, D].
     tokens: i32 [B, T].
     reference: embedding and hidden states [B, T, D] of the reference policy.
-    **options: of `target_statistics`.
+    **options: passed to `target_statistics`.
   """
   if reference is not None:
     reference = (reference[0], reference[1][:, :-1])
@@ -96,25 +102,28 @@ def target_statistics(
   divergence: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
   chunk: int = 128,
 ) -> TokenStatistics:
-  """Statistics of targets, each predicted by the hidden state beside it.
+  """Returns statistics of targets, f32 [B, A] each.
 
   Args:
     config: the model.
     embedding: the policy's tied table [V, D].
-    hidden: the policy's final hidden states [B, A, D].
+    hidden: the policy's hidden states [B, A, D] that predict the targets.
     targets: i32 [B, A].
     temperature: divides the logits of policy and reference.
     reference: embedding and hidden states [B, A, D] of the reference policy.
     divergence: of (policy logits, reference logits) [..., V] -> [...].
-    chunk: targets of a row whose logits exist at one time.
+    chunk: number of targets of a sequence whose logits exist at one time.
   """
 
+  # Logits of a chunk are recomputed in the backward pass instead of kept; the
+  # embedding is cast inside, so that its gradient sums over chunks in float32.
   @jax.checkpoint
   def statistics(
     embedding, hidden, targets, reference_embedding, reference_hidden
   ):
     logits = transformer.unembed(config, embedding, hidden) / temperature
     logprob = _logprob(logits, targets)
+    # Entropy is a metric; without a gradient it costs nothing backward.
     entropy = _entropy(jax.lax.stop_gradient(jax.nn.log_softmax(logits)))
     zero = jnp.zeros_like(logprob)
     if reference_hidden is None:
@@ -129,6 +138,7 @@ def target_statistics(
 
   reference_embedding, reference_hidden = reference or (None, None)
   length = targets.shape[1]
+  # Chunks along A inside sequences: flattening the batch would reshard it.
   num_chunks = -(-length // chunk)
   size = -(-length // num_chunks)
 
@@ -155,14 +165,15 @@ def target_statistics(
 
 
 def _logprob(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Log softmax(logits)[targets]; a one-hot sum, no gather over a sharded V."""
+  """Returns log softmax(logits)[targets]."""
+  # A one-hot sum, so that no gather crosses shards of V.
   onehot = targets[..., None] == jnp.arange(logits.shape[-1])[None, None]
   picked = jnp.sum(jnp.where(onehot, logits, 0.0), axis=-1)
   return picked - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _entropy(logprobs: jax.Array) -> jax.Array:
-  """In nats; a logit at minus infinity counts for nothing."""
+  """Entropy in nats; padded logits of minus infinity contribute 0."""
   possible = logprobs > -jnp.inf
   terms = jnp.where(possible, jnp.exp(logprobs) * logprobs, 0.0)
   return -jnp.sum(terms, axis=-1)

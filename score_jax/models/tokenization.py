@@ -1,4 +1,4 @@
-"""Sentencepiece tokenizers: a published model, or a small trained one."""
+"""Sentencepiece tokenizers: published ones, and small ones trained here."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses
@@ -14,7 +14,7 @@ END_OF_TURN = '<end_of_turn>'
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-  """What a checkpoint was trained with, and its tokenizer must agree to.
+  """Special ids that a checkpoint was trained with.
 
   Attributes:
     vocab_size: pieces in all.
@@ -42,8 +42,8 @@ class Tokenizer:
     """Reads a `tokenizer.model`.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is no sentencepiece model, or lacks BOS or EOS.
+      FileNotFoundError: the file does not exist.
+      ValueError: the file is not a sentencepiece model, or lacks BOS or EOS.
     """
     self.path = pathlib.Path(path)
     if not self.path.is_file():
@@ -65,23 +65,24 @@ class Tokenizer:
       raise ValueError(f'{self.path} has no BOS or no EOS piece')
 
   def encode(self, text: str) -> list[int]:
-    """Ids of a text, without BOS or EOS."""
+    """Encodes a text, without BOS or EOS."""
     return self._pieces.encode(text)
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Text of ids; control pieces leave no trace."""
+    """Decodes ids; control pieces such as BOS decode to nothing."""
     return self._pieces.decode([int(i) for i in ids])
 
   def piece_id(self, piece: str) -> int | None:
-    """Id of a special piece such as '<end_of_turn>'; None if there is none."""
+    """Returns the id of a piece such as '<end_of_turn>', or None."""
     index = self._pieces.piece_to_id(piece)
     return None if index == self.unk_id else index
 
   def special_pieces(self) -> dict[int, tuple[str, bool]]:
-    """Pieces that are never part of another, by id; whether they are control.
+    """Returns (piece, whether it is control) of each special piece by its id.
 
-    Control are the unknown piece, BOS, EOS, padding and the turn tokens, which
-    are no text. The others are text that is never split: line breaks, tags.
+    Special pieces are never part of another. Control pieces are not text: the
+    unknown piece, BOS, EOS, padding and the turn tokens. The others are text
+    that is never split, such as line breaks and tags.
     """
     model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString(self._pieces.serialized_model_proto())
@@ -96,7 +97,7 @@ class Tokenizer:
     return found
 
   def require(self, expected: SpecialTokens) -> None:
-    """Refuses to be used with a checkpoint of another tokenizer.
+    """Rejects a checkpoint that was trained with another tokenizer.
 
     Raises:
       ValueError: the vocabulary's size or a special id differs; the message
@@ -125,10 +126,10 @@ class Tokenizer:
 
 
 def gemma_pieces(special: SpecialTokens) -> list[str]:
-  """Pieces to reserve, in order, so that the turn tokens get Gemma's ids.
+  """Returns the pieces to reserve, so that the turn tokens get Gemma's ids.
 
-  Reserved pieces are numbered from 4 on. Gemma's line breaks, of one up to
-  31, are such pieces too, right after the turn tokens.
+  Reserved pieces are numbered from 4 in order. As in Gemma, runs of 1 to 31
+  line breaks follow the turn tokens.
   """
   first = ['<mask>', '<2mass>', '[@BOS@]']
   unused = [f'<unused{i}>' for i in range(special.start_of_turn - 7)]
@@ -144,16 +145,16 @@ def train(
 ) -> None:
   """Trains a small BPE model and writes it to `path`.
 
-  Digits are single pieces, whitespace is kept as it is, and unseen characters
-  fall back to bytes, so that any text round-trips. Special ids are Gemma's:
-  0 pad, 1 EOS, 2 BOS, 3 unknown.
+  Digits are single pieces, whitespace is kept, and unseen characters fall back
+  to bytes, so that any text round-trips. Special ids are Gemma's: 0 pad, 1 EOS,
+  2 BOS, 3 unknown.
 
   Args:
     texts: the corpus.
     path: of the `tokenizer.model` to write.
-    vocab_size: pieces in all; the 256 bytes are among them. The corpus may
-      support fewer merges, then the model is smaller; it is larger where the
-      bytes, the reserved pieces and the corpus' characters alone are more.
+    vocab_size: number of pieces, the 256 bytes included. Fewer if the corpus
+      does not support as many merges; more if bytes, reserved pieces and the
+      characters of the corpus exceed it.
     reserved: pieces that are never split, with ids from 4 on; see
       `gemma_pieces`.
   """

@@ -1,10 +1,13 @@
 """The decoder: one function of (params, tokens, positions, cache).
 
-`forward` serves prefill, decode and update alike, so that the policy that is
-sampled and the policy that is trained can only differ by rounding. Parameters
-are one tree whatever the execution: the layers of each place in the layer
-pattern are stacked along a leading axis, what is left over stays apart.
-`unroll` chooses between a Python loop and `lax.scan` over the repetitions.
+`forward` serves prefill, decode and update, so that the policy that is sampled
+and the policy that is trained can only differ by rounding. The parameter tree
+does not depend on the execution: the layers at each place of the layer pattern
+are stacked along a leading axis over its repetitions, and layers after the last
+whole pattern are separate. `unroll` chooses between a Python loop over layers
+and `lax.scan` over the repetitions.
+
+Shapes: B sequences, S tokens of a block, D width, V vocabulary.
 """
 
 import functools
@@ -20,17 +23,18 @@ from score_jax.models import kv_cache, layers, model_config
 
 @struct.dataclass
 class Context:
-  """What all layers of one kind share in a call of `forward`.
+  """Values shared by all layers of one kind in a call of `forward`.
 
   Attributes:
     positions: of the block's tokens, i32 [B, S], -1 for padding.
-    rope: cosines and sines.
-    slots: where the block goes in the cache, i32 [B, S]; None without one.
+    rope: cosines and sines, from `layers.rope_table`.
+    slots: cache slots that the block is written to, i32 [B, S]; None without a
+      cache.
     stored: positions in the cache before the block, i32 [B, slots].
-    stored_after: the same after it.
+    stored_after: positions in the cache after the block, i32 [B, slots].
     transposed: layout of the block's keys, see `kv_cache.Keys`.
     attention: path of `attention.attend`, used without a cache.
-    rows: where rows lie, for that path.
+    sharding: of the batch axis, for that path.
   """
 
   positions: jax.Array
@@ -40,13 +44,13 @@ class Context:
   stored_after: jax.Array | None = None
   transposed: bool = struct.field(pytree_node=False, default=False)
   attention: attention_lib.Path = struct.field(pytree_node=False, default='xla')
-  rows: jax.sharding.Sharding | None = struct.field(
+  sharding: jax.sharding.Sharding | None = struct.field(
     pytree_node=False, default=None
   )
 
 
 def init_boxed(config: model_config.ModelConfig, key: jax.Array):
-  """Fresh parameters with their logical axis names (linen partition boxes)."""
+  """Draws float32 parameters, boxed with their logical axis names (linen)."""
   embed_key, *layer_keys = jax.random.split(key, 1 + config.num_layers)
   period = len(config.layer_pattern)
   repeats = config.num_repeats
@@ -58,6 +62,7 @@ def init_boxed(config: model_config.ModelConfig, key: jax.Array):
     return module.init(key, x, contexts[kind])['params']
 
   def stacked(place):
+    """Layers place, place + period, ... along a new leading axis."""
     kind = config.layer_pattern[place]
     keys = jnp.stack(layer_keys[place : repeats * period : period])
     boxed = jax.vmap(functools.partial(block, kind))(keys)
@@ -83,12 +88,12 @@ def init_boxed(config: model_config.ModelConfig, key: jax.Array):
 
 
 def init_params(config: model_config.ModelConfig, key: jax.Array):
-  """Fresh float32 parameters as a plain tree of arrays."""
+  """Draws float32 parameters as a plain tree of arrays."""
   return nn.meta.unbox(init_boxed(config, key))
 
 
 def logical_axes(config: model_config.ModelConfig):
-  """The parameters' logical axis names, a tuple for each leaf of the tree."""
+  """Returns the parameters' logical axis names, a tuple for each leaf."""
   boxed = jax.eval_shape(lambda: init_boxed(config, jax.random.key(0)))
   return jax.tree.map(
     lambda box: tuple(box.names),
@@ -98,11 +103,11 @@ def logical_axes(config: model_config.ModelConfig):
 
 
 def unstack(params):
-  """The parameters with a tree of its own for each layer, under 'layers'.
+  """Returns the parameters with a separate tree for each layer, in 'layers'.
 
-  For programs that loop over tokens: there a layer that is cut out of a stack
-  is copied for every token. `forward` takes both forms, but scans over layers
-  only in stacks.
+  For programs that loop over tokens, where a layer sliced out of a stack would
+  be copied for every token. `forward` takes both forms, but scans only over
+  stacks.
   """
   pattern = params.get('pattern', {})
   rest = params.get('remainder', {})
@@ -122,10 +127,10 @@ def unstack(params):
 
 
 def cast(params, dtype):
-  """The parameters with matrices in a dtype; norm scales stay in float32.
+  """Casts matrices to a dtype; norm scales stay in float32.
 
-  With activations of that dtype nothing is lost: `forward` casts matrices to
-  it where it uses them, and norms work in float32.
+  With activations of that dtype the result of `forward` is the same: it casts
+  matrices where it uses them, and norms compute in float32.
   """
 
   def matrix(path, leaf):
@@ -136,7 +141,7 @@ def cast(params, dtype):
 
 
 def layer_params(config: model_config.ModelConfig, params, layer: int):
-  """Parameters of one layer, out of the stacks or of `unstack`'s tree."""
+  """Returns one layer's parameters, from stacks or from `unstack`'s tree."""
   if 'layers' in params:
     return params['layers'][str(layer)]
   period = len(config.layer_pattern)
@@ -147,20 +152,21 @@ def layer_params(config: model_config.ModelConfig, params, layer: int):
 
 
 def embed(config: model_config.ModelConfig, params, tokens, dtype):
-  """Scaled input embeddings [B, S, D] of tokens i32 [B, S]."""
+  """Returns scaled input embeddings [B, S, D] of tokens i32 [B, S]."""
   scale = jnp.float32(config.width) ** 0.5
   if config.round_embedding_scale:
+    # Checkpoints trained in bfloat16 saw 34.0 for sqrt(1152) = 33.94.
     scale = scale.astype(jnp.bfloat16)
   return params['embedding'][tokens].astype(dtype) * scale.astype(dtype)
 
 
 def unembed(config: model_config.ModelConfig, embedding, hidden):
-  """Logits f32 [..., V] of normed hidden states [..., D], soft-capped.
+  """Returns soft-capped logits f32 [..., V] of hidden states [..., D].
 
   Args:
     config: the model.
     embedding: the tied table [V, D].
-    hidden: final hidden states.
+    hidden: hidden states after the final norm.
   """
   logits = jax.lax.dot_general(
     hidden,
@@ -184,47 +190,51 @@ def forward(
   remat: bool = False,
   transposed: bool | None = None,
   attention: attention_lib.Path = 'xla',
-  rows: jax.sharding.Sharding | None = None,
+  sharding: jax.sharding.Sharding | None = None,
 ):
-  """Final hidden states of a block of tokens after what the cache holds.
+  """Returns hidden states of a block of tokens that continues the cache.
 
   Args:
     config: the model.
-    params: as from `init_params`, or, unrolled, from `unstack`.
+    params: as from `init_params`, or, if unrolled, as from `unstack`.
     tokens: i32 [B, S].
-    positions: i32 [B, S], each token's index in its row, -1 for padding.
-    cache: keys of the tokens before; None: the block is the whole row.
+    positions: i32 [B, S], each token's index in its sequence, -1 for padding.
+    cache: keys of the tokens before; None: the block is the whole sequence.
     dtype: of the activations.
-    unroll: a Python loop over layers; False: `lax.scan` over the repetitions
-      of the layer pattern (only without a cache).
-    remat: recompute each block's activations in the backward pass.
-    transposed: layout of the block's keys without a cache (with one, it is the
-      cache's); None: the one for the default device. A program for another
-      platform must say what it wants.
+    unroll: Python loop over layers; False: `lax.scan` over the repetitions of
+      the layer pattern (only without a cache).
+    remat: recompute each decoder block's activations in the backward pass.
+    transposed: layout of the block's keys if there is no cache, whose layout
+      counts otherwise; None: the default backend's. Programs compiled for
+      another platform must pass it.
     attention: path of `attention.attend`, used without a cache.
-    rows: where the residual stream lies, its rows spread and nothing else;
-      None: where the compiler likes. Beside weights that are spread over the
-      devices it likes to spread the width, and adds up every product of every
-      layer across devices instead of gathering the layer's weights.
+    sharding: of the residual stream, over the batch axis alone; None: left to
+      the compiler. If weights are sharded, it tends to shard the width, and
+      sums every product of every layer across devices instead of gathering the
+      layer's weights.
 
   Returns:
     hidden [B, S, D] after the final norm, and: the updated cache; without a
-    cache and unrolled, the block's keys, a `kv_cache.Keys` a layer; else None.
+    cache, the block's `kv_cache.Keys` of each layer if unrolled, else None.
+
+  Raises:
+    ValueError: a cache without `unroll`.
   """
-  x = _lay(embed(config, params, tokens, dtype), rows)
+  x = _constrain(embed(config, params, tokens, dtype), sharding)
   if cache is not None:
     transposed = cache.layers[0].transposed
   elif transposed is None:
     transposed = kv_cache.default_transposed()
   contexts = {
-    kind: context.replace(attention=attention, rows=rows)
+    kind: context.replace(attention=attention, sharding=sharding)
     for kind, context in _contexts(config, positions, cache, transposed).items()
   }
   if unroll:
-    x, keys = _loop(config, params, x, contexts, cache, remat, rows)
+    x, keys = _loop(config, params, x, contexts, cache, remat, sharding)
   elif cache is None:
-    x, keys = _scan(config, params, x, contexts, remat, rows), None
+    x, keys = _scan(config, params, x, contexts, remat, sharding), None
   else:
+    # As a scan's input and output, every layer's cache would be copied twice.
     raise ValueError('a cache is only updated in place with unroll=True')
   x = layers.RMSNorm().apply({'params': params['final_norm']}, x)
   if cache is None:
@@ -234,6 +244,7 @@ def forward(
 
 
 def _contexts(config, positions, cache, transposed):
+  """A `Context` for each layer kind; its RoPE and slots are computed once."""
   contexts = {}
   for kind in sorted(set(config.layer_kinds)):
     rope = _rope(config, kind, positions, constant=cache is None)
@@ -250,31 +261,31 @@ def _contexts(config, positions, cache, transposed):
 def _rope(config, kind, positions, constant):
   if not constant:
     return layers.rope_table(positions, config.head_dim, *config.rope(kind))
-  # Rows without a cache start at 0. Of a constant table, since a compiler may
-  # make cosines anew for every head and layer that they are fused into.
+  # Sequences without a cache start at 0. The table is a constant, since a
+  # compiler may recompute cosines in every head and layer it fuses them into.
   with jax.ensure_compile_time_eval():
     index = jnp.arange(positions.shape[1])[None]
     return layers.rope_table(index, config.head_dim, *config.rope(kind))
 
 
-def _lay(x, sharding):
+def _constrain(x, sharding):
   return jax.lax.with_sharding_constraint(x, sharding) if sharding else x
 
 
-def _apply_block(config, kind, remat, rows):
+def _apply_block(config, kind, remat, sharding):
   def apply(params, x, context, keys):
     x, keys = layers.Block(config, kind).apply(
       {'params': params}, x, context, keys
     )
-    return _lay(x, rows), keys
+    return _constrain(x, sharding), keys
 
   return jax.checkpoint(apply) if remat else apply
 
 
-def _loop(config, params, x, contexts, cache, remat, rows):
+def _loop(config, params, x, contexts, cache, remat, sharding):
   after = []
   for layer, kind in enumerate(config.layer_kinds):
-    x, keys = _apply_block(config, kind, remat, rows)(
+    x, keys = _apply_block(config, kind, remat, sharding)(
       layer_params(config, params, layer),
       x,
       contexts[kind],
@@ -284,10 +295,10 @@ def _loop(config, params, x, contexts, cache, remat, rows):
   return x, tuple(after)
 
 
-def _scan(config, params, x, contexts, remat, rows):
+def _scan(config, params, x, contexts, remat, sharding):
   def period(x, stacked):
     for place, kind in enumerate(config.layer_pattern):
-      apply = _apply_block(config, kind, remat, rows)
+      apply = _apply_block(config, kind, remat, sharding)
       x, _ = apply(stacked[str(place)], x, contexts[kind], None)
     return x, None
 
@@ -295,6 +306,6 @@ def _scan(config, params, x, contexts, remat, rows):
     x, _ = jax.lax.scan(period, x, params['pattern'])
   for place in range(config.num_remainder):
     kind = config.layer_pattern[place]
-    apply = _apply_block(config, kind, remat, rows)
+    apply = _apply_block(config, kind, remat, sharding)
     x, _ = apply(params['remainder'][str(place)], x, contexts[kind], None)
   return x

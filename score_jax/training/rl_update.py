@@ -155,7 +155,7 @@ def _loss(
     or attention_lib.default_path(
       jax.default_backend(), options.dtype, config.attention_softcap
     ),
-    rows=batch_sharding,
+    sharding=batch_sharding,
   )
   hidden, _ = forward(policy, remat=options.remat)
   # Nothing is differentiated through the reference, so that its forward pass

@@ -52,7 +52,7 @@ def make_supervised_step(
       dtype=dtype,
       unroll=unroll,
       remat=remat,
-      rows=batch_sharding,
+      sharding=batch_sharding,
     )
     tokens, turn = trajectory.tokens, trajectory.turn
     if attempt_tokens is None:

@@ -1,9 +1,9 @@
 """`python -m experiments.convert`: from every source, and every refusal."""
 
-import dataclasses
 import json
 import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +11,7 @@ import pytest
 
 from experiments import convert
 from experiments.run import policies, run_directory
-from score_jax.interop import (
-  checkpoint_formats,
-  export_check,
-  hugging_face_export,
-)
+from score_jax.interop import checkpoint_formats, export_check
 from score_jax.models import chat, tokenization
 from tests.support import exports, gm_checkpoints
 
@@ -26,27 +22,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope='module')
-def model(tmp_path_factory):
+def model():
   """A small Gemma 3 with its tokenizer."""
-  return exports.make('gemma3', tmp_path_factory.mktemp('model'))
-
-
-def _export(model, directory, **options):
-  arguments = {
-    'tokenizer_path': model.tokenizer,
-    'chat_style': 'gemma',
-    'padded_vocab': model.config.vocab_size + 5,
-    'dtype': jnp.float32,
-  }
-  return hugging_face_export.export(
-    directory, model.config, model.params, **(arguments | options)
-  )
-
-
-def _assert_equal(found, expected):
-  assert jax.tree.structure(found) == jax.tree.structure(expected)
-  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
-    np.testing.assert_array_equal(a, b)
+  return exports.make('gemma3')
 
 
 def _run(*flags):
@@ -59,14 +37,14 @@ def test_from_a_run(finished, tmp_path, capsys):
   assert _run(*flags, f'--to={tmp_path / "last"}') == 0
   shown = capsys.readouterr().out
   assert f'policy stage2 of run {finished}' in ' '.join(shown.split())
-  assert 'every tensor, read back, is equal to the bit' in shown
+  assert 'to the bit' in shown
   assert 'vllm serve' in shown
   assert 'plain_template.jinja' in shown
   assert _run(*flags, f'--to={tmp_path / "base"}', '--policy=base') == 0
   run = run_directory.RunDirectory(finished)
   options = convert.Options(str(finished), '', policy='base')
   source = convert.read_run(finished, options)
-  _assert_equal(
+  chex.assert_trees_all_equal(
     checkpoint_formats.load(tmp_path / 'base', source.config), source.params
   )
   last = checkpoint_formats.load(tmp_path / 'last', source.config)
@@ -78,19 +56,20 @@ def test_from_a_run(finished, tmp_path, capsys):
 
 def test_from_hugging_face(model, tmp_path, capsys):
   """Padding is kept, the template says that it is tuned."""
-  source = _export(model, tmp_path / 'f32')
+  rows = model.config.vocab_size + 5
+  source = model.export(tmp_path / 'f32', padded_vocab=rows)
   target = tmp_path / 'bf16'
   assert _run(f'--from={source}', f'--to={target}', '--verify') == 0
   assert 'Hugging Face checkpoint' in capsys.readouterr().out
   config = json.loads((target / 'config.json').read_text())
-  assert config['vocab_size'] == model.config.vocab_size + 5
+  assert config['vocab_size'] == rows
   assert config['eos_token_id'] == [1, 106]
   rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16), model.params)
-  _assert_equal(
+  chex.assert_trees_all_equal(
     checkpoint_formats.load(target, model.config, dtype=jnp.bfloat16), rounded
   )
   # What was tuned for conversations still is, and what was not is not.
-  plain = _export(model, tmp_path / 'plain', chat_style='plain')
+  plain = model.export(tmp_path / 'plain', chat_style='plain')
   assert _run(f'--from={plain}', f'--to={tmp_path / "again"}') == 0
   config = json.loads((tmp_path / 'again' / 'config.json').read_text())
   assert config['eos_token_id'] == 1
@@ -102,25 +81,25 @@ def test_from_orbax(model, tmp_path, capsys):
   shutil.copy(model.tokenizer, tmp_path / 'tokenizer.model')
   flags = (f'--from={path}', f'--to={tmp_path / "x"}')
   assert _run(*flags) == 2
-  assert 'does not say what model it is; name it' in capsys.readouterr().err
+  assert '--model' in capsys.readouterr().err
   assert _run(*flags, '--model=gemma-3-1') == 2
-  assert 'did you mean gemma-3-1b?' in capsys.readouterr().err
+  assert 'gemma-3-1b?' in capsys.readouterr().err
   assert _run(*flags, '--model=gemma-3-1b') == 2
-  assert 'is not the tokenizer of this checkpoint' in capsys.readouterr().err
+  assert 'tokenizer' in capsys.readouterr().err
 
 
-def test_refusals(model, finished, tmp_path, capsys):
-  source = _export(model, tmp_path / 'there')
+def test_rejected_flags(model, finished, tmp_path, capsys):
+  source = model.export(tmp_path / 'there')
   to = f'--to={tmp_path / "x"}'
   for flags, message in [
-    ((f'--from={tmp_path / "no"}', to), 'no is no directory'),
-    ((f'--from={tmp_path}', to), f'pass the one in it: {source}'),
-    ((f'--from={source}', f'--to={source}'), 'is there already'),
-    ((f'--from={source}', to, '--policy=base'), '--policy=base is for run'),
-    ((f'--from={source}', to, '--init-from=x'), '--init-from=x is for run'),
-    ((f'--from={finished}', to, '--policy=stage3'), "no finished policy 'sta"),
-    ((f'--from={source}', to, '--model=gemma-3-1b'), 'num_layers: 3 in the'),
-    ((f'--from={source}', to, '--tokenizer=nowhere'), 'no tokenizer model at'),
+    ((f'--from={tmp_path / "no"}', to), str(tmp_path / 'no')),
+    ((f'--from={tmp_path}', to), str(source)),
+    ((f'--from={source}', f'--to={source}'), '--to'),
+    ((f'--from={source}', to, '--policy=base'), '--policy=base'),
+    ((f'--from={source}', to, '--init-from=x'), '--init-from=x'),
+    ((f'--from={finished}', to, '--policy=stage3'), 'stage3'),
+    ((f'--from={source}', to, '--model=gemma-3-1b'), 'num_layers: 3'),
+    ((f'--from={source}', to, '--tokenizer=nowhere'), 'nowhere'),
   ]:
     assert _run(*flags) == 2
     shown = capsys.readouterr().err
@@ -132,12 +111,12 @@ def test_refusals(model, finished, tmp_path, capsys):
 def test_a_misspelt_flag(capsys):
   with pytest.raises(SystemExit):
     _run('--form=x', '--to=y')
-  assert '--form' in capsys.readouterr().err
+  assert '--from' in capsys.readouterr().err
 
 
 def test_what_was_damaged_is_found(model, tmp_path):
   """A single bit of a single number."""
-  directory = _export(model, tmp_path / 'x')
+  directory = model.export(tmp_path / 'x')
   form = chat.ChatFormat(tokenization.Tokenizer(model.tokenizer), 'gemma')
   arguments = (model.config, model.params, form, jnp.float32)
   assert all(
@@ -152,10 +131,6 @@ def test_what_was_damaged_is_found(model, tmp_path):
   assert finding.text == 'tensors that differ: final_norm/scale'
 
 
-def test_full_disks_are_seen_before_writing(model, tmp_path):
-  with pytest.raises(OSError, match=r'needs .* GB, and .* has .* GB left'):
-    convert._check_space(
-      tmp_path / 'x',
-      dataclasses.replace(model.config, width=24 * 10**9),
-      jnp.dtype(jnp.bfloat16),
-    )
+def test_full_disks_are_seen_before_writing(tmp_path):
+  with pytest.raises(OSError, match='--to'):
+    convert._check_space(tmp_path / 'made' / 'later', 10**18)

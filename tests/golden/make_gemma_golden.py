@@ -1,11 +1,10 @@
-"""Writes tests/golden/<model>.npz: what `transformers` says of small models.
+"""Writes tests/golden/<model>.npz: logits of small models of `transformers`.
 
     python -m tests.golden.make_gemma_golden
 
 Needs the `parity` extra. Each file holds the model's `config.json`, the shapes
 of its tensors (whose values follow from their names, see
-tests/random_checkpoints.py), tokens with their logits, and a greedy
-continuation of each row's first tokens.
+tests/support/random_checkpoints.py), and tokens with their logits.
 """
 
 import json
@@ -18,7 +17,7 @@ import transformers
 from tests.support import hugging_face
 
 DIRECTORY = pathlib.Path(__file__).parent
-ROWS, LENGTH, PROMPT, CONTINUATION = 2, 40, 20, 16
+ROWS, LENGTH = 2, 40
 
 
 def main():
@@ -42,10 +41,6 @@ def main():
       vocab_size=hugging_face.VOCAB,
       tokens=tokens,
       logits=hugging_face.logits(model, tokens),
-      prompt_length=PROMPT,
-      continuation=[
-        hugging_face.greedy(model, row[:PROMPT], CONTINUATION) for row in tokens
-      ],
     )
     print(f'{name}.npz, of transformers {transformers.__version__}')
 

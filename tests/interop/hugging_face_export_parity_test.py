@@ -5,7 +5,6 @@ Needs the `parity` extra; hugging_face_export_test.py does without.
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,18 +40,13 @@ def exported(tmp_path_factory):
 
   def export(name, style='gemma'):
     if (name, style) not in made:
-      directory = tmp_path_factory.mktemp(f'{name}-{style}')
-      model = exports.make(name, directory)
+      model = exports.make(name)
       made[name, style] = (
         model,
-        hugging_face_export.export(
-          directory / 'exported',
-          model.config,
-          model.params,
-          tokenizer_path=model.tokenizer,
+        model.export(
+          tmp_path_factory.mktemp(name) / style,
           chat_style=style,
           padded_vocab=model.config.vocab_size + 7,
-          dtype=jnp.float32,
         ),
       )
     return made[name, style]

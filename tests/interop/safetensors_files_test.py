@@ -1,4 +1,4 @@
-"""Safetensors written and read by us, and by the library of that name."""
+"""Safetensors written by us and read back, and files that are damaged."""
 
 import json
 import struct
@@ -27,37 +27,22 @@ def _write(path, tensors=TENSORS, dtype=np.float32, rows=1):
 
 
 @pytest.mark.parametrize('dtype', [np.float32, jnp.bfloat16, np.float16])
-def test_the_library_reads_what_we_write(dtype, tmp_path):
+def test_what_is_written_is_read(dtype, tmp_path):
+  """By the library, whole and by rows."""
   path = tmp_path / 'x.safetensors'
   _write(path, dtype=dtype, rows=2)
   found = safetensors_numpy.load_file(path)
-  assert found.keys() == TENSORS.keys()
+  header = safetensors_files.read_header(path)
+  assert found.keys() == header.keys() == TENSORS.keys()
   for name, tensor in TENSORS.items():
-    assert found[name].dtype == dtype
-    np.testing.assert_array_equal(found[name], tensor.astype(dtype))
+    expected = tensor.astype(dtype)
+    assert found[name].dtype == header[name].read().dtype == dtype
+    assert header[name].shape == tensor.shape
+    np.testing.assert_array_equal(found[name], expected)
+    np.testing.assert_array_equal(header[name].read(), expected)
+    np.testing.assert_array_equal(header[name].read(1, 2), expected[1:2])
   with safetensors.safe_open(path, 'numpy') as file:
     assert file.metadata() == {'format': 'pt'}  # else transformers refuses
-
-
-@pytest.mark.parametrize('dtype', [np.float32, jnp.bfloat16, np.float16])
-def test_we_read_what_the_library_writes(dtype, tmp_path):
-  path = tmp_path / 'x.safetensors'
-  tensors = {name: tensor.astype(dtype) for name, tensor in TENSORS.items()}
-  safetensors_numpy.save_file(tensors, path, {'made by': 'us'})
-  header = safetensors_files.read_header(path)
-  assert header.keys() == TENSORS.keys()
-  for name, tensor in tensors.items():
-    assert header[name].shape == tensor.shape
-    np.testing.assert_array_equal(header[name].read(), tensor)
-    np.testing.assert_array_equal(header[name].read(1, 2), tensor[1:2])
-
-
-def test_row_blocks():
-  # 7 rows of 10 bytes, 25 at a time: two rows a block, one in the last.
-  blocks = safetensors_files.row_blocks(7, 10, 25)
-  assert list(blocks) == [(0, 2), (2, 4), (4, 6), (6, 7)]
-  assert list(safetensors_files.row_blocks(2, 100, 25)) == [(0, 1), (1, 2)]
-  assert not list(safetensors_files.row_blocks(0, 10))
 
 
 def test_other_kinds_are_listed_but_not_read(tmp_path):
@@ -67,7 +52,7 @@ def test_other_kinds_are_listed_but_not_read(tmp_path):
 
 
 def test_wrong_numbers_are_not_written(tmp_path):
-  with pytest.raises(ValueError, match='b does not have the numbers of its'):
+  with pytest.raises(ValueError, match='b does not'):
     safetensors_files.write(
       tmp_path / 'x.safetensors',
       {'b': (2, 3)},
@@ -82,31 +67,29 @@ def _header(entries):
 
 
 @pytest.mark.parametrize(
-  ('contents', 'message'),
+  'contents',
   [
-    (b'', 'damaged or cut short .no safetensors header'),
-    (b'\x00' * 100, 'damaged or cut short .no safetensors header'),
-    (b'\xff' * 100, 'damaged or cut short .no safetensors header'),
-    (_header([]) + b'    ', 'damaged or cut short'),
-    (_header({'a': {'dtype': 'F32'}}), "damaged or cut short .'data_offsets'"),
-    (
-      _header({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 4]}}),
-      r'damaged or cut short .a has 4 bytes for \[2\]',
-    ),
-    (
-      _header({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}}),
-      r'damaged or cut short .\d+ bytes, the header speaks of \d+',
-    ),
-    (b'<!DOCTYPE html><html>not found</html>', 'damaged or cut short'),
-    (
-      b'version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n',
-      'is a Git LFS pointer, not the weights; run: git lfs pull',
-    ),
+    b'',
+    b'\x00' * 100,
+    b'\xff' * 100,
+    _header([]) + b'    ',
+    _header({'a': {'dtype': 'F32'}}),
+    _header({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 4]}})
+    + b'    ',
+    _header({'a': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}}),
+    b'<!DOCTYPE html><html>not found</html>',
   ],
 )
-def test_what_is_no_such_file(contents, message, tmp_path):
+def test_damaged_files_are_rejected(contents, tmp_path):
   path = tmp_path / 'model.safetensors'
   path.write_bytes(contents)
-  with pytest.raises(ValueError, match=message) as error:
+  with pytest.raises(ValueError, match='damaged') as error:
     safetensors_files.read_header(path)
   assert str(path) in str(error.value)
+
+
+def test_a_git_lfs_pointer(tmp_path):
+  path = tmp_path / 'model.safetensors'
+  path.write_text('version https://git-lfs.github.com/spec/v1\nsize 2\n')
+  with pytest.raises(ValueError, match='git lfs pull'):
+    safetensors_files.read_header(path)

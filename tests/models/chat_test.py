@@ -1,12 +1,12 @@
-"""Turn boundaries, as ids and as the published template's text."""
+"""Turn separators, as ids and as the published template's text."""
 
 import pathlib
 
 import pytest
 
-from score_jax.models import chat, gemma, tokenization
+from score_jax.models import chat, gemma
+from tests.support import exports
 
-CORPUS = ['What is 12 + 7? Look again: user, model.\nThe sum is 19.'] * 20
 QUESTION, INSTRUCTION = 'What is 12 + 7?', 'Look again.'
 GENERATIONS = {
   'gemma-1-2': gemma.GEMMA_1_2_TOKENS,
@@ -26,11 +26,8 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope='module', params=GENERATIONS)
-def tokenizer(request, tmp_path_factory):
-  path = tmp_path_factory.mktemp(request.param) / 'tokenizer.model'
-  special = GENERATIONS[request.param]
-  tokenization.train(CORPUS, path, 480, tokenization.gemma_pieces(special))
-  return tokenization.Tokenizer(path)
+def tokenizer(request):
+  return exports.tokenizer(GENERATIONS[request.param])
 
 
 def _special(tokenizer):
@@ -40,7 +37,7 @@ def _special(tokenizer):
 
 
 def test_gemma_turns(tokenizer):
-  """The turn-boundary table, written out in ids."""
+  """The table of turn separators, written out in ids."""
   start, end, newline = _special(tokenizer)
   assert (start, end) in {(106, 107), (105, 106)}
   encode = tokenizer.encode
@@ -80,11 +77,9 @@ def test_attempt_text(tokenizer, style):
   assert form.attempt_text([]) == ''
 
 
-def test_gemma_needs_turn_tokens(tmp_path):
-  tokenization.train(CORPUS, tmp_path / 'tokenizer.model', 320)
-  tokenizer = tokenization.Tokenizer(tmp_path / 'tokenizer.model')
-  with pytest.raises(ValueError, match="no piece '<start_of_turn>'"):
-    chat.ChatFormat(tokenizer, 'gemma')
+def test_gemma_needs_turn_tokens():
+  with pytest.raises(ValueError, match='<start_of_turn>'):
+    chat.ChatFormat(exports.tokenizer(pieces=320), 'gemma')
 
 
 def _conversation(form, attempts):

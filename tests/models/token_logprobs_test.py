@@ -65,8 +65,8 @@ def _chunked(tokens, policy, reference, chunk):
   )
 
 
-# 22 predicted tokens: single ones, a remainder, an exact division, all at once.
-_CHUNKS = [1, 5, 11, 22, 128]
+# 22 predicted tokens: a remainder, an exact division, all at once.
+_CHUNKS = [5, 11, 128]
 
 
 @pytest.mark.parametrize('chunk', _CHUNKS)
@@ -98,8 +98,7 @@ def _loss(statistics, weights):
   )
 
 
-@pytest.mark.parametrize('chunk', [1, 5, 22])
-def test_gradients_equal_those_of_the_whole(chunk):
+def test_gradients_equal_those_of_the_whole():
   tokens, policy, reference = _inputs()
   weights = jax.random.normal(jax.random.key(0), (2, _B, _T))
 
@@ -109,7 +108,7 @@ def test_gradients_equal_those_of_the_whole(chunk):
 
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(policy, reference)
 
-  chunked, held = gradients(functools.partial(_chunked, chunk=chunk))
+  chunked, held = gradients(functools.partial(_chunked, chunk=5))
   whole, _ = gradients(_whole)
   for one, other in zip(chunked, whole):
     assert np.abs(other).max() > 0.1

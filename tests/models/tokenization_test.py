@@ -5,22 +5,17 @@ import dataclasses
 import pytest
 
 from score_jax.models import gemma, tokenization
+from tests.support import exports
 
-CORPUS = ['What is 12 + 7? Look again: user, model.\nThe sum is 19.'] * 20
 GENERATIONS = {
   'gemma-1-2': gemma.GEMMA_1_2_TOKENS,
   'gemma-3': gemma.GEMMA_3_TOKENS,
 }
 
 
-def _train(path, special, pieces=480):
-  tokenization.train(CORPUS, path, pieces, tokenization.gemma_pieces(special))
-  return tokenization.Tokenizer(path)
-
-
 @pytest.mark.parametrize('special', GENERATIONS.values(), ids=GENERATIONS)
-def test_special_ids(special, tmp_path):
-  tokenizer = _train(tmp_path / 'tokenizer.model', special)
+def test_special_ids(special):
+  tokenizer = exports.tokenizer(special)
   start, end = special.start_of_turn, special.end_of_turn
   assert tokenizer.piece_id('<start_of_turn>') == start
   assert tokenizer.piece_id('<end_of_turn>') == end
@@ -46,20 +41,14 @@ def test_special_ids(special, tmp_path):
     '',
   ],
 )
-@pytest.mark.parametrize('reserved', [True, False])
-def test_any_text_survives(text, reserved, tmp_path):
-  path = tmp_path / 'tokenizer.model'
-  if reserved:
-    tokenizer = _train(path, gemma.GEMMA_3_TOKENS)
-  else:
-    tokenization.train(CORPUS, path, 320)
-    tokenizer = tokenization.Tokenizer(path)
+@pytest.mark.parametrize('special', [gemma.GEMMA_3_TOKENS, None])
+def test_any_text_survives(text, special):
+  tokenizer = exports.tokenizer(special)
   assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_require(tmp_path):
-  path = tmp_path / 'tokenizer.model'
-  tokenizer = _train(path, gemma.GEMMA_3_TOKENS)
+def test_require():
+  tokenizer = exports.tokenizer(gemma.GEMMA_3_TOKENS)
   own = dataclasses.replace(
     gemma.GEMMA_3_TOKENS, vocab_size=tokenizer.vocab_size
   )
@@ -72,23 +61,23 @@ def test_require(tmp_path):
     f'vocab_size is {tokenizer.vocab_size}, the checkpoint has 256000',
     'start_of_turn is 105, the checkpoint has 106',
     'end_of_turn is 106, the checkpoint has 107',
-    str(path),
+    str(tokenizer.path),
   ):
     assert line in str(error.value)
   assert 'bos is' not in str(error.value)
 
 
 def test_files_that_are_no_tokenizer(tmp_path):
-  with pytest.raises(FileNotFoundError, match='no tokenizer model at'):
+  with pytest.raises(FileNotFoundError, match=r'tokenizer\.model'):
     tokenization.Tokenizer(tmp_path / 'tokenizer.model')
   broken = tmp_path / 'broken.model'
   broken.write_text('{"json": true}')
-  with pytest.raises(ValueError, match='is not a sentencepiece model'):
+  with pytest.raises(ValueError, match=r'broken\.model'):
     tokenization.Tokenizer(broken)
 
 
-def test_special_pieces(tmp_path):
-  tokenizer = _train(tmp_path / 'tokenizer.model', gemma.GEMMA_3_TOKENS)
+def test_special_pieces():
+  tokenizer = exports.tokenizer(gemma.GEMMA_3_TOKENS)
   pieces = tokenizer.special_pieces()
   assert pieces[0] == ('<pad>', True)
   assert pieces[3] == ('<unk>', True)

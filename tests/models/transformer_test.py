@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import model_config, transformer
+from tests.support import exports
 
 SIZES = {
   'vocab_size': 40,
@@ -39,6 +40,8 @@ GEMMA_3 = model_config.ModelConfig(
   **SIZES,
 )
 CONFIGS = {'gemma-1': GEMMA_1, 'gemma-2': GEMMA_2, 'gemma-3': GEMMA_3}
+# Every part of every generation, two whole patterns and a layer more.
+ALL = dataclasses.replace(GEMMA_2, num_layers=5, qk_norm=True)
 
 
 def _tokens(rows=2, length=12):
@@ -56,15 +59,14 @@ def _forward(config, params, tokens, positions=None, **kwargs):
   return hidden
 
 
-@pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
-def test_scan_and_remat_change_neither_result_nor_gradient(config):
-  params = transformer.init_params(config, jax.random.key(0))
-  tokens = _tokens()
+def test_scan_and_remat_change_neither_result_nor_gradient():
+  params = exports.random_params(ALL)
+  tokens = _tokens(2, 7)
 
   @functools.partial(jax.jit, static_argnums=(1, 2))
   def loss_and_gradient(params, unroll, remat):
     def loss(params):
-      hidden = _forward(config, params, tokens, unroll=unroll, remat=remat)
+      hidden = _forward(ALL, params, tokens, unroll=unroll, remat=remat)
       return jnp.mean(jnp.sin(3 * hidden)), hidden
 
     return jax.value_and_grad(loss, has_aux=True)(params)
@@ -80,18 +82,18 @@ def test_scan_and_remat_change_neither_result_nor_gradient(config):
     assert jnp.abs(leaf).max() > 0
 
 
-@pytest.mark.parametrize('config', CONFIGS.values(), ids=CONFIGS)
-def test_every_layer_draws_its_own_parameters(config):
-  params = transformer.init_params(config, jax.random.key(0))
+def test_every_layer_draws_its_own_parameters():
+  init = jax.jit(transformer.init_params, static_argnums=0)
+  params = init(ALL, jax.random.key(0))
   q = [
-    transformer.layer_params(config, params, layer)['attention']['q']
-    for layer in range(config.num_layers)
+    transformer.layer_params(ALL, params, layer)['attention']['q']
+    for layer in range(ALL.num_layers)
   ]
-  assert len({float(kernel[0, 0]) for kernel in q}) == config.num_layers
+  assert len({float(kernel[0, 0]) for kernel in q}) == ALL.num_layers
 
 
 def test_layer_order_follows_the_pattern():
-  params = transformer.init_params(GEMMA_3, jax.random.key(0))
+  params = exports.random_params(GEMMA_3)
   assert set(params['pattern']) == {'0', '1', '2'}
   assert set(params['remainder']) == {'0', '1'}
   # Layers 0 and 3 are place 0 of the pattern, once stacked and once left over.
@@ -104,7 +106,7 @@ def test_layer_order_follows_the_pattern():
 
 def _reach(config):
   """Positions of a row of 40 that a change of token 10 moves, bool [40]."""
-  params = transformer.init_params(config, jax.random.key(0))
+  params = exports.random_params(config)
   tokens = _tokens(1, 40)
   changed = tokens.at[0, 10].set((tokens[0, 10] + 1) % 40)
   both = jnp.concatenate([tokens, changed])
@@ -126,7 +128,7 @@ def test_local_layers_see_their_window():
 
 
 def test_padding_is_seen_by_nobody():
-  params = transformer.init_params(GEMMA_3, jax.random.key(0))
+  params = exports.random_params(GEMMA_3)
   tokens = _tokens(2, 12)
   positions = jnp.where(jnp.arange(12) < 7, jnp.arange(12), -1)[None]
   positions = jnp.repeat(positions, 2, axis=0)
@@ -184,13 +186,13 @@ def test_logical_axes_match_the_parameters():
 
 
 @pytest.mark.parametrize(
-  ('change', 'message'),
+  ('change', 'name'),
   [
-    ({'num_kv_heads': 3}, 'num_heads=4 is not a multiple of num_kv_heads=3'),
-    ({'head_dim': 5}, 'head_dim=5 must be even'),
-    ({'layer_pattern': ('local',)}, 'needs a window'),
+    ({'num_kv_heads': 3}, 'num_kv_heads=3'),
+    ({'head_dim': 5}, 'head_dim=5'),
+    ({'layer_pattern': ('local',)}, 'window'),
   ],
 )
-def test_impossible_models_are_refused(change, message):
-  with pytest.raises(ValueError, match=message):
+def test_impossible_models_are_rejected(change, name):
+  with pytest.raises(ValueError, match=name):
     dataclasses.replace(GEMMA_1, **change)

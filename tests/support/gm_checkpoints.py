@@ -1,7 +1,7 @@
-"""Orbax checkpoints as Google publishes them, from parameters of ours.
+"""Orbax checkpoints as Google publishes them, written from our parameters.
 
-Written here head by head with loops, so that the importer is compared with
-something that does not share its index arithmetic.
+Written head by head with loops, so that the importer is compared with code that
+does not share its index arithmetic.
 """
 
 import pathlib
@@ -41,14 +41,14 @@ def write(
 
 
 def save(path: pathlib.Path, tree: Any, *, one_store: bool = True) -> None:
-  """Writes a tree with Orbax; as a directory a tensor unless `one_store`."""
+  """Writes a tree with Orbax; without `one_store`, a directory per tensor."""
   handler = ocp.PyTreeCheckpointHandler(use_ocdbt=one_store)
   with ocp.Checkpointer(handler) as checkpointer:
     checkpointer.save(path, args=ocp.args.PyTreeSave(tree))
 
 
 def arrange(tensors: dict[str, Any], style: Style) -> dict[str, Any]:
-  """The tree that a style makes of tensors, named as in the nested one."""
+  """Arranges tensors, named as in the nested style, as a style's tree."""
   if style == 'flat':  # two levels
     tree = {}
     for name, tensor in tensors.items():
@@ -73,7 +73,7 @@ def arrange(tensors: dict[str, Any], style: Style) -> dict[str, Any]:
 
 
 def flatten(config, params, transpose_gating, rows) -> dict[str, np.ndarray]:
-  """Tensors by their names in the nested style."""
+  """Returns the tensors by their names in the nested style."""
   params = jax.device_get(params)
   h = config.head_dim
   table = np.full((rows, config.width), 7, np.float32)  # what padding holds

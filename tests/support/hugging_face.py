@@ -1,10 +1,9 @@
-"""Small random Gemma models of the `transformers` library, and what they say.
+"""Small random Gemma models of the `transformers` library.
 
-Needs the `parity` extra. Each model exercises what makes its generation
-special, at sizes that no symmetry hides: heads x head_dim differs from the
-width, queries are scaled by something else than head_dim, the window is far
-shorter than the rows, the soft-caps bite, and layers are left over after the
-last whole pattern.
+Needs the `parity` extra. Each model has every special part of its generation,
+at sizes that hide no error: heads x head_dim differs from the width, queries
+are not scaled by head_dim, the window is far shorter than the sequences, the
+soft-caps bite, and layers are left over after the last whole pattern.
 """
 
 import numpy as np
@@ -64,7 +63,7 @@ CONFIGS = {
 
 
 def model(name: str, dtype: str = 'float32'):
-  """A random model with eager attention, its f32 weights cast to `dtype`."""
+  """Makes a random model with eager attention, f32 weights cast to `dtype`."""
   config = CONFIGS[name]
   made = transformers.AutoModelForCausalLM.from_config(
     config, attn_implementation='eager', dtype=torch.float32
@@ -82,19 +81,19 @@ def model(name: str, dtype: str = 'float32'):
 
 
 def logits(made, tokens: np.ndarray) -> np.ndarray:
-  """Logits f32 [B, T, VOCAB] of tokens i32 [B, T] without padding."""
+  """Returns logits f32 [B, T, VOCAB] of tokens i32 [B, T] without padding."""
   with torch.no_grad():
     found = made(torch.from_numpy(np.asarray(tokens, np.int64))).logits
   return found.float().numpy()[..., :VOCAB]
 
 
 def greedy(made, prompt, count: int, stop_ids=()) -> list[int]:
-  """The greedy continuation of one row, a stop token included.
+  """Returns the greedy continuation of a prompt, a stop token included.
 
-  Computes every token from the whole row, without a cache.
+  Computes every token from the whole sequence, without a cache.
   """
   with torch.no_grad():
-    row = made.generate(
+    sequence = made.generate(
       torch.tensor([list(map(int, prompt))]),
       attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
       max_new_tokens=count,
@@ -104,4 +103,4 @@ def greedy(made, prompt, count: int, stop_ids=()) -> list[int]:
       eos_token_id=list(map(int, stop_ids)) or None,
       suppress_tokens=list(range(VOCAB, ROWS)),
     )[0]
-  return row[len(prompt) :].tolist()
+  return sequence[len(prompt) :].tolist()

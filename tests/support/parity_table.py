@@ -2,8 +2,8 @@
 
     python -m tests.support.parity_table
 
-Needs the `parity` extra. The models are those of tests/hugging_face.py, three
-rows of 50 tokens; their windows are 8.
+Needs the `parity` extra. The models are those of tests/support/hugging_face.py,
+three sequences of 50 tokens; their windows are 8.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ HEADINGS = (
 
 
 def load(model, directory):
-  """Config and parameters of a Hugging Face model, through its files."""
+  """Loads config and parameters of a Hugging Face model through its files."""
   model.save_pretrained(directory)
   config = dataclasses.replace(
     hugging_face_config.read(directory, hugging_face.VOCAB),
@@ -42,7 +42,7 @@ def load(model, directory):
 
 
 def tokens(rows: int = ROWS, length: int = LENGTH) -> np.ndarray:
-  """Tokens i32 [rows, length], always the same."""
+  """Returns tokens i32 [rows, length], always the same."""
   return np.random.RandomState(0).randint(
     4, hugging_face.VOCAB, (rows, length), dtype=np.int32
   )

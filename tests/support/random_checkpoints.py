@@ -1,7 +1,7 @@
 """Small random checkpoints in Hugging Face's format, without PyTorch.
 
-A tensor's values depend on its name and shape alone, through NumPy's legacy
-generator, whose stream never changes. So a golden file needs no weights.
+A tensor's values depend only on its name and shape, through NumPy's legacy
+generator, whose stream never changes. So golden files need no weights.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors_numpy
 
 
 def random_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """f32 values large enough that masks, caps and norms all make a difference.
+  """Draws f32 values so large that masks, caps and norms make a difference.
 
   Matrices have gain 1.5 and norm scales a deviation of 0.3. Embeddings are
   small and the final norm is large, so that logits spread over several units

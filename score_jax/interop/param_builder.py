@@ -1,12 +1,13 @@
-"""Parameters under construction, written where they belong block by block.
+"""Parameters read from checkpoints and written to them, block by block.
 
-Every device holds its shards of each leaf; a block of numbers from the host
-goes straight into them, in place. So beyond the result only one block is held,
+`ParamBuilder` copies each block of numbers from the host straight into the
+shards of its leaf, in place. So importing holds one block beyond the result,
 whatever the stacking of layers, the mesh, or the size of a tensor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -14,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax.models import model_config, transformer
+
+_BLOCK_BYTES = 2**26
+_MAX_LISTED = 20
 
 
 class ParamBuilder:
@@ -29,7 +33,7 @@ class ParamBuilder:
     dtype: Any = jnp.float32,
     shardings: Any = None,
   ):
-    """Begins with nothing.
+    """Starts with an empty tree; buffers are allocated by the first write.
 
     Args:
       config: the model.
@@ -54,14 +58,14 @@ class ParamBuilder:
     start: Sequence[int],
     block: np.ndarray,
   ) -> None:
-    """Puts a block of a leaf's numbers at `start`, its first index."""
+    """Writes a block of a leaf's numbers at `start`, its first index."""
     path, repeat = locate(self._config, layer, leaf)
     if repeat is not None:
       start, block = (repeat, *start), block[None]
     self._leaves[path].write(start, block)
 
   def finish(self) -> Any:
-    """The parameters. What was never written is zero."""
+    """Returns the parameters; what was never written is zero."""
     return jax.tree.map_with_path(
       lambda path, _: self._leaves.pop(path_name(path)).finish(), self._tree
     )
@@ -78,7 +82,7 @@ def param_shapes(config: model_config.ModelConfig) -> Any:
 def leaf_shape(
   config: model_config.ModelConfig, layer: int | None, leaf: str
 ) -> tuple[int, ...]:
-  """Shape of a leaf, of one layer where layers are stacked."""
+  """Shape of a leaf; of a stacked one, without the axis of layers."""
   path, repeat = locate(config, layer, leaf)
   shape = _at(param_shapes(config), path).shape
   return shape if repeat is None else shape[1:]
@@ -93,7 +97,7 @@ def read_block(
   shape: Sequence[int],
   dtype: Any,
 ) -> np.ndarray:
-  """A block of a leaf's numbers, on the host: what `write` would have put."""
+  """Copies a block of a leaf to the host: the inverse of `write`."""
   path, repeat = locate(config, layer, leaf)
   if repeat is not None:
     start, shape = (repeat, *start), (1, *shape)
@@ -120,7 +124,7 @@ def path_name(path: Any) -> str:
 def locate(
   config: model_config.ModelConfig, layer: int | None, leaf: str
 ) -> tuple[str, int | None]:
-  """The path of a layer's leaf, and its place in the stack if there is one."""
+  """Path of a layer's leaf in the tree, and its index if layers are stacked."""
   if layer is None:
     return leaf, None
   repeat, place = divmod(layer, len(config.layer_pattern))
@@ -129,8 +133,66 @@ def locate(
   return f'remainder/{place}/{leaf}', None
 
 
+def row_blocks(
+  rows: int, row_bytes: int, block_bytes: int = _BLOCK_BYTES
+) -> Iterator[tuple[int, int]]:
+  """Splits rows into (start, stop) of at most `block_bytes`, one row at least.
+
+  Blocks of 64 MiB are large enough for a disk and small beside any model.
+  """
+  step = max(1, block_bytes // max(1, row_bytes))
+  for start in range(0, rows, step):
+    yield start, min(start + step, rows)
+
+
+def reject_mismatches(
+  path: str | pathlib.Path,
+  found: Mapping[str, tuple[tuple[int, ...], str]],
+  shapes: Mapping[str, tuple[int, ...]],
+  *,
+  embedding: str,
+  dtypes: Collection[str],
+  others: Iterable[str] = (),
+) -> None:
+  """Rejects a checkpoint whose tensors are not those of the model.
+
+  Args:
+    path: of the checkpoint.
+    found: shape and dtype of each of its tensors by name.
+    shapes: that the model needs.
+    embedding: name of the tensor that may have more rows, which are padding.
+    dtypes: that can be read.
+    others: further lines for the message.
+
+  Raises:
+    ValueError: a tensor is missing, extra, of another shape or of a dtype that
+      cannot be read. The message has a line for each of the first 20.
+  """
+  lines = sorted([*others, *_mismatches(found, shapes, embedding, dtypes)])
+  if lines:
+    listed = '\n'.join(f'  {line}' for line in lines[:_MAX_LISTED])
+    rest = len(lines) - _MAX_LISTED
+    more = f'\n  and {rest} more' if rest > 0 else ''
+    raise ValueError(f'{path} does not fit the model:\n{listed}{more}')
+
+
+def _mismatches(found, shapes, embedding, dtypes) -> Iterator[str]:
+  for name, shape in shapes.items():
+    if name not in found:
+      yield f'{name} is missing'
+      continue
+    has, dtype = found[name]
+    is_padded = name == embedding and has[:1] > shape[:1]
+    if has[is_padded:] != shape[is_padded:]:
+      yield f'{name} is {list(has)}, expected {list(shape)}'
+    if dtype not in dtypes:
+      yield f'{name} holds {dtype}, expected one of {", ".join(dtypes)}'
+  for name in found.keys() - shapes.keys():
+    yield f'{name} is not part of the model'
+
+
 class _Leaf:
-  """One array, as a buffer on each device that holds a part of it."""
+  """One array, as a buffer on each device that holds a shard of it."""
 
   def __init__(self, shape, dtype, sharding):
     self.shape = shape
@@ -151,6 +213,7 @@ class _Leaf:
   def write(self, start, block) -> None:
     stop = [first + size for first, size in zip(start, block.shape)]
     for device, bounds in self._bounds.items():
+      # The intersection of block and shard, in the leaf's indices.
       low = [max(a, b) for a, (b, _) in zip(start, bounds)]
       high = [min(a, b) for a, (_, b) in zip(stop, bounds)]
       if any(a >= b for a, b in zip(low, high)):
@@ -163,7 +226,7 @@ class _Leaf:
         jax.device_put(part, device),
         np.array([a - b for a, (b, _) in zip(low, bounds)], np.int32),
       )
-    # Else the blocks of later calls would queue up on the host.
+    # Without waiting, the blocks of later calls would queue up on the host.
     jax.block_until_ready(list(self._buffers.values()))
 
   def finish(self) -> jax.Array:
@@ -181,6 +244,7 @@ class _Leaf:
     return jnp.zeros(shape, self._dtype, device=device)
 
 
+# Donated, so that a block is written in place and not into a copy of the leaf.
 @functools.partial(jax.jit, donate_argnums=0)
 def _write(buffer, part, start):
   return jax.lax.dynamic_update_slice(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import chex
 import jax
 from jax import sharding
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors_numpy
 
-from score_jax.interop import hugging_face_config, hugging_face_import
+from score_jax.interop import hugging_face_config, hugging_face_weights
 from score_jax.models import transformer
 from tests.support import random_checkpoints
 
@@ -43,7 +44,7 @@ def _write(directory, name='gemma-3', change=None):
 @pytest.mark.parametrize('name', ['gemma-1', 'gemma-2', 'gemma-3'])
 def test_every_tensor_is_in_its_place(name, tmp_path):
   config, tensors = _write(tmp_path, name)
-  params = hugging_face_import.load(tmp_path, config)
+  params = hugging_face_weights.load(tmp_path, config)
   fresh = jax.eval_shape(
     lambda: transformer.init_params(config, jax.random.key(0))
   )
@@ -97,33 +98,29 @@ _NAMES = {
 }
 
 
-def _equal(a, b):
-  return jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
-
-
 def test_bfloat16_files_and_parameters(tmp_path):
   def to_bf16(tensors):
     for name, tensor in tensors.items():
       tensors[name] = tensor.astype(jnp.bfloat16)
 
   config, _ = _write(tmp_path / 'f32')
-  exact = hugging_face_import.load(tmp_path / 'f32', config)
+  exact = hugging_face_weights.load(tmp_path / 'f32', config)
   _write(tmp_path / 'bf16', change=to_bf16)
   rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16), exact)
   for dtype in (jnp.bfloat16, jnp.float32):
-    params = hugging_face_import.load(tmp_path / 'bf16', config, dtype=dtype)
+    params = hugging_face_weights.load(tmp_path / 'bf16', config, dtype=dtype)
     assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
-    assert _equal(params, rounded)
-  params = hugging_face_import.load(
+    chex.assert_trees_all_equal(params, rounded)
+  params = hugging_face_weights.load(
     tmp_path / 'f32', config, dtype=jnp.bfloat16
   )
-  assert _equal(params, rounded)
+  chex.assert_trees_all_equal(params, rounded)
 
 
 def test_parts_and_prefixes(tmp_path):
   """Several files, the larger Gemma 3's names, a vision tower, a tied head."""
   config, tensors = _write(tmp_path)
-  expected = hugging_face_import.load(tmp_path, config)
+  expected = hugging_face_weights.load(tmp_path, config)
   renamed = {
     name.replace('model.', 'language_model.model.', 1): tensor
     for name, tensor in tensors.items()
@@ -143,10 +140,12 @@ def test_parts_and_prefixes(tmp_path):
   (tmp_path / 'model.safetensors.index.json').write_text(
     json.dumps({'weight_map': weight_map})
   )
-  assert _equal(hugging_face_import.load(tmp_path, config), expected)
+  chex.assert_trees_all_equal(
+    hugging_face_weights.load(tmp_path, config), expected
+  )
   (tmp_path / 'b.safetensors').unlink()
   with pytest.raises(FileNotFoundError, match=r'lacks b\.safetensors'):
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
 
 
 def test_shardings(tmp_path):
@@ -154,13 +153,13 @@ def test_shardings(tmp_path):
   mesh = jax.make_mesh((4,), ('fsdp',), axis_types=(sharding.AxisType.Auto,))
   rows = sharding.NamedSharding(mesh, sharding.PartitionSpec('fsdp'))
   everywhere = sharding.NamedSharding(mesh, sharding.PartitionSpec())
-  expected = hugging_face_import.load(tmp_path, config)
+  expected = hugging_face_weights.load(tmp_path, config)
   shardings = jax.tree.map(lambda _: everywhere, expected) | {'embedding': rows}
-  params = hugging_face_import.load(tmp_path, config, shardings=shardings)
+  params = hugging_face_weights.load(tmp_path, config, shardings=shardings)
   assert params['embedding'].sharding == rows
   shards = {s.data.shape for s in params['embedding'].addressable_shards}
   assert shards == {(config.vocab_size // 4, config.width)}
-  assert _equal(params, expected)
+  chex.assert_trees_all_equal(params, expected)
 
 
 def _drop(tensors):
@@ -202,7 +201,7 @@ def _shorten(tensors):
 def test_wrong_tensors_are_named(change, message, tmp_path):
   config, _ = _write(tmp_path, change=change)
   with pytest.raises(ValueError, match=message) as error:
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
   assert len(str(error.value).splitlines()) == 2  # and nothing else
 
 
@@ -212,7 +211,7 @@ def test_long_lists_are_cut(tmp_path):
     {'norm': tensors['model.norm.weight']}, tmp_path / 'model.safetensors'
   )
   with pytest.raises(ValueError, match='does not fit the model') as error:
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
   # All tensors are missing and one is extra; 20 are listed.
   assert str(error.value).endswith(f'and {len(tensors) + 1 - 20} more')
 
@@ -221,7 +220,7 @@ def test_another_model_is_refused(tmp_path):
   config, _ = _write(tmp_path)
   other = dataclasses.replace(config, window=9)
   with pytest.raises(ValueError, match='window: 8 in the checkpoint, 9 in'):
-    hugging_face_import.load(tmp_path, other)
+    hugging_face_weights.load(tmp_path, other)
 
 
 def test_a_file_cut_short(tmp_path):
@@ -229,10 +228,10 @@ def test_a_file_cut_short(tmp_path):
   path = tmp_path / 'model.safetensors'
   path.write_bytes(path.read_bytes()[:-100])
   with pytest.raises(ValueError, match='is damaged or cut short'):
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
   path.unlink()
   with pytest.raises(FileNotFoundError, match=r'lacks model\.safetensors'):
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ def test_a_damaged_index(text, tmp_path):
   index.write_text(text)
   message = r'model\.safetensors\.index\.json is damaged .*; fetch it again'
   with pytest.raises(ValueError, match=message):
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
 
 
 def test_a_tensor_that_no_file_has(tmp_path):
@@ -256,4 +255,4 @@ def test_a_tensor_that_no_file_has(tmp_path):
     json.dumps({'weight_map': weight_map})
   )
   with pytest.raises(ValueError, match=r'layers\.1\.mlp\.up_proj.* is missing'):
-    hugging_face_import.load(tmp_path, config)
+    hugging_face_weights.load(tmp_path, config)
