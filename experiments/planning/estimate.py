@@ -100,14 +100,15 @@ def make(
     level: jax's optimisation level, or `default`; O0 compiles several times as
       quickly.
   """
-  tokens = attempt_tokens or max(work.sizes.max_new_tokens)
+  most = max(work.sizes.max_new_tokens)
+  tokens = min(attempt_tokens or most, most)
   resident = memory.resident(work)
   return Plan(
     chip=chip,
     devices=work.mesh.size,
     resident=resident,
-    episode=_compile(lower_episode, work, level),
-    update=_compile(lower_update, work, level),
+    episode=_compile(_lower_episode, work, level),
+    update=_compile(_lower_update, work, level),
     disk=disk.needed(work),
     attempt_tokens=tokens,
     rollout_seconds=roofline.rollout_seconds(
@@ -118,13 +119,7 @@ def make(
   )
 
 
-def lower_episode(work: workload.Workload):
-  """Lowers the rollout's program."""
-  return programs.lower_episode(work.model, work.sizes, work.rollout_mesh)
-
-
-def lower_update(work: workload.Workload):
-  """Lowers the update's program."""
+def _lower_update(work):
   sizes = work.sizes
   return programs.lower_update(
     work.model,
@@ -135,6 +130,10 @@ def lower_update(work: workload.Workload):
     micro_batches=sizes.batch_size // work.micro_batch,
     **work.update_options,
   )
+
+
+def _lower_episode(work):
+  return programs.lower_episode(work.model, work.sizes, work.rollout_mesh)
 
 
 def _compile(lower, work, level) -> memory.Program:
