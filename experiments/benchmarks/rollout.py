@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments,
     program='experiments.benchmark rollout',
     document=__doc__,
-    renamed={'programs': 'contestants'},
   ).reduced()
   work = settings.work()
   matmul, copy = ceilings.measure()

@@ -29,7 +29,7 @@ class Data:
   id: str = 'id'
   """Column of the identifier; where there is none, the row's number."""
   grader: Literal['math', 'number', 'code'] = 'math'
-  """Who judges the attempts at --task=records."""
+  """What grades the attempts at --task=records."""
 
 
 @dataclasses.dataclass(frozen=True)

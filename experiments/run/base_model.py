@@ -176,7 +176,7 @@ def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
   name = settings.model.name
   if (directory.pretrained / 'config.json').is_file():
     there = pathlib.Path(settings.init_from)
-    # Of what is refused, the user's own file is named where it still exists.
+    # An error names the user's own file where it still exists.
     path = there if there.is_dir() else directory.pretrained
     try:
       return checkpoint_formats.read_config(path, name, tokenizer=tokenizer)

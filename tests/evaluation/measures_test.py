@@ -4,7 +4,6 @@ import contextlib
 
 import pytest
 
-from experiments.evaluations import evaluation_options
 from score_jax import types
 from score_jax.evaluation import evaluate, measures
 from score_jax.grading import math_grading
@@ -31,11 +30,9 @@ def test_respelled_answers_vote_together(grader):
   # Two spellings of the right answer against twice the same wrong one, which
   # was there first and would win the tie.
   answers = ['x+2', 'x+2', '1+x', r'\frac{2x+2}{2}', 'x+1']
-  judged = evaluation(grader, answers, 'x+1')
-  options = evaluation_options.Options(
-    samples=5, temperature=1.0, majority_at='5', pass_at='1'
-  )
-  measured = measures.measure(options, judged, answer_keys.expression, grader)
+  graded = evaluation(grader, answers, 'x+1')
+  wanted = measures.Wanted(majority_at=(5,), pass_at=(1,))
+  measured = measures.measure(wanted, graded, answer_keys.expression, grader)
   assert measured['acc_t1'] == 3 / 5
   assert measured['pass_at']['1']['t1'] == pytest.approx(3 / 5)
   assert measured['majority_at']['5']['t1'] == 1.0
@@ -43,18 +40,16 @@ def test_respelled_answers_vote_together(grader):
 
 def test_spelling_alone_would_lose(grader):
   answers = ['x+2', 'x+2', '1+x', r'\frac{2x+2}{2}', 'x+1']
-  judged = evaluation(grader, answers, 'x+1')
-  keys = measures.answers(judged, answer_keys.expression)
+  graded = evaluation(grader, answers, 'x+1')
+  keys = measures.answers(graded, answer_keys.expression)
   assert len({row[0] for row in keys}) == 4
 
 
 def test_the_reference_does_not_vote(grader):
   # Wrong answers that agree win, whatever is right.
-  judged = evaluation(grader, ['7', '7', '8'], '8')
-  options = evaluation_options.Options(
-    samples=3, temperature=1.0, majority_at='3'
-  )
-  measured = measures.measure(options, judged, answer_keys.expression, grader)
+  graded = evaluation(grader, ['7', '7', '8'], '8')
+  wanted = measures.Wanted(majority_at=(3,))
+  measured = measures.measure(wanted, graded, answer_keys.expression, grader)
   assert measured['majority_at']['3']['t1'] == 0.0
 
 

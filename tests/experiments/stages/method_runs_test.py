@@ -27,10 +27,10 @@ def test_every_method_runs(finished, tmp_path, method):
   assert list(results) == ['base', *table]
   assert results['base'] == small_run.results(finished)['base']
   assert policies.finished_policies(run) == ['base', *table]
-  for name, phase in table.items():
+  for name, stage in table.items():
     records = small_run.metrics(path, name)
-    if isinstance(phase, methods.RLStage):
-      assert len(records) == phase.steps
+    if isinstance(stage, methods.RLStage):
+      assert len(records) == stage.steps
       assert all(r['engine/logprob_gap_max'] < 1e-4 for r in records)
   check = CHECKS.get(method)
   if check:
