@@ -11,10 +11,9 @@ import dataclasses
 import pathlib
 import sys
 
-from experiments import methods
+from experiments import many_runs, methods
 from experiments.config import command_line, schema
 from experiments.reporting import comparison_table
-from experiments.run import many_runs
 
 # Set by this program for each run.
 _OWN = ('--seed', '--method', '--stage')

@@ -15,10 +15,10 @@ import statistics
 import sys
 from typing import Any, Literal
 
-from experiments import compare, methods
+from experiments import compare, many_runs, methods
 from experiments.config import command_line, schema
 from experiments.reporting import comparison_table, study_plots, tables
-from experiments.run import building, many_runs, outcome, policies
+from experiments.run import building, outcome, policies
 from score_jax.io import json_files
 
 _SAMPLED = 'sampled.json'

@@ -12,10 +12,10 @@ from rich import console as rich_console
 
 from experiments import methods
 from experiments.config import command_line, paper_settings
+from experiments.reporting import final_report
 from experiments.run import (
   building,
   context,
-  final_report,
   outcome,
   policies,
   processes,

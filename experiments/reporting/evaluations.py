@@ -13,7 +13,6 @@ from experiments.reporting import (
   charts,
   measure_tables,
   page,
-  paper_results,
   runs,
   tables,
 )
@@ -90,7 +89,7 @@ def _pool(
 
 def _with_papers(title: str, groups, *parts) -> page.Section:
   """A section whose parts, if there are any, the paper's tables follow."""
-  papers = paper_results.find(title, groups[0].runs[0].settings.task)
+  papers = tables.of_the_paper(title, groups[0].runs[0].settings.task)
   return page.Section(title, [*parts, *papers] if any(parts) else [])
 
 

@@ -6,7 +6,6 @@ from experiments import methods
 from experiments.reporting import (
   charts,
   page,
-  paper_results,
   plots,
   runs,
   tables,
@@ -57,7 +56,7 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
   if len(policies) >= _FEWEST_DRAWN and len(names) > 1:
     caption = 'Accuracy of the first and of the last attempt.'
     parts.append([out.figure('turns', charts.draw_turns(policies), caption)])
-  papers = paper_results.find('Results', groups[0].runs[0].settings.task)
+  papers = tables.of_the_paper('Results', groups[0].runs[0].settings.task)
   return page.Section('Results', [*parts, *papers])
 
 

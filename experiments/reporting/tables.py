@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import csv
 import dataclasses
 import io
+import json
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from score_jax.io import json_files
 METRICS = ('acc_t1', 'acc_t2', 'delta', 'i_to_c', 'c_to_i')
 _COUNTS = ('problems', 'ungraded')
 _HEADINGS = {'delta': 'Δ(t1,t2)', 'i_to_c': 'Δ i→c', 'c_to_i': 'Δ c→i'}
+
+_PAPER = pathlib.Path(__file__).with_name('paper_results.json')
 
 
 class Cell(NamedTuple):
@@ -179,3 +182,24 @@ def write_csv(
   writer.writerow(headings)
   writer.writerows(rows)
   json_files.write_text(path, stream.getvalue())
+
+
+def of_the_paper(section: str, task: str) -> list[Table]:
+  """The paper's tables for a section of the page, on problems like a task's.
+
+  arXiv:2409.12917v2 and the camera-ready version (ICLR 2025), whose tables are
+  numbered differently where they have grown. Numbers are in percent.
+  """
+  return [
+    Table(
+      table['headings'],
+      [
+        [Cell(name), *[Cell(f'{v:.1f}') for v in values]]
+        for name, values in table['rows'].items()
+      ],
+      title=f'The paper: {table["title"]}',
+      caption=f'{table["source"]}; percent.',
+    )
+    for table in json.loads(_PAPER.read_text(encoding='utf-8'))
+    if table['section'] == section and task in table['tasks']
+  ]

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from rich import console as rich_console
 
-from experiments import compare, methods
+from experiments import compare, many_runs, methods
 from experiments.reporting import comparison_table
-from experiments.run import many_runs
 from score_jax.io import metric_log
 from tests.support import small_run
 

@@ -5,9 +5,8 @@ import pathlib
 
 import pytest
 
-from experiments import studies
+from experiments import many_runs, studies
 from experiments.config import command_line
-from experiments.run import many_runs
 from tests.support import small_run
 
 pytestmark = pytest.mark.slow

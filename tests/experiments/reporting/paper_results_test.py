@@ -2,14 +2,14 @@
 
 import pytest
 
-from experiments.reporting import paper_results
+from experiments.reporting import tables
 
 
 def test_the_numbers_add_up():
   # Second minus first attempt, and corrected minus spoilt, in every row.
   found = [
-    *paper_results.find('Results', 'math'),
-    *paper_results.find('Results', 'mbpp'),
+    *tables.of_the_paper('Results', 'math'),
+    *tables.of_the_paper('Results', 'mbpp'),
   ]
   checked = 0
   for table in found:
@@ -33,4 +33,4 @@ def test_the_numbers_add_up():
   ('task', 'count'), [('math', 3), ('mbpp', 1), ('repair', 1), ('gsm8k', 0)]
 )
 def test_only_tasks_of_the_paper_have_its_numbers(task, count):
-  assert len(paper_results.find('Results', task)) == count
+  assert len(tables.of_the_paper('Results', task)) == count

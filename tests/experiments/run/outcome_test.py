@@ -7,7 +7,8 @@ import shutil
 import pytest
 from rich import console as rich_console
 
-from experiments.run import building, final_report, outcome, run_directory
+from experiments.reporting import final_report
+from experiments.run import building, outcome, run_directory
 from tests.support import small_run
 
 
