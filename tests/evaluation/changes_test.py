@@ -84,7 +84,7 @@ def test_changed_answers():
 
 
 def test_summary_by_hand():
-  # Two samples of each of two problems: kept; respelled; mended; given up.
+  # Two samples of each of two problems: kept; respelled; corrected; given up.
   texts = [('1', '1'), ('1', '01'), ('2', '1'), ('3', 'x')]
   keys = [(1, 1), (1, 1), (2, 1), (3, None)]
   correct = np.array([[1, 1], [1, 1], [0, 1], [0, 0]], bool)

@@ -132,13 +132,13 @@ def test_eight_devices(drawn, uniforms):
     small_models.params(_NAME), sharding.param_shardings(config, mesh)
   )
   placed = sharding.rollout_shardings(config, mesh)
-  view = jax.jit(inference.inference_params, out_shardings=placed.params)(
+  made = jax.jit(inference.inference_params, out_shardings=placed.params)(
     params
   )
-  assert not view['layers']['0']['mlp']['up'].is_fully_replicated
+  assert not made['layers']['0']['mlp']['up'].is_fully_replicated
   batch, everywhere = placed.batch, placed.replicated
   trajectory = _run(
-    params=view,
+    params=made,
     prompts=jax.device_put(
       small_models.prompts(small_models.PROMPT_LENGTHS, 12), batch
     ),

@@ -212,8 +212,7 @@ def no_given_attempts(batch: int, turns: int) -> given_attempts.GivenAttempts:
 
 def adapters(params, *, rank: int = 4, seed: int = 0, **options):
   """Adapters of parameters, large enough that the policy is another one."""
-  init = functools.partial(lora.init_adapters, rank=rank, **options)
-  fresh = jax.jit(init)(params, jax.random.key(seed))
+  fresh = _init_adapters(params, jax.random.key(seed), rank=rank, **options)
   rng = np.random.default_rng(seed)
 
   def noisy(leaf):
@@ -221,3 +220,8 @@ def adapters(params, *, rank: int = 4, seed: int = 0, **options):
     return leaf + jnp.asarray(noise)
 
   return jax.tree.map(noisy, fresh)
+
+
+_init_adapters = jax.jit(
+  lora.init_adapters, static_argnames=('rank', 'alpha', 'targets')
+)

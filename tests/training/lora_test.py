@@ -245,8 +245,8 @@ def test_eight_devices_make_the_same_update(
 
 
 def test_sampler_and_trainer_agree(base, adapters, sgd_step):
-  view = inference.inference_params(lora.attach(base, adapters))
-  trajectory = small_batch.make_trajectory(view, 1.0)
+  merged = inference.inference_params(lora.attach(base, adapters))
+  trajectory = small_batch.make_trajectory(merged, 1.0)
   batch = arrays.TrainBatch(trajectory, jnp.zeros((8, 2)))
   _, metrics = gradient(sgd_step, adapters, base, batch)
   assert float(metrics['engine/logprob_gap_max'][0]) < 1e-4
