@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-# Of a 95 % interval. Not 0.025, whose last bits differ: written results are
-# compared with repeated ones.
+# Of the intervals of means. Not 0.025, whose last bits differ: results on disk
+# are compared with repeated ones.
 _TAIL = (1 - 0.95) / 2
 # Numbers in memory at once while resampling.
 _CHUNK = 4_000_000
@@ -92,7 +92,7 @@ def ratio(
   values = np.stack([part, whole], axis=1).astype(float)
   parts, wholes = _resampled_means(values, seed, resamples).T
   drawn = parts[wholes > 0] / wholes[wholes > 0]
-  low, high = np.quantile(drawn, [_TAIL, 1 - _TAIL])
+  low, high = np.quantile(drawn, [0.025, 0.975])
   return float(np.sum(part) / np.sum(whole)), [float(low), float(high)]
 
 
@@ -128,7 +128,7 @@ def paired_test(
   gain = np.asarray(second, float) - np.asarray(first, float)
   means = _resampled_means(gain[:, None], seed, resamples)[:, 0]
   beyond = min((means <= 0).sum(), (means >= 0).sum())
-  low, high = np.quantile(means, [_TAIL, 1 - _TAIL])
+  low, high = np.quantile(means, [0.025, 0.975])
   return {
     'difference': float(gain.mean()),
     'difference_ci95': [float(low), float(high)],
