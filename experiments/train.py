@@ -73,8 +73,8 @@ def train(run: context.Run) -> None:
       f'{run.directory} is finished: there is nothing left to do.'
     )
     return
-  with building.with_grader(run) as graded_run:
-    make_policies(graded_run, plan)
+  with building.with_grader(run) as ready:
+    make_policies(ready, plan)
 
 
 def make_policies(run: context.Run, plan: methods.Stages) -> None:
