@@ -33,7 +33,7 @@ def names(tmp_path_factory):
 
 def test_the_program_of_the_readme_learns(names):
   assert names['score'].shape == (64, 2)
-  assert (names['score'].mean(axis=0) > 0.9).all()
+  assert (names['score'].mean(axis=0) > 0.5).all()  # 0.05 at first
   assert all(type(a.text) is str for pair in names['attempts'] for a in pair)
   assert np.isfinite(float(names['metrics']['loss'][0]))
   per_problem = np.asarray(names['advantages']).reshape(8, 8, 2)
