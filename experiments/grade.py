@@ -89,7 +89,7 @@ def main(settings: Settings) -> int:
       verdicts = graders[settings.task](
         rows, settings, functools.partial(bar.advance, graded)
       )
-  except (ValueError, OSError, probe.NoSandboxError) as error:
+  except (ImportError, OSError, ValueError, probe.NoSandboxError) as error:
     return _reject(str(error))
   write_verdicts(settings.output, rows, verdicts)
   print(_summary(verdicts, time.monotonic() - start))

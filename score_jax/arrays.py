@@ -44,6 +44,11 @@ class Trajectory:
     length: i32 [B].
     finished: bool [B, K]; False for an attempt cut off at its max_new_tokens.
     problem_index: i32 [B]; index of the problem in its batch of N.
+
+  Example:
+    >>> second = trajectory.turn == 2  # [64, T], tokens of second attempts
+    >>> trajectory.sampled.shape, trajectory.finished.shape
+    ((64, 2), (64, 2))
   """
 
   tokens: jax.Array
@@ -62,6 +67,10 @@ class TrainBatch:
   Attributes:
     trajectory: B sequences.
     advantages: f32 [B, K]; 0 where an attempt carries no policy gradient.
+
+  Example:
+    >>> sj.TrainBatch(trajectory, advantages).advantages.shape
+    (64, 2)
   """
 
   trajectory: Trajectory
@@ -79,6 +88,11 @@ class TrainState:
     beta2: f32 []; the first-attempt KL coefficient, where it adapts.
     skipped: i32 []; latest updates skipped in a row, for a loss or gradient
       that was not finite.
+
+  Example:
+    >>> state = sj.init_state(params, optimizer)
+    >>> int(state.step), int(state.skipped)
+    (0, 0)
   """
 
   step: jax.Array

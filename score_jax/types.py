@@ -21,6 +21,10 @@ class Problem:
     question: the text that is asked.
     reference: the answer (math) or the canonical solution (code).
     columns: the data set's own columns, by name, for graders and user rewards.
+
+  Example:
+    >>> sj.Problem('7', task='sums', question='2+3=', reference='5').columns
+    {}
   """
 
   id: str
@@ -38,6 +42,10 @@ class Attempt:
     text: the attempt, without its stop token.
     turn: 1 for the first attempt.
     finished: False where the token limit cut it off.
+
+  Example:
+    >>> sj.Attempt('5', turn=2)
+    Attempt(text='5', turn=2, finished=True)
   """
 
   text: str
@@ -58,6 +66,10 @@ class Verdict:
       where grading failed, which leaves the attempt out of loss and baseline.
     seconds: time spent on it.
     reason: one line for people.
+
+  Example:
+    >>> sj.Verdict('correct', score=1.0, seconds=0.2).score
+    1.0
   """
 
   label: VerdictLabel
@@ -90,6 +102,14 @@ class Task:
     instruction: text of the user message between attempts.
     make_grader: starts a grader.
     refine_instruction: replaces `instruction` in the Self-Refine baseline.
+
+  Example:
+    >>> problem = sj.Problem('7', 'sums', question='2+3=', reference='5')
+    >>> task = sj.Task(
+    ...   'sums', train=[problem], test=[], prompt=lambda p: p.question,
+    ...   instruction='Look again', make_grader=lambda: grader)
+    >>> task.prompt(problem)
+    '2+3='
   """
 
   name: str

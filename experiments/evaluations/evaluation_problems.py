@@ -111,7 +111,7 @@ def _own_problems(
       data.file, task=task.name, columns=columns | {'id': data.id}
     )
   except (OSError, ValueError) as error:
-    raise run_directory.RunError(str(error)) from error
+    raise run_directory.RunError(f'{error} (see --data.*)') from error
 
 
 def find_policy(

@@ -74,7 +74,9 @@ def load(
     config = _config(settings, directory, tokenizer)
     return config, chat.ChatFormat(tokenizer, settings.chat_style)
   except (OSError, ValueError) as error:
-    raise run_directory.RunError(str(error)) from error
+    raise run_directory.RunError(
+      f'{error} (see --init-from, --model.name, --tokenizer, --chat-style)'
+    ) from error
 
 
 def import_weights(

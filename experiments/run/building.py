@@ -119,7 +119,9 @@ def _start_grader(task: types.Task) -> types.Grader:
     try:
       return task.make_grader()
     except (OSError, ValueError, probe.NoSandboxError) as error:
-      raise run_directory.RunError(str(error)) from error
+      raise run_directory.RunError(
+        f'{error} (see --reward, --sandbox, --workers)'
+      ) from error
 
   return distributed.everywhere(start)
 
@@ -162,8 +164,10 @@ def _load_task(settings):
       drop_near_duplicates=data.drop_near_duplicates,
       options=_arithmetic_options(settings),
     )
-  except (OSError, ValueError) as error:
-    raise run_directory.RunError(str(error)) from error
+  except (ImportError, OSError, ValueError) as error:
+    raise run_directory.RunError(
+      f'{error} (see --task, --data-dir, --data.*, --reward, --arithmetic.*)'
+    ) from error
 
 
 def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:

@@ -57,6 +57,14 @@ def leave_one_out(
 
   Raises:
     ValueError: B is no multiple of G.
+
+  Example:
+    >>> rewards = np.array([[3.0], [0.0], [0.0]])
+    >>> valid = np.full((3, 1), True)
+    >>> sj.leave_one_out(rewards, valid, samples_per_problem=3)
+    Array([[ 3. ],
+           [-1.5],
+           [-1.5]], dtype=float32)
   """
   centred, count = _centred_groups(rewards, valid, samples_per_problem)
   factor = count / jnp.maximum(count - 1, 1)

@@ -29,6 +29,11 @@ def exact_kl(
 
   Returns:
     f32 [...], nats.
+
+  Example:
+    >>> policy, reference = np.log([[0.5, 0.5]]), np.log([[0.25, 0.75]])
+    >>> round(float(sj.exact_kl(policy, reference)[0]), 3)
+    0.144
   """
   chex.assert_equal_shape([policy_logits, reference_logits])
   return _kl(

@@ -47,6 +47,14 @@ def score_loss(
     The loss, f32 [], and (sum, count) pairs: per sampled attempt `kl/turn{k}`
     (nats), `policy_loss/turn{k}`, `advantage_magnitude/turn{k}` (|s_k * A_k|)
     and `length/turn{k}` (tokens); per token `entropy/turn{k}` (nats).
+
+  Example:
+    >>> loss, metrics = sj.score_loss(
+    ...   logprobs=np.array([[-1.0, -3.0]]), kl=np.zeros((1, 2)),
+    ...   advantages=np.array([[1.0, -1.0]]), turn=np.array([[1, 2]]),
+    ...   sampled=np.ones((1, 2), bool), stage=sj.stage_two())
+    >>> float(loss)  # 1 * 1 - 1 * 3
+    -2.0
   """
   chex.assert_equal_shape([logprobs, kl, turn])
   chex.assert_shape([advantages, sampled], (turn.shape[0], stage.turns))

@@ -46,6 +46,14 @@ def shape_rewards(
     f32 [B, K] rewards, and bool [B, K] valid: all scores that the reward needs
     are graded (its own, the one before if the turn has a bonus, all later ones
     under a discount). Rewards are 0 where not valid.
+
+  Example:
+    >>> score = np.array([[0.0, 1.0], [1.0, 0.0]])
+    >>> graded = np.full((2, 2), True)
+    >>> rewards, valid = sj.shape_rewards(score, graded, sj.stage_two(alpha=10))
+    >>> rewards
+    Array([[  0.,  11.],
+           [  1., -10.]], dtype=float32)
   """
   chex.assert_shape([score, graded], (score.shape[0], stage.turns))
   score = jnp.where(graded, score, 0).astype(jnp.float32)

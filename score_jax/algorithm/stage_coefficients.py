@@ -87,7 +87,12 @@ def stage_one(beta1: float = 0.01, beta2: float = 0.1, turns: int = 2) -> Stage:
 
   r(y_K) - beta1 * KL on every turn - beta2 * KL on every turn but the last.
   The default KL of Eq. 2 (beta1) comes on top of beta2, which the paper leaves
-  out of Eq. 3 'for clarity'. With three turns this is Stage 1(b).
+  out of Eq. 3 'for clarity'. With three turns this is Stage 1(b). Coefficients
+  are f32 [K], K = `turns`.
+
+  Example:
+    >>> sj.stage_one().kl_coefficient
+    array([0.11, 0.01], dtype=float32)
   """
   require_turns(turns, 2)
   return make_stage(
@@ -107,6 +112,8 @@ def stage_two(
 ) -> Stage:
   """Stage II, Eq. 4 with the progress bonus alpha * (r(y_k) - r(y_k-1)).
 
+  Coefficients are f32 [K], K = `turns`.
+
   Args:
     alpha: weight of the bonus, on every turn but the first.
     beta1, turns: KL coefficient of every turn; K.
@@ -114,6 +121,11 @@ def stage_two(
       both turns to one scale; global-norm clipping then does not starve turn 1.
     discount: gamma; above 0 a wrong first attempt pays through the bonus that
       it makes possible (the paper's ablation, not its method).
+
+  Example:
+    >>> stage = sj.stage_two(alpha=10.0)
+    >>> stage.reward_weight, stage.progress_bonus
+    (array([1., 1.], dtype=float32), array([ 0., 10.], dtype=float32))
   """
   require_turns(turns, 2)
   return make_stage(
@@ -138,6 +150,10 @@ def score_stages(
   Two turns: stage1, stage2. Three turns (appendix A.1): stage1a, whose episodes
   have two turns; stage1b, whose reference is the policy of stage1a; stage2. In
   general the Stage I that rewards turn k has episodes of k turns.
+
+  Example:
+    >>> list(sj.score_stages(turns=3))
+    ['stage1a', 'stage1b', 'stage2']
   """
   require_turns(turns, 2)
   letters = string.ascii_lowercase[: turns - 1] if turns > 2 else ['']

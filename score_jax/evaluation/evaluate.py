@@ -107,6 +107,16 @@ def evaluate(
     batch_size: most episodes decoded at once.
     history: an attempt sees 'all' attempts before it, as in the paper, or the
       'last' one alone (see `chains`).
+
+  Returns:
+    Attempts, verdicts and scores f64 [M * G, K]; `summary()` has the metrics.
+
+  Example:
+    >>> key = sj.step_key(0, 'evaluate', 'stage2', 0)
+    >>> evaluation = sj.evaluate(
+    ...   sampler, sj.inference_params(params), task.test[:8], grader, key)
+    >>> evaluation.scores.shape
+    (8, 2)
   """
   attempts = sample_attempts(
     sampler, params, problems, key,
@@ -168,6 +178,19 @@ def grade_attempts(
 
   Each process's grader grades its share, in one call. Collective: call it in
   every process.
+
+  Args:
+    grader: of the attempts.
+    problems: [B], each as often as it has sequences.
+    attempts: [B] lists of K, from `EpisodeSampler.attempts`.
+
+  Returns:
+    [B] lists of K.
+
+  Example:
+    >>> verdicts = sj.grade_attempts(grader, repeated, attempts)
+    >>> len(verdicts), len(verdicts[0])
+    (64, 2)
   """
   turns = len(attempts[0])
   asked = [
@@ -184,7 +207,13 @@ def grade_attempts(
 def score_arrays(
   verdicts: Sequence[Sequence[types.Verdict]],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K]."""
+  """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K].
+
+  Example:
+    >>> crash, correct = sj.Verdict('crash', None), sj.Verdict('correct', 1.0)
+    >>> sj.score_arrays([[crash, correct]])
+    (array([[0., 1.]], dtype=float32), array([[False,  True]]))
+  """
   graded = np.array([[v.score is not None for v in own] for own in verdicts])
   score = np.array([[v.score or 0.0 for v in own] for own in verdicts])
   return score.astype(np.float32), graded

@@ -60,6 +60,12 @@ class FunctionGrader:
   `**columns`, all of them. It returns a float, or None to leave the attempt
   out; it may be async. Where it raises, the attempt is ungraded and the reason
   logged.
+
+  Example:
+    >>> grader = sj.FunctionGrader(lambda attempt: float(len(attempt)))
+    >>> [verdict] = grader.grade(task.test[:1], [sj.Attempt('123')])
+    >>> verdict.score
+    3.0
   """
 
   def __init__(self, function: Callable[..., Any]):

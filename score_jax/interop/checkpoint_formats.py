@@ -97,6 +97,10 @@ def read_config(
     FileNotFoundError: there is no checkpoint, or no `config.json`.
     ValueError: the name is missing, unknown or another model's, or the
       tokenizer is another model's. The message lists what differs.
+
+  Example:
+    >>> sj.checkpoint_config('served').num_layers
+    1
   """
   kind = identify(path)
   if name is not None:
@@ -198,6 +202,10 @@ def load(
     FileNotFoundError: a file is missing.
     ValueError: the checkpoint is another model's, or damaged, or not a
       checkpoint. The message names the file or the tensors.
+
+  Example:
+    >>> config = sj.checkpoint_config('served')
+    >>> params = sj.load_checkpoint('served', config, dtype='bfloat16')
   """
   importers = {
     'hugging_face': hugging_face_weights.load,

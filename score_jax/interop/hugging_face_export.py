@@ -90,6 +90,12 @@ def export(
     FileNotFoundError: the tokenizer does not.
     ValueError: transformers has no such model, or the tokenizer is another
       model's.
+
+  Example:
+    >>> sj.export_checkpoint(
+    ...   'served', config, params, tokenizer_path='tokenizer.model',
+    ...   chat_style='plain').name
+    'served'
   """
   directory = pathlib.Path(directory)
   if directory.exists():

@@ -35,7 +35,7 @@ END_OF_TURN = tokenization.END_OF_TURN
 
 @dataclasses.dataclass(frozen=True)
 class ChatFormat:
-  """Encodes user messages around a policy's attempts.
+  r"""Encodes user messages around a policy's attempts.
 
   Attributes:
     tokenizer: of the model.
@@ -43,6 +43,11 @@ class ChatFormat:
       stripped of surrounding whitespace as by the published template. 'plain'
       for base models, whose turn tokens are untrained: lines, attempts end with
       EOS.
+
+  Example:
+    >>> chat_format = sj.ChatFormat(tokenizer)
+    >>> tokenizer.decode(chat_format.prompt('12+34='))
+    '12+34=\n'
   """
 
   tokenizer: tokenization.Tokenizer

@@ -20,6 +20,11 @@ def inference_params(params, dtype=jnp.float32):
 
   Returns:
     A tree like `transformer.unstack`'s.
+
+  Example:
+    >>> policy = sj.inference_params(params, 'bfloat16')
+    >>> policy['embedding'].dtype, policy['final_norm']['scale'].dtype
+    (dtype(bfloat16), dtype('float32'))
   """
   if jnp.dtype(dtype) == jnp.float32:
     params = lora.merge(params)

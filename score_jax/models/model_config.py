@@ -32,6 +32,14 @@ class ModelConfig:
     global_rope_scale: divides the positions of global layers (Gemma 3 4B up).
     round_embedding_scale: round sqrt(width) to bfloat16 before it multiplies
       the embeddings, as checkpoints trained in bfloat16 saw it.
+
+  Example:
+    >>> config = sj.ModelConfig(
+    ...   vocab_size=300, width=32, num_layers=3, num_heads=2,
+    ...   num_kv_heads=1, head_dim=16, mlp_width=64, window=8,
+    ...   layer_pattern=('local', 'global'))
+    >>> config.layer_kinds
+    ('local', 'global', 'local')
   """
 
   vocab_size: int

@@ -36,7 +36,13 @@ class SpecialTokens:
 
 
 class Tokenizer:
-  """A sentencepiece model with its special ids."""
+  """A sentencepiece model with its special ids.
+
+  Example:
+    >>> tokenizer = sj.Tokenizer('tokenizer.model')
+    >>> tokenizer.decode(tokenizer.encode('12+34='))
+    '12+34='
+  """
 
   def __init__(self, path: str | pathlib.Path):
     """Reads a `tokenizer.model`.
@@ -157,6 +163,10 @@ def train(
       characters of the corpus exceed it.
     reserved: pieces that are never split, with ids from 4 on; see
       `gemma_pieces`.
+
+  Example:
+    >>> sj.train_tokenizer(['12+34=', '46'], 'sums.model', vocab_size=300)
+    >>> tokenizer = sj.Tokenizer('sums.model')
   """
   texts = list(texts)
   characters = set().union(*texts)

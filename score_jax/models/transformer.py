@@ -88,7 +88,22 @@ def init_boxed(config: model_config.ModelConfig, key: jax.Array):
 
 
 def init_params(config: model_config.ModelConfig, key: jax.Array):
-  """Draws float32 parameters as a plain tree of arrays."""
+  """Draws float32 parameters as a plain tree of arrays.
+
+  Args:
+    config: the model.
+    key: a jax random key.
+
+  Returns:
+    `embedding` [V, D]; `final_norm`; `pattern`, a tree for each place of the
+    layer pattern, stacked over its repetitions; `remainder`, a tree for each
+    layer after the last whole pattern.
+
+  Example:
+    >>> params = sj.init_params(config, sj.step_key(0, 'init', 'base', 0))
+    >>> params['embedding'].shape == (config.vocab_size, config.width)
+    True
+  """
   return nn.meta.unbox(init_boxed(config, key))
 
 

@@ -27,9 +27,19 @@ class EpisodeSampler:
     chat_format: tokenizer and turn template.
     task: texts of the first user message and of the instruction.
     max_new_tokens: most tokens of each of the K attempts, stop token included.
-    buckets: prompt lengths P that may be compiled, increasing.
+    buckets: prompt lengths P that may be compiled, increasing; see
+      `prompt_buckets.choose_buckets`.
     dtype: of activations and cache.
     sharding: of the batch axis; None: the default device.
+
+  Example:
+    >>> sampler = sj.EpisodeSampler(
+    ...   config, sj.ChatFormat(tokenizer), task, max_new_tokens=(4, 4),
+    ...   buckets=(16,))
+    >>> trajectory = sampler.sample(
+    ...   sj.inference_params(params), problems, key, samples_per_problem=8)
+    >>> sampler.attempts(trajectory)[0][1].turn
+    2
   """
 
   config: model_config.ModelConfig

@@ -21,6 +21,11 @@ def stream(seed: int, purpose: str, stage: str, step: int) -> jax.Array:
 
   Raises:
     ValueError: the purpose is not in `PURPOSES`.
+
+  Example:
+    >>> key = sj.step_key(0, 'train', 'stage1', 17)
+    >>> key.shape
+    ()
   """
   if purpose not in PURPOSES:
     raise ValueError(f'unknown purpose {purpose!r}: use one of {PURPOSES}')

@@ -87,6 +87,11 @@ def load_task(name: str, **choices: Any) -> types.Task:
 
   Raises:
     ValueError: no such task, or a choice that it needs is missing.
+
+  Example:
+    >>> task = sj.load_task('arithmetic', options={'digits': 2})
+    >>> len(task.test), task.instruction
+    (1000, 'Look again')
   """
   chosen = Choices(**choices)
   task = _entry(name).load(chosen)

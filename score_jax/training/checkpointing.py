@@ -37,6 +37,13 @@ class Checkpoints:
   For one writer at a time (the run directory is locked) and any number of
   readers, which open it with `read_only`. Every method is a collective: call it
   in every process.
+
+  Example:
+    >>> with sj.Checkpoints('checkpoints') as checkpoints:
+    ...   checkpoints.save(1, state, score=0.5)
+    ...   restored = checkpoints.restore(state, 'best')
+    >>> restored.step
+    1
   """
 
   def __init__(

@@ -15,6 +15,10 @@ def make_optimizer(
   Args:
     learning_rate: per update, or a schedule of the update's index.
     max_grad_norm: gradients are scaled down to this global norm; None: never.
+
+  Example:
+    >>> optimizer = sj.make_optimizer(1e-5)
+    >>> opt_state = optimizer.init(params)
   """
   steps = []
   if max_grad_norm is not None:

@@ -84,6 +84,12 @@ def make_train_step(
     attempts that carry loss. The state's buffers are donated. Where its
     params are adapters, the policy is the reference with them: there is no
     second copy.
+
+  Example:
+    >>> update = sj.make_train_step(config, optimizer, temperature=1.0)
+    >>> state = sj.init_state(params, optimizer)
+    >>> state, metrics = update(state, params, batch, loss_mask, stage)
+    >>> total, count = metrics['kl/turn1']
   """
   options = UpdateOptions(**options)
   batch_sharding, jit_options = sharding.update_layout(shardings)

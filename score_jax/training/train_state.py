@@ -25,6 +25,14 @@ def init_state(
     params: what is trained: all weights, or adapters.
     optimizer: see `training.optimizers`.
     beta2: initial value of the first-attempt KL coefficient, where it adapts.
+
+  Returns:
+    The state at step 0: parameters and moments f32, counters i32 [].
+
+  Example:
+    >>> state = sj.init_state(params, sj.make_optimizer(1e-5))
+    >>> int(state.step)
+    0
   """
   make = functools.partial(_new_state, optimizer=optimizer, beta2=beta2)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, params)

@@ -254,7 +254,7 @@ def exit_code(arguments):
     (('--tokenizer=/nowhere',), 'there is no such file'),
     (('--lora.rank=4', '--lora.targets', 'query'), 'must be some of q k v o'),
     (('--problems-per-step=3', '--mesh.fsdp=2'), 'must be a multiple of 2'),
-    (('--mesh.tensor=3', '--mesh.fsdp=-1'), 'product of --mesh.data'),
+    (('--mesh.tensor=3', '--mesh.fsdp=-1'), '--mesh.tensor=3'),
     (('--lora.rank=99',), 'choose at most'),
   ],
 )

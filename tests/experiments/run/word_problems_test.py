@@ -82,7 +82,19 @@ def test_no_prompt_that_fits_is_refused(tmp_path, capsys):
 def test_a_directory_without_the_data_is_refused(tmp_path, capsys):
   arguments = [*FLAGS, f'--data-dir={tmp_path}', f'--run-dir={tmp_path}/run']
   assert train.main(arguments) == 2
-  assert 'holds none of: gsm8k/train.jsonl' in capsys.readouterr().err
+  message = capsys.readouterr().err
+  assert 'gsm8k/train.jsonl' in message
+  assert '--data-dir' in message
+
+
+def test_a_download_without_its_library_is_refused(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
+  assert train.main([*FLAGS, f'--run-dir={tmp_path}/run']) == 2
+  message = capsys.readouterr().err
+  assert 'tensorflow-datasets' in message
+  assert '--data-dir' in message
 
 
 @pytest.mark.slow
