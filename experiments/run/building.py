@@ -173,7 +173,7 @@ def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
   return {
     'digits': settings.arithmetic.digits,
     'chain': settings.arithmetic.nines,
-    # At least 2,000: fewer --eval-problems must not change the training problems.
+    # At least 2,000, so that fewer --eval-problems change no training problem.
     'num_test': max(2000, settings.eval_problems),
   }
 
