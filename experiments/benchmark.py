@@ -1,4 +1,4 @@
-"""Benchmarks by name: `python -m experiments.benchmark rollout [flags]`.
+"""Runs a benchmark by name: `python -m experiments.benchmark rollout [flags]`.
 
   rollout       episodes of two attempts beside Hugging Face and Tunix
   update        an update beside torch, Hugging Face's model and TRL

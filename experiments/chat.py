@@ -1,4 +1,4 @@
-"""Type a problem, see both attempts at it.
+"""Samples attempts at problems that you type.
 
 On a terminal it asks; piped to, it takes one problem a line. `quit`, or the end
 of the input, ends it.
@@ -32,7 +32,7 @@ _PROMPT = 'problem> '
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """Whom to talk to, and how."""
+  """The policy to sample from, and how."""
 
   run_dir: str = 'runs/tiny'
   """Directory of the run."""
@@ -43,7 +43,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Talks until the input ends; returns the exit code."""
+  """Answers until the input ends; returns the exit code."""
   options = command_line.parse(
     Options, arguments, program='experiments.chat', document=__doc__
   )
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def talk(options: Options, run: context.Run, policy: Any) -> None:
-  """Shows both attempts at every problem that is typed."""
+  """Samples and prints all attempts at every problem that is typed."""
   params = run.layout.inference_params(policy)
   for number, text in enumerate(_typed(run.console)):
     try:
@@ -95,10 +95,10 @@ def talk(options: Options, run: context.Run, policy: Any) -> None:
 
 
 def read_problem(settings: schema.Settings, text: str) -> types.Problem:
-  """The problem that a person means; without a reference if nobody knows it.
+  """Parses a typed problem; its reference is empty where it is not known.
 
   Raises:
-    ValueError: the task has no such problems.
+    ValueError: the text is no problem of the task.
   """
   if settings.task == arithmetic.NAME:
     return arithmetic.problem_from_text(text, settings.arithmetic.digits)
@@ -112,7 +112,7 @@ def read_problem(settings: schema.Settings, text: str) -> types.Problem:
 
 
 def _typed(console: rich_console.Console) -> Iterator[str]:
-  """Lines that are not empty, until the input ends or says so."""
+  """Yields lines that are not empty, until the input ends or says quit."""
   is_terminal = sys.stdin.isatty()
   while True:
     try:

@@ -1,9 +1,10 @@
-"""Every baseline and ablation on one budget: the paper's Tables 1, 2 and 4.
+"""Compares every method on one budget: the paper's Tables 1, 2 and 4.
 
-`python -m experiments.compare --preset=tiny --seeds=3` trains each method from
-the same base policies, one per seed, and writes the table: compare.json, .csv
-and .md. It goes on where it was stopped, method by method. Flags that it does
-not know are those of experiments.train, such as --steps-stage1=50.
+`python -m experiments.compare --preset=tiny --seeds=3` trains one base policy
+for each seed, copies it to every method, and trains all else for each method
+anew. It writes the table as compare.json, .csv and .md, and goes on where it
+was stopped, method by method. Other flags are those of experiments.train, such
+as --steps-stage1=50.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from experiments import many_runs, methods
 from experiments.config import command_line, schema
 from experiments.reporting import comparison_table
 
-# Set by this program for each run.
+# Flags that this program sets for each run.
 _OWN = ('--seed', '--method', '--stage')
 _QUICK_SHARE = 0.3
 _QUICK_PROBLEMS = 500
@@ -23,7 +24,7 @@ _QUICK_PROBLEMS = 500
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What is compared."""
+  """The methods and seeds to compare."""
 
   preset: str = schema.Settings.preset
   """A file in experiments/presets; its settings are the defaults."""
@@ -42,7 +43,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Makes what is missing, writes and prints the table; the exit code."""
+  """Trains what is missing, writes and prints the table; the exit code."""
   options, settings = parse(arguments)
   root = directory(options)
   planned = plan_runs(options, settings, root)
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(
   arguments: Sequence[str] | None,
 ) -> tuple[Options, schema.Settings]:
-  """The options of this program, and the settings that all runs share.
+  """Parses this program's options and the settings that all runs share.
 
   Exits with code 2 where a flag is wrong.
   """
@@ -93,7 +94,7 @@ def parse(
 
 
 def reject_own(arguments: Sequence[str]) -> None:
-  """Exits with code 2 where a flag is one that each run has its own of."""
+  """Exits with code 2 where a flag is one that this program sets itself."""
   for argument in arguments:
     name = argument.partition('=')[0]
     if name == '--dry-run':
@@ -107,7 +108,7 @@ def reject_own(arguments: Sequence[str]) -> None:
 
 
 def method_names(text: str) -> list[str]:
-  """The methods that a flag names, in the table's order; all for `all`."""
+  """Parses names with commas between, or `all`; in the order of METHODS."""
   wanted = list(methods.METHODS) if text == 'all' else text.split(',')
   unknown = [name for name in wanted if name not in methods.METHODS]
   if unknown:
@@ -119,7 +120,7 @@ def method_names(text: str) -> list[str]:
 
 
 def quick_flags(preset: str) -> list[str]:
-  """What --quick says in place of the preset's settings."""
+  """The flags that --quick stands for, from the preset's settings."""
   try:
     settings, _ = command_line.load_preset(preset)
   except ValueError as error:
@@ -132,12 +133,12 @@ def quick_flags(preset: str) -> list[str]:
 
 
 def titles() -> dict[str, str]:
-  """What the table calls each method."""
+  """Titles of the methods in the table, by name."""
   return {name: method.title for name, method in methods.METHODS.items()}
 
 
 def directory(options: Options) -> pathlib.Path:
-  """Where all runs are."""
+  """Directory of all runs."""
   quick = '-quick' if options.quick else ''
   return pathlib.Path(
     options.run_dir or f'runs/compare-{options.preset}{quick}'
@@ -167,7 +168,7 @@ def write(
   planned: Sequence[many_runs.PlannedRun],
   settings: schema.Settings,
 ) -> None:
-  """Writes compare.json and compare.csv of what is there so far."""
+  """Writes compare.json, .csv and .md of the runs finished so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'preset': settings.preset, 'budget': methods.budget(settings)}
   rows = comparison_table.summarise(planned)

@@ -2,8 +2,8 @@
 
     python -m experiments.convert --from=runs/tiny --to=served --verify
 
---from is a run directory (and --policy one of its policies), a Hugging Face
-directory, or an Orbax checkpoint as on Kaggle (and --model what it is). The
+--from is a run directory (--policy selects one of its policies), a Hugging Face
+directory, or an Orbax checkpoint as on Kaggle (--model names its model). The
 result loads in transformers and vLLM. Only the CPU and host memory are used.
 """
 
@@ -40,26 +40,26 @@ from score_jax.models import chat, lora, model_config, tokenization
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What to convert, and into what."""
+  """The source and target of the conversion."""
 
   source: Annotated[str, tyro.conf.arg(name='from')]
   """Run directory, Hugging Face directory or Orbax checkpoint."""
   target: Annotated[str, tyro.conf.arg(name='to')]
   """Directory to create."""
   policy: str | None = None
-  """Of a run: base or a stage (stage1, stage2); None: the last finished."""
+  """For a run: base or a stage (stage1, stage2); None: the last finished."""
   init_from: str | None = None
-  """Of a run: where the checkpoint is now that it began with; None: where it
-  was. Needed for its base policy, and for adapters."""
+  """For a run: path of the checkpoint that it began with, if that has moved.
+  Its base policy and its adapters need it."""
   model: str | None = None
   """Name of the model, such as gemma-2-2b; an Orbax checkpoint needs it."""
   tokenizer: str | None = None
   """Its tokenizer.model; None: in the checkpoint's directory or beside it."""
   chat_style: Literal['auto', 'gemma', 'plain'] = 'auto'
-  """How messages are set apart: gemma for instruction-tuned models; auto: as in
-  the run, or by whether the checkpoint has a chat template."""
+  """Format of messages: gemma for instruction-tuned models, plain for base
+  ones; auto: the run's, or gemma where the checkpoint has a chat template."""
   dtype: Literal['bfloat16', 'float32'] = 'bfloat16'
-  """Of the weights written."""
+  """Dtype of the weights written."""
   max_file_gb: float = 5.0
   """Most weights in one file, in 10**9 bytes."""
   verify: bool = False
@@ -76,7 +76,7 @@ class Source:
     config: the model.
     params: its parameters.
     chat_format: its tokenizer and chat template.
-    padded_vocab: embedding rows of its checkpoint; None: unknown.
+    padded_vocab: rows of its checkpoint's embedding table; None: unknown.
   """
 
   title: str
@@ -212,7 +212,7 @@ def _find_tokenizer(path: pathlib.Path) -> pathlib.Path:
 
 
 def read_run(path: pathlib.Path, options: Options) -> Source:
-  """A policy of one of our runs; its data and graders are not needed."""
+  """Reads a policy of a run; needs neither its data nor its graders."""
   directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
   if not directory.tokenizer.exists():

@@ -1,6 +1,6 @@
-"""Checks what this machine can do: `python -m experiments.doctor`.
+"""Checks sandboxes, graders and devices: `python -m experiments.doctor`.
 
-Exit code 2 where no sandbox for programs of a model holds, 0 otherwise.
+Exits with code 2 where no sandbox holds programs of a model, else with 0.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Settings:
   devices: bool = True
   """Whether to look for accelerators, which starts jax."""
   directory: str = '.'
-  """Directory of runs, whose free disk space is shown."""
+  """Directory of runs; its free disk space is printed."""
 
 
 def main(settings: Settings) -> int:

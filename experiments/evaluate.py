@@ -1,14 +1,14 @@
-"""Repeats a run's evaluation from its saved policies, or makes another one.
+"""Evaluates the saved policies of a run, as the run did or in another way.
 
-`python -m experiments.evaluate --run-dir=DIR` gives the numbers of the run's
-results.json again and changes nothing on disk. Others, kept for
+`python -m experiments.evaluate --run-dir=DIR` repeats the run's own evaluation,
+with the numbers of results.json, and changes nothing on disk. Others, kept for
 experiments.report:
 
   --attempts=10 [--history=last]           more attempts, no retraining
   --scaling                                votes of 2 to 32 attempts
   --samples=32 --temperature=0.7 --pass-at=1,8,32 --majority-at=8,32
   --by=level                               by difficulty
-  --given-attempts=FILE_OR_POLICY          corrections of given first attempts
+  --given-attempts=FILE_OR_POLICY          corrections of off-policy attempts
   --compare=RUN/stage2                     paired tests against another policy
   --data.file=FILE                         your own problems
   --init-from=PATH --task=math             a checkpoint's policy, as it is
@@ -72,7 +72,7 @@ def measure_policies(
   directory: run_directory.RunDirectory,
   console: rich_console.Console | None = None,
 ) -> dict[str, Any]:
-  """What was measured: `policies` by name, and perhaps their `comparison`.
+  """Measures `policies`, by name, and with --compare their `comparison`.
 
   Raises:
     RunError: a run, a policy or data do not exist.
@@ -127,7 +127,7 @@ def _compare(
   run: context.Run,
   graded: Mapping[str, evaluate.Evaluation],
 ) -> dict[str, Any]:
-  """Paired tests of the policies against the one that is asked for."""
+  """Paired tests of the policies against that of --compare."""
   other, name = evaluation_problems.find_policy(
     options.compare, run.directory, '--compare'
   )
@@ -153,7 +153,7 @@ def _print(
   measured: Mapping[str, Any],
   console: rich_console.Console,
 ) -> None:
-  """Prints the paper's table and whatever else was measured."""
+  """Prints the paper's table and the other measures."""
   results = measured['policies']
   turns = max(map(tables.number_of_turns, results.values()))
   if turns > _MOST_TURNS_IN_TABLE:
@@ -179,7 +179,7 @@ def _keep(
   measured: Mapping[str, Any],
   console: rich_console.Console,
 ) -> None:
-  """Writes what was measured where the options want it."""
+  """Writes the measures to the files that the options name."""
   results = measured['policies']
   name = evaluation_options.name_of(options)
   if name:
@@ -199,7 +199,7 @@ def _check_same(
   before: Mapping[str, Any],
   console: rich_console.Console,
 ) -> None:
-  """Says whether the run's own evaluation found the same."""
+  """Prints whether results.json has the same numbers."""
   for name, measured in results.items():
     own = before.get(name)
     if own is None or own['problems'] != measured['problems']:

@@ -44,7 +44,7 @@ class Settings:
   """Grades a file of answers or programs."""
 
   task: Literal['math', 'gsm8k', 'code']
-  """Kind of the rows."""
+  """What the rows of the file are answers to."""
   input: str
   """JSON lines to grade."""
   output: str
@@ -122,7 +122,7 @@ def grade_math(
 def grade_gsm8k(
   rows: Rows, settings: Settings, done: Done
 ) -> list[types.Verdict]:
-  """Verdicts by the final number alone."""
+  """Verdicts on answers whose final number alone counts."""
   del settings
   problems, attempts = [], []
   for number, row in _each(rows):
@@ -233,7 +233,7 @@ def _column(
 def write_verdicts(
   path: str, rows: Rows, verdicts: Sequence[types.Verdict]
 ) -> None:
-  """Writes one line a row; the file appears whole or not at all."""
+  """Writes one line for each row; the file appears whole or not at all."""
   target = pathlib.Path(path)
   target.parent.mkdir(parents=True, exist_ok=True)
   partial = target.with_name(f'{target.name}.partial')

@@ -1,4 +1,4 @@
-"""Many runs one after the other, from shared base policies."""
+"""Runs one after the other, whose base policies are copied where alike."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -24,8 +24,8 @@ class PlannedRun:
   """One run of a comparison.
 
   Attributes:
-    settings: with method, seed and run directory.
-    value: of the setting that a study varies.
+    settings: its settings, with method, seed and run directory.
+    value: value of the setting that a study varies; None in a comparison.
   """
 
   settings: schema.Settings
@@ -33,13 +33,13 @@ class PlannedRun:
 
   @property
   def group(self) -> str:
-    """Its row of the table, shared by all seeds."""
+    """Name of its row of the table, the same for all seeds."""
     at = '' if self.value is None else f' at {self.value:g}'
     return self.settings.method + at
 
   @property
   def directory(self) -> run_directory.RunDirectory:
-    """Of the run."""
+    """Directory of the run."""
     return run_directory.RunDirectory(self.settings.directory)
 
   @property
@@ -52,14 +52,18 @@ class PlannedRun:
     return self.directory.read_results().get(self.last_policy)
 
   def is_finished(self) -> bool:
-    """Whether the run has nothing left to do with these very settings."""
+    """Whether the run was finished with these settings.
+
+    Settings that a run may be continued with are not compared, but for
+    eval_problems, which changes its results.
+    """
     return self.result() is not None and not self._differing(
       self.directory.read_settings(),
       lambda name: name == 'eval_problems' or name not in schema.free(),
     )
 
   def has_base_of(self, other: 'PlannedRun') -> bool:
-    """Whether both make the same base policy, and evaluate it alike."""
+    """Whether both runs have the same base policy and evaluate it alike."""
     return not self._differing(
       other.settings,
       lambda name: name == 'eval_problems' or schema.affects(name) == 'base',
@@ -134,6 +138,7 @@ def make_runs(
     begin = time.monotonic()
     try:
       _make_run(each, planned[:number], console, stop)
+    # One method that diverges must not end the comparison of the others.
     except FloatingPointError as error:
       failed.append(f'{each.directory}: {error}')
       console.print(f'error: {failed[-1]}', markup=False, soft_wrap=True)
@@ -163,7 +168,7 @@ def _make_run(
 
 
 def _copy_base(source: run_directory.RunDirectory, planned: PlannedRun) -> None:
-  """Gives a run that has nothing yet the evaluated base policy of another."""
+  """Copies an evaluated base policy into a run that has none yet."""
   target, results = planned.directory, source.read_results()
   base = target.stage(methods.BASE).path
   if base.exists() or methods.BASE not in results:
@@ -173,7 +178,7 @@ def _copy_base(source: run_directory.RunDirectory, planned: PlannedRun) -> None:
     shutil.copytree(source.pretrained, target.pretrained, dirs_exist_ok=True)
   shutil.copy2(source.tokenizer, target.tokenizer)
   json_files.write_json(target.results, {methods.BASE: results[methods.BASE]})
-  # Last and under its name at once: a killed program leaves no half of it.
+  # Last, and renamed as a whole: a killed program leaves no partial policy.
   temporary = base.with_name(f'.{base.name}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)
   shutil.copytree(source.stage(methods.BASE).path, temporary)

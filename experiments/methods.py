@@ -1,8 +1,8 @@
-"""Every method of the paper as a table: the stages it trains, in their order.
+"""Every method of the paper, as the stages that it trains, in order.
 
-A stage makes one policy from others. An ablation differs from SCoRe by a number
-of its stages, never by a branch of a loop; a new method is one more row of
-`METHODS`. All methods have SCoRe's budget of episodes and updates.
+A stage makes one policy from earlier ones. An ablation differs from SCoRe in
+the values of its stages, never by a branch of a loop; a new method is one more
+row of `METHODS`. All methods have SCoRe's budget of episodes and updates.
 
 `python -m experiments.methods` prints the table.
 """
@@ -34,14 +34,14 @@ class RLStage:
   """A policy made by reinforcement learning.
 
   Attributes:
-    coefficients: of its objective, for K turns.
-    steps: updates, each on N * G new episodes.
-    start: the policy that it starts from: the base's or an earlier stage's.
-    reference: the policy that it is KL-anchored to.
+    coefficients: coefficients of its objective, for K turns.
+    steps: number of updates, each on N * G new episodes.
+    start: name of the policy that it starts from: `base` or an earlier stage.
+    reference: name of the policy that it is KL-anchored to.
     advantages: a function of `algorithm.advantages`.
-    given_share: share of each problem's episodes with an off-policy first
-      attempt, from a pool of the reference's.
-    is_adaptive: beta2 is measured, and added to the coefficients at every step.
+    given_share: share of each problem's episodes whose first attempt is
+      off-policy, sampled by the reference policy.
+    is_adaptive: beta2 adapts, and is added to the coefficients at every step.
   """
 
   coefficients: stage_coefficients.Stage
@@ -58,11 +58,11 @@ class SFTStage:
   """A policy fine-tuned on repairs that another one sampled.
 
   Attributes:
-    construct: makes pairs of attempts, of `algorithm.repair_pairs`.
+    construct: a function of `algorithm.repair_pairs` that pairs attempts.
     both_right: also learn from pairs of two right attempts.
-    steps: batches of N * G episodes that are sampled, and most updates.
-    start: the policy that is fine-tuned.
-    source: the policy that is sampled from.
+    steps: number of sampled batches of N * G episodes, and most updates.
+    start: name of the policy that is fine-tuned.
+    source: name of the policy that is sampled from.
     first_batch: number of the first batch; later rounds see other problems.
   """
 
@@ -76,7 +76,7 @@ class SFTStage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptStage:
-  """A policy that is only given another instruction between its attempts."""
+  """An untrained policy with another instruction between its attempts."""
 
   start: str = BASE
   steps: int = 0
@@ -92,9 +92,9 @@ class Method:
 
   Attributes:
     title: its name in tables.
-    kind: the group of methods that it is listed with.
-    stages: what it trains with given settings, by name, in order; raises
-      ValueError for numbers of turns that it has no meaning for.
+    kind: the group that it is listed in.
+    stages: returns the stages that it trains, by name, in order; raises
+      ValueError for a number of turns that it is not defined for.
     description: one line.
   """
 
@@ -105,12 +105,12 @@ class Method:
 
 
 def stages(settings: schema.Settings) -> Stages:
-  """What these settings train, by name, in order, without the base policy."""
+  """The stages that these settings train after the base policy, by name."""
   return METHODS[settings.method].stages(settings)
 
 
 def policy_label(settings: schema.Settings, name: str) -> str:
-  """What tables call a policy: the method's last one has its title."""
+  """Name of a policy in tables; the last one has the method's title."""
   shown = _STAGE_TITLES.get(name, name)
   if name not in list(stages(settings))[-1:]:
     return shown
@@ -119,13 +119,13 @@ def policy_label(settings: schema.Settings, name: str) -> str:
 
 
 def budget(settings: schema.Settings) -> int:
-  """Updates of a whole method: those of SCoRe's stages together."""
+  """Number of updates of a method: those of SCoRe's stages together."""
   stages_one = max(1, settings.turns - 1)
   return stages_one * settings.steps_stage1 + settings.steps_stage2
 
 
 def needed_later(table: Stages, name: str) -> set[str]:
-  """Names of the policies that the stages after this one read."""
+  """Names of the policies that the stages after this one need."""
   names = [BASE, *table]
   later = [table[n] for n in names[names.index(name) + 1 :]]
   return {
@@ -150,7 +150,7 @@ def may_change_steps(
   Args:
     existing: settings that the run was started with.
     wanted: settings to go on with, equal but for the numbers of steps.
-    has_begun: whether the run has a checkpoint of the stage of this name.
+    has_begun: tells by a stage's name whether the run has a checkpoint of it.
   """
   before, after = stages(existing), stages(wanted)
   begun = [name for name in before | after if has_begun(name)]
@@ -192,7 +192,7 @@ def _score(settings: schema.Settings) -> Stages:
 
 
 def _score_with(**changes) -> Callable[[schema.Settings], Stages]:
-  """SCoRe with other settings."""
+  """The stages of SCoRe with these settings changed."""
   return lambda settings: _score(dataclasses.replace(settings, **changes))
 
 

@@ -1,4 +1,4 @@
-"""Whether a run fits on a TPU slice, its disk, and a range of its time.
+"""Plans a run on a TPU slice: whether it fits, its disk, a range of its time.
 
   python -m experiments.plan --preset=gemma2_2b_math --topology=v5p-8
 
@@ -24,7 +24,7 @@ from experiments.run import run_directory
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """The slice, and how it is planned for."""
+  """The slice, and how to plan for it."""
 
   topology: str = 'v5e-8'
   """The slice, such as v5e-1, v5e-16, v5p-8, v6e-8."""
@@ -39,7 +39,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Plans and prints; the exit code, 1 where it does not fit."""
+  """Plans and prints; returns the exit code, 1 where the run does not fit."""
   options, rest = command_line.parse(
     Options,
     arguments,

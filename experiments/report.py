@@ -1,9 +1,9 @@
-"""One page about runs: `python -m experiments.report RUN [RUN ...]`.
+"""Makes one page of runs: `python -m experiments.report RUN [RUN ...]`.
 
-Writes report.html, which needs nothing else to be looked at, and beside it in
-report/ every plot as PNG and every table as CSV. Runs whose settings differ
-only in the seed are one row, with mean and spread. The page also has what
-experiments.evaluate keeps in a run (--attempts=10, --scaling, --by=level, ...).
+Writes report.html, which needs no other file, and beside it in report/ every
+plot as PNG and every table as CSV. Runs whose settings differ only in the seed
+are one row, with mean and spread. The page also has what experiments.evaluate
+keeps in a run (--attempts=10, --scaling, --by=level, ...).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from experiments.run import run_directory
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What to report on, and where to write it."""
+  """The runs to report on, and where to write the report."""
 
   runs: tyro.conf.Positional[tuple[str, ...]] = ()
   """Run directories, or directories of runs, such as experiments.compare's."""

@@ -1,10 +1,10 @@
-"""When do the stages and the bonus matter? Curves that the paper does not have.
+"""Sweeps one setting, to see when the stages and the bonus matter.
 
 `python -m experiments.studies --sweep=copy_share` varies how often the base
 policy's second attempt copies its first, and so how well it corrects itself
 before any RL; `--sweep=stage1_steps` varies how much of the budget Stage I has.
-Both write study.json, .csv, .md and .png. It goes on where it was stopped.
-Flags that it does not know are those of experiments.train.
+Both write study.json, .csv, .md and .png, and go on where they were stopped.
+Other flags are those of experiments.train. The paper has no such curves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ _SAMPLED = 'sampled.json'
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """What is varied.
+  """A setting that is varied.
 
   Attributes:
-    label: of the figure's horizontal axis.
-    values: that are tried if no others are named.
-    methods: that are trained at each of them.
+    label: label of the figure's horizontal axis.
+    values: default values.
+    methods: default methods, each trained at every value.
   """
 
   label: str
@@ -55,7 +55,7 @@ SWEEPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What is varied, and for whom."""
+  """The setting to vary, and the methods to train."""
 
   sweep: Literal['copy_share', 'stage1_steps'] = 'copy_share'
   """copy_share (of pre-training: the more copies, the less the base policy
@@ -74,7 +74,7 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Makes what is missing, writes and draws the curves; the exit code."""
+  """Trains what is missing, writes and draws the curves; the exit code."""
   options, settings = parse(arguments)
   root = pathlib.Path(
     options.run_dir or f'runs/study-{options.sweep}-{options.preset}'
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(
   arguments: Sequence[str] | None,
 ) -> tuple[Options, schema.Settings]:
-  """The options of this program, and the settings that all runs share.
+  """Parses this program's options and the settings that all runs share.
 
   Exits with code 2 where a flag is wrong.
   """
@@ -128,7 +128,7 @@ def parse(
 
 
 def values(options: Options) -> list[float]:
-  """The values that are tried, ascending."""
+  """The values to train at, ascending."""
   if options.values is None:
     return list(SWEEPS[options.sweep].values)
   try:
@@ -140,7 +140,7 @@ def values(options: Options) -> list[float]:
 
 
 def method_names(options: Options) -> list[str]:
-  """The methods that are trained."""
+  """Names of the methods to train."""
   if options.methods is None:
     return list(SWEEPS[options.sweep].methods)
   return compare.method_names(options.methods)
@@ -178,10 +178,10 @@ def plan_runs(
 
 
 def make_rows(planned: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
-  """Rows of the runs that are finished, see `comparison_table.summarise`.
+  """Rows of the finished runs, see `comparison_table.summarise`.
 
-  Beside the methods they have, as `ability`, what the base policy corrects by
-  itself when it is sampled: the share of wrong, then right episodes.
+  `ability` of a row lists, seed by seed, how often the base policy corrects
+  itself when sampled: its share of episodes that are wrong, then right.
   """
   ordered = sorted(
     planned, key=lambda c: list(methods.METHODS).index(c.settings.method)
@@ -194,14 +194,14 @@ def make_rows(planned: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
 
 
 def write(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
-  """Writes study.json, study.csv and study.md of what is there so far."""
+  """Writes study.json, .csv and .md of the runs finished so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'sweep': sweep, 'label': SWEEPS[sweep].label}
   comparison_table.write(root / 'study.json', rows, titles(rows), about)
 
 
 def sampled(planned: many_runs.PlannedRun, name: str) -> Mapping[str, Any]:
-  """Summary of a policy's episodes at training temperature, made once."""
+  """Summary of a policy's episodes at training temperature, cached on disk."""
   path = planned.directory.stage(name).path / _SAMPLED
   if not path.exists():
     with building.with_grader(building.reopen(planned.directory)) as run:
@@ -215,7 +215,7 @@ def sampled(planned: many_runs.PlannedRun, name: str) -> Mapping[str, Any]:
 
 
 def draw(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
-  """Draws the last turn's accuracy and the delta over the varied value."""
+  """Draws the last turn's accuracy and the delta over the varied setting."""
   curves = {}
   for row in rows.values():
     title = methods.METHODS[row['method']].title
@@ -233,7 +233,7 @@ def draw(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
 
 
 def titles(rows: Mapping[str, Any]) -> dict[str, str]:
-  """What the table calls each row: with the base policy's ability."""
+  """Titles of the rows, with the base policy's ability in percent."""
   return {
     group: f'{methods.METHODS[row["method"]].title}, {row["value"]:g} '
     f'({100 * statistics.fmean(row["ability"]):.1f} %)'
@@ -242,7 +242,7 @@ def titles(rows: Mapping[str, Any]) -> dict[str, str]:
 
 
 def make_table(rows: Mapping[str, Any]) -> tables.Table:
-  """The table of the rows."""
+  """The comparison's table, with value and ability in the first column."""
   table = comparison_table.make_table(rows, titles(rows))
   headings = ['Method, value (base i→c)', *table.headings[1:]]
   return dataclasses.replace(table, headings=headings)

@@ -39,7 +39,7 @@ from score_jax.training import checkpoint_manifest, reference_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-  """Makes the policies that are asked for, evaluates them, reports."""
+  """Trains and evaluates what the flags ask for; returns the exit code."""
   settings = command_line.parse_settings(arguments)
   if settings.dry_run:
     paper_settings.print_settings(settings, rich_console.Console())
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(run: context.Run) -> None:
-  """The base policy, then the method's stages, each from the ones before."""
+  """Trains the base policy, then each stage of the method from earlier ones."""
   plan = policies.make_plan(run)
   if outcome.is_complete(run, plan):
     run.console.print(
@@ -78,7 +78,7 @@ def train(run: context.Run) -> None:
 
 
 def make_policies(run: context.Run, plan: methods.Stages) -> None:
-  """Makes and evaluates each policy of the plan, the base first."""
+  """Trains and evaluates each policy of the plan, the base policy first."""
   made: dict[str, Any] = {}
   for name in (methods.BASE, *plan):
     policy = make_policy(run, name, plan, made)
@@ -87,7 +87,7 @@ def make_policies(run: context.Run, plan: methods.Stages) -> None:
     outcome.evaluate_once(run, name, policy)
     if run.stop.is_requested:
       return
-    # The only name of it: where it waits on the host, the device is free.
+    # No other name holds the device copy: once offloaded, its memory is free.
     made[name] = policy = policies.keep(run, policy)
     needed = methods.needed_later(plan, name)
     made = {n: p for n, p in made.items() if n in needed}
@@ -96,7 +96,7 @@ def make_policies(run: context.Run, plan: methods.Stages) -> None:
 def make_policy(
   run: context.Run, name: str, plan: methods.Stages, made: Mapping[str, Any]
 ) -> Any:
-  """What the base or a stage makes of the policies before it."""
+  """Parameters of the base policy or of a stage, trained if need be."""
   if name == methods.BASE:
     return pretraining.base_policy(run)
   stage = plan[name]
@@ -123,12 +123,12 @@ def train_rl_stage(
   start: Any,
   reference: Any,
 ) -> Any:
-  """One stage of reinforcement learning; returns the policy it chose.
+  """Trains one stage of reinforcement learning; returns the chosen policy.
 
   Args:
-    run: of the stage.
-    name: of the stage.
-    stage: its coefficients, steps, and how advantages are made.
+    run: the run.
+    name: the stage's name.
+    stage: its coefficients, steps and advantage function.
     start: parameters of the policy that it starts from.
     reference: parameters of the policy that it is KL-anchored to.
   """
@@ -155,7 +155,7 @@ def train_rl_stage(
     attempts = run.sampler.attempts(trajectory)
     recorder.mark('rollout')
 
-    # Grade: what the task's grader says of every attempt.
+    # Grade: a score of every attempt, by the task's grader.
     asked = [problem for problem in problems for _ in range(samples)]
     verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
     score, graded = evaluate.score_arrays(verdicts)

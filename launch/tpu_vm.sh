@@ -3,7 +3,7 @@
 #
 #   export TPU=NAME ZONE=us-central2-b          # and gcloud's own configuration
 #   bash launch/tpu_vm.sh start experiments.train --preset=NAME --run-dir=DIR ...
-#   bash launch/tpu_vm.sh log                   # what the first worker says
+#   bash launch/tpu_vm.sh log                   # what the first worker prints
 #   bash launch/tpu_vm.sh stop                  # saves, then ends all workers
 #
 # `start` copies the last commit (not what is uncommitted) to ~/score_jax of each

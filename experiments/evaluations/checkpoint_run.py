@@ -1,8 +1,8 @@
-"""A run that has nothing but a checkpoint's policy, to be evaluated.
+"""A run whose only policy is a checkpoint's, for evaluation without training.
 
-`python -m experiments.evaluate --init-from=PATH --task=math` trains nothing: it
-begins a run directory of the method `base` and evaluates that, so that reports
-and comparisons find it like any other.
+`python -m experiments.evaluate --init-from=PATH --task=math` begins a run
+directory of the method `base` and evaluates it, so that reports and comparisons
+find it like any other run.
 """
 
 import argparse
@@ -18,22 +18,22 @@ _METHOD = 'base'
 
 
 def is_asked_for(arguments: Sequence[str]) -> bool:
-  """Whether the command line is about a checkpoint rather than a run."""
+  """Whether the command line names a checkpoint instead of a run."""
   return any(a.split('=')[0] == '--init-from' for a in arguments)
 
 
 def begin(arguments: Sequence[str]) -> list[str]:
-  """Begins the run, or finds it there; the arguments left for evaluation.
+  """Begins or reopens the run; returns the arguments left for evaluation.
 
-  Flags of experiments.train say what the run is like: --task, --data-dir,
-  --preset, --max-attempt-tokens, .... Exits with code 2 where they are wrong.
+  Flags of experiments.train are the run's settings: --task, --data-dir,
+  --preset, --max-attempt-tokens, .... Exits with code 2 where one is wrong.
 
   Raises:
     RunError: the checkpoint or the data cannot be used, or the directory holds
       another run.
   """
   parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  # Means the evaluation's, not the training's that settings have.
+  # The evaluation's, and not that of training, which settings have too.
   parser.add_argument('--temperature')
   own, arguments = parser.parse_known_args(arguments)
   default = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""What an evaluation may be asked for: the flags of experiments.evaluate."""
+"""The flags of experiments.evaluate, and what they make it measure."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -126,7 +126,7 @@ def _completed(options: Options) -> Options:
 
 
 def find_errors(options: Options) -> list[str]:
-  """One sentence for each value that cannot be meant."""
+  """One sentence for each value that is out of range or contradicts another."""
   return [*_sampling_errors(options), *_name_errors(options)]
 
 
@@ -172,7 +172,7 @@ def _name_errors(options: Options) -> Iterator[str]:
 
 
 def wanted(options: Options) -> measures.Wanted:
-  """What to measure besides the summary."""
+  """The measures that the options ask for, besides the summary."""
   return measures.Wanted(
     # The plain repetition of a run's evaluation is what results.json holds.
     changes=bool(name_of(options)),
@@ -189,7 +189,7 @@ def _parts(text: str) -> list[str]:
 
 
 def name_of(options: Options) -> str:
-  """Name to keep the numbers under; '' for what is not kept."""
+  """Name to keep the numbers under; '' where they are not kept."""
   if options.name:
     return options.name
   words = [

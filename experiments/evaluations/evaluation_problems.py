@@ -1,4 +1,4 @@
-"""Which problems an evaluation asks, with which first attempts."""
+"""Selects the problems of an evaluation, and their off-policy attempts."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -31,10 +31,10 @@ def reopen(
   directory: run_directory.RunDirectory,
   console: rich_console.Console | None = None,
 ) -> context.Run:
-  """A run whose test problems, and attempts at them, are those asked for.
+  """Opens a run with the test problems and turns that the options ask for.
 
   Raises:
-    RunError: the run, the data or the given attempts do not exist.
+    RunError: the run, the data or the off-policy attempts do not exist.
   """
   run = building.reopen(directory, console)
   if options.task:
@@ -59,7 +59,7 @@ def reopen(
 def _with_problems(
   run: context.Run, problems: list[types.Problem], turns: int | None
 ) -> context.Run:
-  """The run with these test problems, and so many attempts at each."""
+  """The run with these test problems and this number of turns."""
   settings = dataclasses.replace(run.settings, eval_problems=len(problems))
   limit = (settings.max_attempt_tokens,)
   return dataclasses.replace(
@@ -75,7 +75,7 @@ def _with_problems(
 def _with_other_task(
   options: evaluation_options.Options, run: context.Run
 ) -> context.Run:
-  """The run with another task's problems, prompts and grader."""
+  """The run with problems, prompts and grader of --task."""
   asked = options.data
   settings = dataclasses.replace(
     run.settings,
@@ -117,7 +117,7 @@ def _own_problems(
 def find_policy(
   name: str, directory: run_directory.RunDirectory, flag: str
 ) -> tuple[run_directory.RunDirectory, str]:
-  """Run and policy that a flag's value names: `stage1` or `RUN/stage1`.
+  """Resolves a flag's value, `stage1` or `RUN/stage1`, to run and policy.
 
   Raises:
     RunError: there is no such run.
@@ -138,7 +138,7 @@ def _given_attempts(
   problems: Sequence[types.Problem],
   directory: run_directory.RunDirectory,
 ) -> dict[str, str]:
-  """First attempts by their problems' ids: of a file, or of a policy."""
+  """Off-policy first attempts by problem id, from a file or a policy."""
   path = pathlib.Path(options.given_attempts)
   if path.is_file():
     return _read_given(path)
@@ -176,7 +176,7 @@ def _read_given(path: pathlib.Path) -> dict[str, str]:
 def _given_row(
   path: pathlib.Path, number: int, row: Mapping[str, Any]
 ) -> tuple[str, str]:
-  """Id and first attempt of a row, ours (evaluation.jsonl) or a user's."""
+  """Id and first attempt of a row of evaluation.jsonl or of a user's file."""
   text = row.get('given_attempt') or next(iter(row.get('attempts', ())), None)
   if 'id' not in row or not isinstance(text, str):
     raise run_directory.RunError(
@@ -189,17 +189,17 @@ def _given_row(
 def attach(
   problems: Sequence[types.Problem], given: Mapping[str, str], source: str
 ) -> list[types.Problem]:
-  """The problems that have a given first attempt, with it.
+  """Adds off-policy first attempts to their problems; drops the others.
 
   Raises:
-    RunError: none has.
+    RunError: no problem has one.
   """
   kept = [
     dataclasses.replace(
       problem, columns={**problem.columns, 'given_attempt': given[problem.id]}
     )
     for problem in problems
-    # An empty one would be sampled.
+    # The sampler takes an empty one for a missing one, and would sample it.
     if given.get(problem.id)
   ]
   if not kept:

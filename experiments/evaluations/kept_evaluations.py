@@ -1,4 +1,4 @@
-"""Evaluations that a run keeps: RUN_DIR/evaluations/NAME.json.
+"""Reads and writes the evaluations of a run: RUN_DIR/evaluations/NAME.json.
 
 Each file holds `name`, the `options` it was made with, and `policies`: by the
 policy's name the summary that results.json has too, and beside it whatever was
@@ -18,7 +18,7 @@ from score_jax.io import json_files
 
 
 def folder(directory: run_directory.RunDirectory) -> pathlib.Path:
-  """Of a run's evaluations."""
+  """Directory of a run's evaluations."""
   return directory.path / 'evaluations'
 
 
@@ -28,7 +28,7 @@ def write(
   options: evaluation_options.Options,
   measured: Mapping[str, Any],
 ) -> pathlib.Path:
-  """Keeps an evaluation; one of the same name is replaced."""
+  """Writes an evaluation, replacing one of the same name; returns its path."""
   folder(directory).mkdir(exist_ok=True)
   path = folder(directory) / f'{name}.json'
   asked = dataclasses.asdict(options)
@@ -38,7 +38,7 @@ def write(
 
 
 def read_all(directory: run_directory.RunDirectory) -> list[dict[str, Any]]:
-  """Every evaluation that the run keeps, by name.
+  """Reads every evaluation of the run, in the order of their names.
 
   Raises:
     RunError: a file cannot be read.

@@ -1,4 +1,4 @@
-"""What a finished run shows: curves, page, transcripts, table, paths."""
+"""The report of a finished run: curves, page, transcripts, table, paths."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ _PRINTED = 3
 
 
 def report(run: context.Run) -> None:
-  """Draws curves and page, prints transcripts, table, where everything is."""
+  """Draws curves and page; prints transcripts, table, paths. A collective."""
   results = run.directory.read_results()
-  # The others wait, and leave together with it.
+  # The other processes wait, and leave together with the first.
   distributed.by_first(lambda: _report(run, results))
 
 
@@ -38,7 +38,7 @@ def _report(run: context.Run, results: Mapping[str, Any]) -> None:
 def make_table(
   settings: schema.Settings, results: Mapping[str, Any]
 ) -> rich_table.Table:
-  """The paper's table of what results.json holds."""
+  """The paper's table, made from the contents of results.json."""
   return tables.console_table(
     {
       methods.policy_label(settings, name): summary
@@ -48,7 +48,7 @@ def make_table(
 
 
 def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:
-  """Draws every stage that has made an update, if there is one."""
+  """Draws the curves of all stages that have made an update."""
   names = {name: methods.policy_label(run.settings, name) for name in results}
   records, points = curves.read(run.directory, results, names)
   if not records:
@@ -65,7 +65,7 @@ def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:
 def _telling_episodes(
   stage: run_directory.StageDirectory,
 ) -> list[transcripts.Episode]:
-  """A problem that was corrected, one that was not, one that was spoilt."""
+  """One episode each that was corrected, stayed wrong and was spoilt."""
   wanted = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
   found: dict[tuple, transcripts.Episode] = {}
   for episode in transcripts.read_episodes(stage.evaluation):

@@ -1,4 +1,4 @@
-"""The run's transformer and tokenizer: a published checkpoint's, or its own.
+"""Transformer and tokenizer of a run: a published checkpoint's or its own.
 
 With `--init-from` the base policy is that checkpoint. Its small files
 (config.json, tokenizer.model, ...) are copied into the run directory, so that
@@ -30,7 +30,7 @@ _TOKENIZER_PIECES = 300
 def resolve(
   settings: schema.Settings, directory: run_directory.RunDirectory
 ) -> schema.Settings:
-  """The settings with what the checkpoint decides: how messages are set apart.
+  """The settings with --chat-style=auto resolved by the checkpoint. Collective.
 
   Raises:
     RunError: --init-from is not a directory, or missing where it is needed.
@@ -59,7 +59,7 @@ def load(
   task: types.Task,
   directory: run_directory.RunDirectory,
 ) -> tuple[model_config.ModelConfig, chat.ChatFormat]:
-  """Model and chat format of a run; makes what the run does not have yet.
+  """Model and chat format of a run; copies or trains its tokenizer if needed.
 
   Raises:
     RunError: the checkpoint, its configuration or its tokenizer is missing or
@@ -89,7 +89,7 @@ def import_weights(
   """Parameters of the checkpoint that the run starts from.
 
   Raises:
-    RunError: it is not there, damaged, or of another model.
+    RunError: it does not exist, is damaged, or is of another model.
   """
   try:
     return checkpoint_formats.load(
@@ -100,7 +100,10 @@ def import_weights(
 
 
 def fingerprint(settings: schema.Settings) -> str:
-  """Tells checkpoints apart: sizes and beginnings of their larger files."""
+  """Digest of a checkpoint: names, sizes and first 64 KiB of its larger files.
+
+  Not of all their bytes, which may be many gigabytes.
+  """
   total = hashlib.sha256()
   directory = _source(settings)
   for path in sorted(directory.rglob('*')):
@@ -115,7 +118,7 @@ def fingerprint(settings: schema.Settings) -> str:
 def note_source(
   settings: schema.Settings, directory: run_directory.RunDirectory
 ) -> None:
-  """Notes which checkpoint the base policy is, or checks that it still is.
+  """Notes the checkpoint of the base policy, or checks that it is the same.
 
   Raises:
     RunError: --init-from holds another checkpoint than the run began with.
@@ -174,7 +177,7 @@ def _copy_small_files(settings, directory) -> None:
 
 
 def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
-  """The checkpoint's model, by its copied config.json or by its name."""
+  """Configuration of the checkpoint, from its config.json or --model.name."""
   name = settings.model.name
   if (directory.pretrained / 'config.json').is_file():
     there = pathlib.Path(settings.init_from)
@@ -190,7 +193,7 @@ def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
         'pass its checkpoint, or --model.name=None for what is there'
       ) from error
   if name is None:
-    # Says why it cannot be known, and what to do.
+    # Raises, with the reason and what to do.
     return checkpoint_formats.read_config(_source(settings))
   config = checkpoint_formats.named_config(name)
   gemma.check_tokenizer(config, tokenizer)

@@ -30,7 +30,7 @@ def start(
   console: rich_console.Console | None = None,
   stop: stop_signals.StopRequest | None = None,
 ) -> context.Run:
-  """Begins a run in a locked directory, or opens the one that it holds.
+  """Begins a run in a locked directory, or continues the one in it.
 
   Raises:
     RunError: data, checkpoint, devices or directory do not fit the settings.
@@ -44,7 +44,7 @@ def reopen(
   directory: run_directory.RunDirectory,
   console: rich_console.Console | None = None,
 ) -> context.Run:
-  """An existing run, with its own settings; changes nothing on disk.
+  """Opens an existing run with its own settings; changes nothing on disk.
 
   Raises:
     RunError: there is no such run, or its data differ now.
@@ -68,14 +68,14 @@ def build(
   console: rich_console.Console | None = None,
   stop: stop_signals.StopRequest | None = None,
 ) -> context.Run:
-  """The run of a task; makes its tokenizer where the directory has none.
+  """Builds the run of a task; trains a tokenizer if the directory has none.
 
   Args:
-    settings: of the run.
-    task: problems whose prompts are too long are left out.
-    directory: of the run.
+    settings: the run's.
+    task: its task; problems with too long prompts are left out.
+    directory: the run's.
     console: for people; None: a silent one.
-    stop: None: no signal is waited for.
+    stop: the request to stop; None: one that no signal makes.
   """
   config, chat_format = base_model.load(settings, task, directory)
   layout = make_layout(settings, config)
@@ -104,7 +104,7 @@ def build(
 
 @contextlib.contextmanager
 def with_grader(run: context.Run) -> Iterator[context.Run]:
-  """The run with its graders started; they end with the block. A collective.
+  """The run with its graders started, until the block ends. A collective.
 
   Raises:
     RunError: graders cannot work here: no sandbox holds, or a reward function
@@ -115,6 +115,7 @@ def with_grader(run: context.Run) -> Iterator[context.Run]:
 
 
 def _start_grader(task: types.Task) -> types.Grader:
+  # A failure in one process must end all: the others would wait for it.
   def start():
     try:
       return task.make_grader()
@@ -176,12 +177,13 @@ def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
   return {
     'digits': settings.arithmetic.digits,
     'chain': settings.arithmetic.nines,
+    # At least 2,000, so that fewer --eval-problems change no training problem.
     'num_test': max(2000, settings.eval_problems),
   }
 
 
 def digests(task: types.Task) -> dict[str, str]:
-  """Fingerprints of questions and references, by split."""
+  """Digests of ids, questions and references, by split."""
   return {'train': _digest(task.train), 'test': _digest(task.test)}
 
 
@@ -196,10 +198,10 @@ def _digest(problems: Sequence[types.Problem]) -> str:
 def make_layout(
   settings: schema.Settings, config: model_config.ModelConfig
 ) -> layout_lib.Layout:
-  """The layout that the settings ask for, on the devices that there are.
+  """The layout that the settings ask for, on the existing devices.
 
   Raises:
-    RunError: the devices do not divide so, or the adapters do not fit.
+    RunError: the mesh does not divide the devices, or the adapters do not fit.
   """
   mesh, adapters = settings.mesh, None
   if settings.lora.rank:
@@ -224,7 +226,7 @@ def _devices(mesh: schema.Mesh) -> list[jax.Device]:
   """All devices, or, with `fsdp` given in a single process, the first ones.
 
   Raises:
-    RunError: the devices are of processes that have not found each other.
+    RunError: the devices belong to several processes that were not joined.
   """
   devices = jax.devices()
   if jax.process_count() > distributed.count():
@@ -232,13 +234,14 @@ def _devices(mesh: schema.Mesh) -> list[jax.Device]:
       f'these devices belong to {jax.process_count()} processes, which have '
       'not found each other: add --processes.coordinator=auto'
     )
+  # Several processes must use all devices; one may leave some to others.
   if mesh.fsdp != -1 and distributed.count() == 1:
     return devices[: mesh.data * mesh.fsdp * mesh.tensor]
   return devices
 
 
 def _check_batch(settings: schema.Settings, layout: layout_lib.Layout) -> None:
-  """Raises RunError where batches do not divide over the devices."""
+  """Raises RunError where a batch is no multiple of the batch shards."""
   shards = distributed.batch_shards(layout.rollout.batch)
   if settings.problems_per_step % shards:
     raise run_directory.RunError(
@@ -258,10 +261,11 @@ def _check_batch(settings: schema.Settings, layout: layout_lib.Layout) -> None:
 def _keep_fitting(
   task: types.Task, chat_format: chat.ChatFormat, most_tokens: int
 ) -> tuple[types.Task, list[int]]:
-  """The task without prompts that are too long, and the lengths of the rest."""
+  """The task without too long prompts, and the others' lengths in tokens."""
   kept, lengths = {}, []
   for split in ('train', 'test'):
     problems = getattr(task, split)
+    # Not truncated: half a question would be another problem.
     sizes = [len(chat_format.prompt(task.prompt(p))) for p in problems]
     fits = [size <= most_tokens for size in sizes]
     kept[split] = tuple(p for p, fit in zip(problems, fits) if fit)

@@ -1,4 +1,4 @@
-"""What every function of a run needs, in one frozen record."""
+"""One frozen record with what the functions of a run need."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ from score_jax.training import layout
 
 @dataclasses.dataclass(frozen=True)
 class StoredRun:
-  """What reading a run's policies takes; neither problems nor graders.
+  """A run whose policies can be read; without problems and graders.
 
   Attributes:
-    settings: that the run was started with.
-    directory: of the run.
-    config: the model.
-    chat_format: its tokenizer and turns.
-    layout: its shardings.
+    settings: the settings that the run was started with.
+    directory: its directory.
+    config: its model.
+    chat_format: its tokenizer and the format of its turns.
+    layout: shardings of parameters and batches.
   """
 
   settings: schema.Settings
@@ -34,20 +34,20 @@ class StoredRun:
 
   @property
   def stages(self) -> methods.Stages:
-    """What the run trains after the base policy, by name, in order."""
+    """The stages that the run trains after the base policy, by name."""
     return methods.stages(self.settings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run(StoredRun):
-  """What making episodes and training takes besides.
+  """A run that can sample, grade and train.
 
   Attributes:
-    task: problems, all of whose prompts fit.
-    sampler: makes episodes.
-    console: for people.
-    stop: whether a signal asked to save and leave.
-    grader: of the task; None until `building.with_grader` started it.
+    task: its problems, all of whose prompts fit.
+    sampler: samples episodes.
+    console: for people; silent in all processes but the first.
+    stop: tells whether a signal asked to save and leave.
+    grader: grades attempts; None until `building.with_grader` started it.
   """
 
   task: types.Task

@@ -1,4 +1,4 @@
-"""What a run's policies achieve on held-out problems: results.json."""
+"""Evaluates a run's policies on held-out problems, into results.json."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from score_jax.evaluation import evaluate
 from score_jax.io import json_files
 from score_jax.rollout import randomness
 
-# Begins the names of held-out metrics in metrics.jsonl.
+# Prefix of held-out metrics in metrics.jsonl.
 HELD_OUT = 'eval/'
 
 
 def evaluate_policy(
   run: context.Run, policy: Any, *, temperature: float = 0.0
 ) -> evaluate.Evaluation:
-  """Graded attempts at the held-out problems; greedy at temperature 0."""
+  """Samples and grades the held-out problems; greedy at temperature 0."""
   return evaluate.evaluate(
     run.sampler,
     run.layout.inference_params(policy),
@@ -32,12 +32,12 @@ def evaluate_policy(
 
 
 def evaluation_key(settings: schema.Settings) -> jax.Array:
-  """The random numbers of an evaluation that samples."""
+  """Random key of an evaluation that samples, the same for all policies."""
   return randomness.stream(settings.seed, 'evaluate', 'test', 0)
 
 
 def held_out_metrics(run: context.Run, policy: Any) -> dict[str, float]:
-  """The numbers of `evaluate_policy`, as metrics of a training step."""
+  """The numbers of `evaluate_policy`, named as metrics of a training step."""
   summary = evaluate_policy(run, policy).summary()
   return {
     f'{HELD_OUT}{name}': value
@@ -47,7 +47,7 @@ def held_out_metrics(run: context.Run, policy: Any) -> dict[str, float]:
 
 
 def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
-  """Adds a policy to results.json, unless it has it already."""
+  """Evaluates a policy and adds it to results.json, unless it is in it."""
   if _is_evaluated(run, name):
     return
   evaluation = evaluate_policy(policies.run_of(run, name), policy)
@@ -68,14 +68,14 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
 
 
 def _is_evaluated(run: context.Run, name: str) -> bool:
-  """Whether results.json has the policy, on as many problems as asked for."""
+  """Whether results.json has the policy, on --eval-problems problems."""
   found = run.directory.read_results().get(name)
   wanted = min(run.settings.eval_problems, len(run.task.test))
   return bool(found) and found['problems'] + found['ungraded'] == wanted
 
 
 def is_complete(run: context.Run, plan: methods.Stages) -> bool:
-  """Whether all stages of the plan were made and evaluated."""
+  """Whether all stages of the plan are finished and evaluated. A collective."""
   return all(
     run.directory.stage(name).is_finished(stage.steps)
     for name, stage in plan.items()
@@ -83,7 +83,7 @@ def is_complete(run: context.Run, plan: methods.Stages) -> bool:
 
 
 def forget(run: context.Run, name: str) -> None:
-  """Takes a policy that is going to change out of results.json."""
+  """Removes a policy that is about to be trained further from results.json."""
   results = run.directory.read_results()
   if results.pop(name, None):
     json_files.write_json(run.directory.results, results)
@@ -96,6 +96,7 @@ def write_transcripts(
 ) -> None:
   """Writes every graded attempt of an evaluation to evaluation.jsonl."""
   path = directory.stage(name).evaluation
+  # A killed evaluation may have left some lines; the log appends.
   distributed.by_first(lambda: path.unlink(missing_ok=True))
   log = transcripts.SamplesLog(name, path)
   log.write(

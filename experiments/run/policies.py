@@ -19,12 +19,12 @@ from score_jax.training import (
 )
 from score_jax.training import layout as layout_lib
 
-# Makes a base policy and a Stage I policy by itself where they are missing.
+# The preset that trains missing base and Stage I policies by itself.
 _SELF_SUFFICIENT = 'tiny'
 
 
 def make_plan(run: context.Run) -> methods.Stages:
-  """The stages to run now, those before a missing policy included.
+  """The stages of --stage, and those before them, which may have to be made.
 
   Raises:
     RunError: the stage does not exist, or a policy is missing that this preset
@@ -69,10 +69,10 @@ def make_plan(run: context.Run) -> methods.Stages:
 def begin_state(
   run: context.StoredRun, policy: Any, optimizer: optax.GradientTransformation
 ) -> arrays.TrainState:
-  """The state in which a stage starts from a policy.
+  """Initial state of a stage that starts from a policy.
 
-  What it trains is the policy's weights, or its adapters, which are made where
-  the policy has none.
+  Its params are a copy of the policy's weights or, where adapters are trained,
+  of the adapters alone, which are made where the policy has none.
   """
   layout = run.layout
   if layout.adapters is None:
@@ -87,10 +87,10 @@ def begin_state(
 
 
 def keep(run: context.StoredRun, policy: Any) -> Any:
-  """A policy as it waits until a stage starts from it or is anchored to it.
+  """A finished policy as it is kept for stages that start from or refer to it.
 
-  In host memory, if references are: otherwise the base, which is every stage's
-  reference, would stay on the devices beside its copy on the host.
+  In host memory with --offload-reference: otherwise the base policy, which is
+  every stage's reference, would stay on the devices beside its host copy.
 
   Raises:
     RunError: the devices have no memory on the host.
@@ -101,13 +101,13 @@ def keep(run: context.StoredRun, policy: Any) -> Any:
 
 
 def make_reference(run: context.StoredRun, policy: Any) -> Any:
-  """The policy that a stage is KL-anchored to, in --reference-dtype.
+  """Parameters of the KL-anchor of a stage, in --reference-dtype.
 
   Raises:
     RunError: the devices have no memory on the host.
   """
   if run.layout.adapters:
-    # The weights that adapters belong to: there is nothing to copy.
+    # Adapters leave the base weights alone: the reference needs no copy.
     return policy
   return _reference(
     policy,
@@ -124,7 +124,7 @@ def _reference(policy: Any, **options: Any) -> Any:
 
 
 def _frozen_dtype(run: context.StoredRun) -> Any:
-  """The dtype of weights that are not trained."""
+  """Dtype of weights that are not trained."""
   name = run.settings.reference_dtype
   return run.layout.dtype if name == 'auto' else layout_lib.resolve_dtype(name)
 
@@ -135,16 +135,17 @@ def restore(
   """A policy from a stage's latest or best checkpoint.
 
   Args:
-    run: whose stage it is.
-    name: of the stage, or of the base policy.
+    run: the run.
+    name: name of the stage, or 'base'.
     which: 'latest' or 'best'.
-    base: the base policy, whose adapters a stage's checkpoints may hold.
+    base: the base policy, where a stage's checkpoints hold only adapters.
 
   Raises:
     RunError: there is none, or it cannot be read.
   """
   layout, directory = run.layout, run.directory.stage(name)
   if name == methods.BASE:
+    # Its checkpoints hold all weights, also where stages train adapters alone.
     layout = dataclasses.replace(layout, adapters=None)
   target = jax.tree.map(
     lambda s, sharding: jax.ShapeDtypeStruct(
@@ -157,6 +158,7 @@ def restore(
     directory.checkpoints, read_only=True
   ) as checkpoints:
     try:
+      # Without the optimizer's moments, which are twice as large.
       restored = checkpoints.restore({'params': target}, which, partial=True)
     except (
       checkpoint_manifest.DamagedError,
@@ -172,7 +174,7 @@ def restore(
 
 
 def stage_policy(run: context.StoredRun, name: str) -> Any:
-  """The policy that `base` or a stage ended with.
+  """Parameters of the base policy (`base`) or of a finished stage.
 
   Raises:
     RunError: it does not exist, or cannot be read.
@@ -183,7 +185,7 @@ def stage_policy(run: context.StoredRun, name: str) -> Any:
   if name == methods.BASE:
     if run.settings.init_from is None:
       return restore(run, name, 'latest')
-    # Not wider than it is used: what trains makes a float32 copy of its own.
+    # In the dtype of the reference: training makes its own float32 copy.
     return base_model.import_weights(
       run.settings,
       run.config,
@@ -220,7 +222,7 @@ def finished_policies(directory: run_directory.RunDirectory) -> list[str]:
 def choose_finished(
   directory: run_directory.RunDirectory, name: str | None = None
 ) -> str:
-  """The name itself, if that policy is finished; None: the last one's.
+  """Checks that a policy is finished; returns its name (None: the last one's).
 
   Raises:
     RunError: it is not finished, or does not exist.
@@ -238,7 +240,7 @@ def choose_finished(
 
 
 def run_of(run: context.Run, name: str) -> context.Run:
-  """The run with the instruction that a policy's episodes are made with."""
+  """The run with the instruction of a policy: Self-Refine has its own."""
   if not isinstance(run.stages.get(name), methods.PromptStage):
     return run
   text = run.settings.self_refine_instruction or run.task.refine_instruction

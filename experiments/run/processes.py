@@ -1,4 +1,4 @@
-"""One of several processes: joining them, and who talks to people.
+"""Joins several processes, and silences all but the first.
 
 All processes run the same command and see the same run directory; the first
 one alone writes what people read. Checkpoints are written by all.
@@ -14,15 +14,15 @@ from experiments.config import schema
 from experiments.run import run_directory
 from score_jax import cluster, distributed
 
-# Of each process its own.
+# Differs between the processes of a run.
 _OWN = ('processes.index',)
 
 
 def join(asked: schema.Processes) -> None:
-  """Becomes one of several processes where flags or environment say so.
+  """Joins the other processes, where flags or environment name any.
 
   Raises:
-    RunError: it is not said well enough, or the others cannot be reached.
+    RunError: the flags are incomplete, or the others cannot be reached.
   """
   try:
     cluster.join(asked.coordinator, asked.count, asked.index)
@@ -36,7 +36,7 @@ def check_started_alike(settings: schema.Settings) -> None:
   """Compares settings and versions of all processes. A collective.
 
   Raises:
-    RunError: in every process, if one was started with others.
+    RunError: in every process, if one of them differs.
   """
   flags = {
     schema.flag(name): value

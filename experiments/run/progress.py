@@ -1,4 +1,4 @@
-"""How far a stage is: live on a terminal, one plain line a step elsewhere."""
+"""Progress of a stage: a live bar on a terminal, plain lines elsewhere."""
 
 import collections
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 from rich import table as rich_table
 
-# Metrics that are shown where a step has them: label, name, format.
+# Metrics shown, if a step has them: label, name, format.
 SHOWN = (
   ('acc t1', 'score/acc_t1', '{:.1%}'),
   ('acc t2', 'score/acc_t2', '{:.1%}'),
@@ -27,7 +27,7 @@ Clock = Callable[[], float]
 
 
 class Pace:
-  """Seconds a step and time left, without the first step, which compiles."""
+  """Measures seconds a step; the first step, which compiles, does not count."""
 
   def __init__(self, clock: Clock = time.monotonic):
     self._clock = clock
@@ -36,7 +36,7 @@ class Pace:
     self._durations = collections.deque(maxlen=_WINDOW)
 
   def tick(self, steps: int = 1) -> None:
-    """Notes that some steps are done since the last tick."""
+    """Notes that so many steps were made since the last tick."""
     now = self._clock()
     if not self._is_first:
       self._durations.append((now - self._last) / steps)
@@ -49,7 +49,7 @@ class Pace:
     return sum(self._durations) / len(self._durations)
 
   def time_left(self, steps_left: int) -> str:
-    """Minutes and seconds, with hours where there are any; `-` if unknown."""
+    """The time of so many steps as [hours:]minutes:seconds; `-` if unknown."""
     pace = self.seconds_per_step()
     if pace is None:
       return '-'
@@ -95,7 +95,7 @@ class StageProgress:
     self._pace = Pace(clock)
 
   def update(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Shows that `step` updates are done, and their newest metrics."""
+    """Shows that `step` updates were made, and the latest metrics."""
     if step > self._done:
       self._pace.tick(step - self._done)
     self._done = step

@@ -1,9 +1,9 @@
-"""A run on disk: what it was asked, where its parts are, who is writing it.
+"""A run on disk: its settings, the paths of its parts, its lock.
 
 config.json has the resolved settings, versions and data digests; base/, stage1/
 and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
 metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
-curves.png say what came of it. A run that starts from a published checkpoint
+curves.png are its outcome. A run that starts from a published checkpoint
 has its small files in pretrained/, and in base/ only which one it is.
 """
 
@@ -36,7 +36,7 @@ class RunError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class StageDirectory:
-  """One stage's part of a run: `base`, `stage1`, `stage2`, `stage1a`, ...."""
+  """Directory of one stage: `base`, `stage1`, `stage2`, `stage1a`, ...."""
 
   path: pathlib.Path
 
@@ -47,12 +47,12 @@ class StageDirectory:
 
   @property
   def checkpoints(self) -> pathlib.Path:
-    """For score_jax.training.checkpointing."""
+    """Directory of `score_jax.training.checkpointing.Checkpoints`."""
     return self.path / 'checkpoints'
 
   @property
   def source(self) -> pathlib.Path:
-    """Of `base`: which checkpoint it is, where the run did not make it."""
+    """For `base`: the checkpoint that --init-from names, by its fingerprint."""
     return self.path / 'source.json'
 
   @property
@@ -72,27 +72,28 @@ class StageDirectory:
 
   @property
   def collected(self) -> pathlib.Path:
-    """Of a supervised stage: the graded episodes that it learns from."""
+    """For a supervised stage: the graded episodes that it learns from."""
     return self.path / 'collected'
 
   @property
   def tensorboard(self) -> pathlib.Path:
-    """Event files."""
+    """TensorBoard's event files."""
     return self.path / 'tensorboard'
 
   def has_begun(self) -> bool:
-    """Whether anything was saved."""
+    """Whether a checkpoint was saved."""
     return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
 
   def is_finished(self, steps: int) -> bool:
     """Whether all of `steps` updates were made and their policy chosen.
 
-    A collective, as is every decision that rests on a file.
+    A collective: a shared file system may show a file to one process earlier
+    than to another, and all must decide alike.
     """
     return distributed.agree(self._finished_steps() >= steps)
 
   def mark_finished(self, steps: int) -> None:
-    """Notes that all updates were made, after the last checkpoint."""
+    """Notes that all updates were made; call it after the last checkpoint."""
     self.path.mkdir(parents=True, exist_ok=True)
     json_files.write_json(self._marker, {'steps': steps})
 
@@ -137,10 +138,10 @@ class RunDirectory:
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
-    """Keeps other trainers out while it is held; of several processes, one.
+    """Locks the directory against other trainers. The first process holds it.
 
-    The operating system holds the lock for the process, so that a killed
-    trainer leaves none behind.
+    The operating system ties the lock to the process, so that a killed trainer
+    leaves none behind.
 
     Raises:
       RunError: another trainer holds it; says which.
@@ -152,6 +153,7 @@ class RunDirectory:
   @contextlib.contextmanager
   def _own_lock(self) -> Iterator[None]:
     self.path.mkdir(parents=True, exist_ok=True)
+    # Not 'w', which would erase the name of whoever holds the lock.
     with (self.path / 'lock').open('a+') as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,8 +178,8 @@ class RunDirectory:
     """Writes config.json, or checks that an existing run is this one.
 
     Args:
-      settings: of this run.
-      data: digests of what is trained and evaluated on, by name.
+      settings: the run's.
+      data: digests of training and held-out problems, by name.
 
     Returns:
       Whether a run is continued.
@@ -310,7 +312,7 @@ class RunDirectory:
 
 
 def versions() -> dict[str, str]:
-  """Versions of what results depend on."""
+  """Versions of Python and of the packages that results depend on."""
   return {
     'python': platform.python_version(),
     **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -320,7 +322,7 @@ def versions() -> dict[str, str]:
 def _differences(
   before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]
 ) -> list[tuple[str, Any, Any]]:
-  """Flags whose values differ and matter, with both values."""
+  """Flags that differ and may not be changed, with both values."""
   return [
     (schema.flag(name), before[name], now[name])
     for name in now

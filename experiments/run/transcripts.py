@@ -1,4 +1,4 @@
-"""Episodes for people: printed with colours, and as lines of samples.jsonl."""
+"""Episodes as text: printed in colour, and as lines of samples.jsonl."""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -11,19 +11,19 @@ from rich import text as rich_text
 from score_jax import types
 from score_jax.io import json_files
 
-# Of an attempt, on a terminal; samples.jsonl has all of it.
+# Longer attempts are cut on a terminal; samples.jsonl has all of them.
 _PRINTED_CHARACTERS = 1500
 _COLOURS = {'correct': 'green', 'wrong': 'red'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-  """A problem, the attempts at it, and what was thought of them.
+  """A problem with graded attempts at it.
 
   Attributes:
-    problem: what was asked.
-    attempts: one a turn.
-    verdicts: one an attempt.
+    problem: the problem.
+    attempts: one for each turn.
+    verdicts: the grader's, one for each attempt.
   """
 
   problem: types.Problem
@@ -36,14 +36,14 @@ def episodes(
   attempts: Sequence[Sequence[types.Attempt]],
   verdicts: Sequence[Sequence[types.Verdict]],
 ) -> list[Episode]:
-  """One episode for each problem, with its attempts and their verdicts."""
+  """Zips problems, attempts and verdicts into an episode each."""
   return [
     Episode(*parts) for parts in zip(problems, attempts, verdicts, strict=True)
   ]
 
 
 class SamplesLog:
-  """Appends episodes to a JSON lines file (see MetricsLog for steps)."""
+  """Appends episodes to a JSON lines file."""
 
   def __init__(self, stage: str, path: pathlib.Path):
     self._stage = stage
@@ -74,7 +74,7 @@ class SamplesLog:
 
 
 def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
-  """Episodes that a SamplesLog wrote."""
+  """Reads the episodes that a SamplesLog wrote."""
   for record in json_files.read_lines(path):
     problem = types.Problem(
       record['id'], '', record['question'], record['reference']
@@ -95,7 +95,7 @@ def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
 
 
 def render(episode: Episode, title: str = '') -> rich_panel.Panel:
-  """A problem and its attempts, right ones green and wrong ones red."""
+  """A panel of a problem and its attempts: correct ones green, wrong red."""
   text = rich_text.Text()
   text.append('problem    ', 'bold')
   text.append(_shorten(episode.problem.question) + '\n')

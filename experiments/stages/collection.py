@@ -1,4 +1,4 @@
-"""Graded episodes of one policy on disk: what supervised stages learn from."""
+"""Graded episodes of one policy on disk, which supervised stages learn from."""
 
 from collections.abc import Iterator
 import pathlib
@@ -20,11 +20,11 @@ _TURNS = 2
 def collect(
   run: context.Run, name: str, stage: methods.SFTStage, policy: Any
 ) -> None:
-  """Samples and grades the batches of a stage, a file each.
+  """Samples and grades the batches of a stage into a file each.
 
-  A batch that has its file is not sampled again. A batch depends on the policy
-  and on its number alone, so that all methods that sample from the same policy
-  have the same episodes.
+  A batch whose file exists is not sampled again. It depends on the policy and
+  its number alone, so that methods that sample from the same policy have the
+  same episodes.
   """
   directory = run.directory.stage(name)
   paths = _paths(directory, stage)
@@ -54,7 +54,7 @@ def _sample(
   number: int,
   path: pathlib.Path,
 ) -> dict[str, float]:
-  """Samples, grades and saves a batch; its accuracies by metric name."""
+  """Samples, grades and saves a batch; returns its accuracies by metric."""
   settings, train = run.settings, run.task.train
   samples = settings.samples_per_problem
   indices = batches.batch_indices(
@@ -81,9 +81,9 @@ def _sample(
 def read(
   directory: run_directory.StageDirectory, stage: methods.SFTStage
 ) -> tuple[arrays.Trajectory, np.ndarray, np.ndarray]:
-  """All episodes of a stage on the host, with score and graded, [B, 2].
+  """All B episodes of a stage, score f32 [B, 2] and graded bool [B, 2].
 
-  `problem_index` is the problem's index among the training problems.
+  On the host. `problem_index` is the index among the training problems.
   """
   files = [_load(path) for path in _paths(directory, stage).values()]
   score = np.concatenate([file['score'] for file in files])
@@ -114,6 +114,7 @@ def _write(path, trajectory, problems, score, graded) -> None:
     np.savez_compressed(
       file,
       tokens=trajectory.tokens,
+      # A quarter of the bytes; there are two turns.
       turn=trajectory.turn.astype(np.int8),
       length=trajectory.length,
       finished=trajectory.finished,
@@ -131,6 +132,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _trajectories(files) -> Iterator[arrays.Trajectory]:
+  # Log-probabilities are not stored: the supervised loss does not read them.
   for file in files:
     tokens = file['tokens']
     yield arrays.Trajectory(

@@ -1,4 +1,4 @@
-"""The base policy: a checkpoint's, the run's own, or trained from nothing."""
+"""The base policy: read from a checkpoint, restored, or pre-trained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
 
 
 def base_policy(run: context.Run) -> Any:
-  """Parameters of the base policy, pre-trained where the run has none yet."""
+  """Parameters of the base policy; pre-trains one where the run has none."""
   source = run.settings.init_from
   if source is not None:
     base_model.note_source(run.settings, run.directory)
@@ -31,10 +31,10 @@ def base_policy(run: context.Run) -> Any:
 
 
 def _pretrain(run: context.Run) -> Any:
-  """Trains the base policy, or goes on with it, and returns its parameters.
+  """Pre-trains the base policy, or continues to, and returns its parameters.
 
-  The arithmetic task has examples of its own; any other task's are its
-  reference answers, given in every turn.
+  The arithmetic task makes its own examples; for any other task, every attempt
+  of an example is the reference answer.
   """
   settings, layout = run.settings.pretrain, run.layout.without_adapters()
   optimizer, update = compiled_updates.make_sft_update(
@@ -45,6 +45,7 @@ def _pretrain(run: context.Run) -> Any:
   )
   key = randomness.stream(run.settings.seed, 'init', 'base', 0)
   params = transformer.init_params(run.config, key)
+  # Sharded before the optimizer sees them, so that its moments are as well.
   state = train_state.init_state(
     jax.tree.map(distributed.put, params, layout.trained), optimizer
   )
@@ -63,11 +64,12 @@ def _pretrain(run: context.Run) -> Any:
 def _examples(
   run: context.Run, step: int
 ) -> tuple[arrays.Trajectory, np.ndarray]:
-  """Sequences of one step, and their loss mask bool [B, K]."""
+  """Sequences [B, T] of one step, and their loss mask, bool [B, K]."""
   messages, attempts, loss_mask = _texts(run, step)
   sampler = run.sampler
   instructions = [run.task.instruction] * (run.settings.turns - 1)
   separators = turn_separator.make_separators(run.chat_format, instructions)
+  # Every step has the longest possible length: one compiled update for all.
   length = engine.sequence_length(
     sampler.buckets[-1], sampler.max_new_tokens, separators.longest
   )
@@ -85,7 +87,7 @@ def _examples(
 def _texts(
   run: context.Run, step: int
 ) -> tuple[list[str], list[Sequence[str]], np.ndarray]:
-  """First messages [B], attempts [B][K], and the loss mask bool [B, K]."""
+  """First messages [B], attempts [B][K] and loss mask, bool [B, K]."""
   settings, task = run.settings, run.task
   count, turns = settings.pretrain.rows, settings.turns
   loss_mask = np.ones((count, turns), bool)
@@ -104,5 +106,6 @@ def _texts(
   )
   questions, firsts, seconds, first_in_loss = zip(*examples, strict=True)
   attempts = [(a, *[b] * (turns - 1)) for a, b in zip(firsts, seconds)]
+  # First attempts at hard sums, all of them wrong, are read but not imitated.
   loss_mask[:, 0] = first_in_loss
   return list(questions), attempts, loss_mask

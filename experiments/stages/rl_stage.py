@@ -1,4 +1,4 @@
-"""What a step of reinforcement learning needs besides act, grade and learn."""
+"""Parts of a reinforcement learning step: update, coefficients, metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,10 @@ from score_jax.training import (
 
 
 def make_update(run: context.Run) -> compiled_updates.RLUpdate:
-  """The compiled programs of all stages of the run."""
+  """The compiled update, shared by all RL stages of the run.
+
+  Coefficients are among its arguments, so that no stage compiles it again.
+  """
   settings = run.settings
   return compiled_updates.make_rl_update(
     run.layout,
@@ -44,10 +47,11 @@ def given_first_attempts(
   reference: Any,
   problems: Sequence[types.Problem],
 ) -> given_attempts.GivenAttempts | None:
-  """Off-policy first attempts for a share of a stage's sequences.
+  """Off-policy first attempts for a share of a stage's sequences, or None.
 
-  The reference policy's, from a fixed pool: the same problem always has the
-  same ones. The first round(share * G) samples of each problem take them.
+  The reference policy samples them, from random numbers that do not depend on
+  the step, so that a problem always has the same ones. The first
+  round(share * G) samples of each problem take them.
   """
   samples = run.settings.samples_per_problem
   count = round(stage.given_share * samples)
@@ -74,7 +78,7 @@ def given_first_attempts(
 def coefficients_now(
   stage: methods.RLStage, state: arrays.TrainState
 ) -> stage_coefficients.Stage:
-  """The stage's coefficients at this step, beta2 as it has adapted."""
+  """The stage's coefficients at this step, with the adapted beta2."""
   if not stage.is_adaptive:
     return stage.coefficients
   # From the host: jit would compile once more for coefficients on a device.
@@ -86,9 +90,13 @@ def adapt_beta2(
   state: arrays.TrainState,
   metrics: Mapping[str, Any],
 ) -> arrays.TrainState:
-  """The state with beta2 moved towards its balance, where it adapts."""
+  """The state with beta2 adapted to this step's KL and advantages.
+
+  Unchanged where the stage's beta2 is fixed.
+  """
   if not stage.is_adaptive:
     return state
+  # The last turn's, whose reward Stage I maximises.
   magnitudes = sorted(m for m in metrics if m.startswith('advantage_magnitude'))
 
   def mean(metric):
@@ -110,19 +118,19 @@ def shape_rewards(
   score: np.ndarray,
   graded: np.ndarray,
 ) -> tuple[jax.Array, jax.Array, stage_coefficients.Stage]:
-  """Rewards from scores, with the KL in them where --kl=reward wants it.
+  """Rewards of the scores, less the KL to the reference with --kl=reward.
 
   Args:
-    run: of the stage.
-    update: its programs.
-    coefficients: of the stage at this step.
-    reference: the policy that the KL is to.
+    run: the run.
+    update: its compiled update.
+    coefficients: the stage's at this step.
+    reference: the policy that the stage is KL-anchored to.
     trajectory: B sequences.
     score: f32 [B, K], of the grader.
     graded: bool [B, K], false where grading failed.
 
   Returns:
-    Rewards f32 [B, K]; where they are known, bool [B, K]; and the coefficients
+    Rewards, f32 [B, K]; where they are valid, bool [B, K]; and the coefficients
     of the loss, whose KL is zero where the rewards contain it.
   """
   reward, valid = rewards.shape_rewards(score, graded, coefficients)
@@ -145,7 +153,7 @@ def attempt_metrics(
   samples_per_problem: int,
   coefficients: stage_coefficients.Stage,
 ) -> dict[str, float]:
-  """Numbers of one batch of graded episodes, by their metric names."""
+  """Metrics of one batch of graded episodes, by name."""
   verdicts = [episode.verdicts for episode in episodes]
   attempts = [episode.attempts for episode in episodes]
   labels = [verdict.label for row in verdicts for verdict in row]
@@ -153,6 +161,7 @@ def attempt_metrics(
     [[np.nan if v.score is None else v.score for v in row] for row in verdicts]
   )
   graded = ~np.isnan(score)
+  # Corrections need the grades of all turns.
   all_graded = graded.all(axis=1)
   weight = np.asarray(coefficients.reward_weight)
   values = {
@@ -170,6 +179,7 @@ def attempt_metrics(
   no_spread = metrics_lib.zero_spread(
     np.nan_to_num(score), samples_per_problem, graded
   )
+  # Only of rewarded turns: Stage I has no reward in turn 1.
   values[stage_recorder.NO_SPREAD] = float(
     no_spread[:, weight > 0].all(axis=1).mean()
   )

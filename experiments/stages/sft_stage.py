@@ -1,8 +1,8 @@
 """A supervised baseline's stage: sample, pair, imitate.
 
 STaR and Pair-SFT (sections 4 and 5 of the paper) learn from the policy's own
-repairs. The sequences are what reinforcement learning has, and so is all that a
-stage leaves on disk; what differs is where the attempts come from.
+repairs. Sequences, and the files of a stage, have the form that reinforcement
+learning has.
 """
 
 import json
@@ -30,7 +30,15 @@ from score_jax.training import (
 def train_round(
   run: context.Run, name: str, stage: methods.SFTStage, start: Any, source: Any
 ) -> Any:
-  """Samples from `source`, fine-tunes `start` on its repairs; the result."""
+  """Fine-tunes `start` on repairs that `source` sampled; returns the policy.
+
+  Args:
+    run: the run.
+    name: the stage's name.
+    stage: how pairs are made, and for how many steps.
+    start: parameters that are fine-tuned.
+    source: parameters of the policy that is sampled from.
+  """
   directory = run.directory.stage(name)
   start = reference_policy.on_device(start)
   if directory.is_finished(stage.steps):
@@ -64,13 +72,13 @@ def train_round(
   steps = _updates(run, stage, len(loss_mask))
   chosen = stage_loop.train(run, name, steps, state, step, frozen=frozen)
   if not run.stop.is_requested:
-    # Fewer updates may have been enough for all epochs.
+    # Of the budget's steps: --sft.epochs may have needed fewer updates.
     directory.mark_finished(stage.steps)
   return chosen
 
 
 def make_update(run: context.Run):
-  """Optimizer and compiled update of all supervised stages of the run."""
+  """Optimizer and compiled update, shared by the run's supervised stages."""
   settings = run.settings
   return compiled_updates.make_sft_update(
     run.layout,
@@ -87,10 +95,11 @@ def make_sequences(
   directory: run_directory.StageDirectory,
   stage: methods.SFTStage,
 ) -> tuple[arrays.Trajectory, np.ndarray]:
-  """Sequences [P, T] of a stage's pairs, and their loss mask, bool [P, 2].
+  """Sequences [P, T] of a stage's P pairs, and their loss mask, bool [P, 2].
 
-  pairs.json counts them, pairs.jsonl has one of each problem as text, in the
-  form of `experiments.evaluate --split=train --given-attempts=FILE`.
+  Writes the counts to pairs.json and, as text, one pair of each problem to
+  pairs.jsonl, which `experiments.evaluate --split=train --given-attempts=FILE`
+  reads.
   """
   settings = run.settings
   episodes, score, graded = collection.read(directory, stage)
@@ -153,7 +162,7 @@ def _length(run: context.Run) -> int:
 
 
 def _updates(run: context.Run, stage: methods.SFTStage, pairs: int) -> int:
-  """Updates of a stage: the budget's, or fewer for --sft.epochs."""
+  """Number of updates: the budget, or fewer if --sft.epochs needs fewer."""
   epochs = run.settings.sft.epochs
   if not pairs:
     return 0

@@ -1,4 +1,4 @@
-"""The loop of every stage, whichever way it learns: one step after the other.
+"""The training loop of every stage, supervised or by reinforcement learning.
 
 Restoring, logging, evaluating, saving and stopping are the recorder's, so that
 a step is nothing but act, grade and learn.
@@ -13,8 +13,8 @@ from experiments.stages import stage_recorder
 from score_jax import arrays
 from score_jax.models import lora
 
-# (state, the whole policy that it stands for, number of the step, recorder) ->
-# (next state, what the step reports).
+# (state, policy: the weights with the state's adapters in them, step number,
+# recorder) -> (next state, report of the step).
 Step = Callable[
   [arrays.TrainState, Any, int, stage_recorder.StageRecorder],
   tuple[arrays.TrainState, stage_recorder.StepReport],
@@ -34,13 +34,13 @@ def train(
   """Trains one stage, or goes on with it, and returns the chosen policy.
 
   Args:
-    run: of the stage.
-    name: of the stage; its directory keeps everything.
+    run: the run.
+    name: the stage's name, and that of its directory.
     steps: number of updates.
-    state: to begin with, where there is no checkpoint.
-    step: one update.
-    frozen: the weights that adapters belong to, where only these are trained.
-    **options: of the recorder.
+    state: initial state; a checkpoint of the stage takes its place.
+    step: makes one update.
+    frozen: base weights of the adapters, where only adapters are trained.
+    **options: further arguments of `StageRecorder`.
 
   Returns:
     Parameters of the stage's best or last checkpoint; when a signal asked to

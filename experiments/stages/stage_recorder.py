@@ -1,4 +1,4 @@
-"""What a stage leaves behind while it runs: metrics, samples, checkpoints."""
+"""Records a stage while it runs: metrics, samples, checkpoints."""
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
@@ -19,15 +19,15 @@ from score_jax.training import checkpointing
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5
 _SAMPLES_WRITTEN = 4
-# The paper selects by training reward; ours is the score that the stage's
-# weights count, without the bonus, which could rise by failing first.
+# The paper selects by training reward. Ours is the weighted score without the
+# bonus, which a policy could raise by failing first.
 SELECTION = 'reward/selection'
 NO_SPREAD = 'score/frac_zero_spread'
 
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-  """How many steps apart the recorder does things; 0: never.
+  """Number of steps between two actions of the recorder; 0: never.
 
   Attributes:
     log: metrics are read from the device and written.
@@ -45,7 +45,7 @@ class Intervals:
 
   @classmethod
   def of(cls, settings: schema.Settings) -> 'Intervals':
-    """Those of a stage of training."""
+    """The intervals that the settings ask for."""
     return cls(
       checkpoint=settings.checkpoint_every,
       evaluate=settings.eval_every,
@@ -55,13 +55,13 @@ class Intervals:
 
 @dataclasses.dataclass(frozen=True)
 class StepReport:
-  """What one update reports.
+  """Report of one update.
 
   Attributes:
-    sequences: that it learnt from.
+    sequences: its batch.
     metrics: (sum, count) pairs by name, still on the devices.
     values: further numbers by name.
-    episodes: graded ones to show; none where nothing was sampled.
+    episodes: graded episodes to show; none where nothing was sampled.
   """
 
   sequences: arrays.Trajectory
@@ -71,7 +71,7 @@ class StepReport:
 
 
 class StageRecorder:
-  """Restores, logs, shows and saves one stage; the loop itself stays pure."""
+  """Restores, logs, shows and saves one stage, so that the loop need not."""
 
   def __init__(
     self,
@@ -85,11 +85,11 @@ class StageRecorder:
     """Opens the stage's files; `self.state` is the one to go on from.
 
     Args:
-      run: of the stage.
-      name: of the stage.
+      run: the run.
+      name: the stage's name.
       steps: number of updates.
-      state: to begin with, where there is no checkpoint.
-      evaluate: gives the metrics of trained parameters on held-out problems.
+      state: initial state; the latest checkpoint takes its place.
+      evaluate: returns held-out metrics of the trained parameters.
       intervals: None: those of the settings.
     """
     self._run = run
@@ -103,6 +103,7 @@ class StageRecorder:
     )
     restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state
+    # A stage without updates still has a policy, that it starts from.
     if not (restored or steps):
       self._checkpoints.save(0, state)
     self._done = int(self.state.step)
@@ -112,7 +113,11 @@ class StageRecorder:
     self._marks: dict[str, float] = {}
 
   def _open_logs(self, done: int) -> None:
-    """Opens metrics, samples and display, without what came after `done`."""
+    """Opens metrics, samples and display; drops records of steps after `done`.
+
+    A killed run may have logged further than its last checkpoint, from which
+    these steps are made again.
+    """
     directory = self._directory
     json_files.truncate_lines(directory.samples, done)
     self._metrics = self._resources.enter_context(
@@ -136,7 +141,8 @@ class StageRecorder:
         every=self._intervals.show,
       )
     )
-    # Supervised updates have neither.
+    # Of earlier steps: they count for the next checkpoint's score and for the
+    # final share. Supervised updates have neither.
     records = distributed.by_first(
       lambda: [
         r for r in json_files.read_lines(directory.metrics) if SELECTION in r
@@ -156,11 +162,11 @@ class StageRecorder:
     self._marks = {'begin': time.perf_counter()}
 
   def mark(self, part: str) -> None:
-    """Notes that a part of the step has ended."""
+    """Notes the time at which a part of the step has ended."""
     self._marks[part] = time.perf_counter()
 
   def end_step(self, state: arrays.TrainState, report: StepReport) -> None:
-    """Logs a step, and saves when it is time.
+    """Logs a step; shows samples and saves where an interval is over.
 
     Raises:
       FloatingPointError: several updates in a row were not finite.
@@ -173,6 +179,7 @@ class StageRecorder:
     if self._is_due(self._intervals.samples):
       self._show(report.episodes)
     if self._is_due(self._intervals.checkpoint) or is_last:
+      # One batch is noisy: the mean since the checkpoint before.
       window = self._selection[-self._intervals.checkpoint :]
       score = float(np.mean(window)) if window else None
       self._checkpoints.save(self._done, state, score=score)
@@ -181,13 +188,14 @@ class StageRecorder:
     return bool(interval) and self._done % interval == 0
 
   def _log(self, state: arrays.TrainState, report: StepReport) -> None:
+    # Reads from the devices, and so waits for the update.
     values = masked.means(report.metrics) | dict(report.values)
     if SELECTION in values:
       self._selection.append(values[SELECTION])
       self._no_spread.append(values[NO_SPREAD])
     values['skipped'] = int(state.skipped)
     if self._intervals.log == 1:
-      # A step that is not waited for has no time of its own.
+      # With longer intervals steps overlap, and none has a time of its own.
       values |= self._speed(report.sequences)
     if self._is_due(self._intervals.evaluate):
       values |= self._evaluate(state.params)
@@ -196,7 +204,7 @@ class StageRecorder:
     self._stop_if_not_finite(state, report.sequences)
 
   def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
-    """Writes a few episodes and prints one."""
+    """Writes a few random episodes to samples.jsonl and prints one."""
     if not episodes:
       return
     generator = np.random.default_rng((self._run.settings.seed, self._done))
@@ -210,13 +218,13 @@ class StageRecorder:
     )
 
   def save(self, state: arrays.TrainState) -> None:
-    """Saves between two regular checkpoints, because the run must stop."""
+    """Saves outside of the regular interval, because the run must stop."""
     done = int(state.step)
     if done not in self._checkpoints.steps():
       self._checkpoints.save(done, state)
 
   def chosen_policy(self) -> Any:
-    """The last or best checkpoint's parameters; marks the stage finished."""
+    """Marks the stage finished; returns parameters of its last or best step."""
     # Without episodes of its own a policy has no training reward.
     is_best = (
       self._run.settings.checkpoint_selection == 'best' and self._selection
@@ -271,7 +279,7 @@ class StageRecorder:
 
 
 def _spread_sentence(share: float) -> str:
-  """What the share of problems without reward spread, in [0, 1], means."""
+  """A sentence on the share, in [0, 1], of problems without reward spread."""
   if share == 1:
     return (
       'Share of problems without reward spread: 100 %. No attempt was ever '
