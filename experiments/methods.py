@@ -153,7 +153,9 @@ def may_change_steps(
     has_begun: tells by a stage's name whether the run has a checkpoint of it.
   """
   before, after = stages(existing), stages(wanted)
-  begun = [name for name in before | after if has_begun(name)]
+  names = list(before | after)
+  last = max((i for i, name in enumerate(names) if has_begun(name)), default=-1)
+  begun = names[: last + 1]
   return all(
     name in before
     and name in after

@@ -69,9 +69,7 @@ def train(run: context.Run) -> None:
   """Trains the base policy, then each stage of the method from earlier ones."""
   plan = policies.make_plan(run)
   if outcome.is_complete(run, plan):
-    run.console.print(
-      f'{run.directory} is finished: there is nothing left to do.'
-    )
+    run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
   with building.with_grader(run) as ready:
     make_policies(ready, plan)

@@ -27,8 +27,7 @@ def make_plan(run: context.Run) -> methods.Stages:
   """The stages of --stage, and those before them, which may have to be made.
 
   Raises:
-    RunError: the stage does not exist, or a policy is missing that this preset
-      does not make by itself.
+    RunError: a policy is missing that this preset does not make by itself.
   """
   settings, table = run.settings, run.stages
   if not table:
@@ -38,11 +37,6 @@ def make_plan(run: context.Run) -> methods.Stages:
     for name in table
     if settings.stage in ('all', name.removeprefix('stage'))
   ]
-  if not wanted:
-    raise run_directory.RunError(
-      f'there is no stage {settings.stage} with --turns={settings.turns}; '
-      f'there are {", ".join(name[5:] for name in table)}'
-    )
   names = list(table)
   before = names[: names.index(wanted[0])]
   missing = [

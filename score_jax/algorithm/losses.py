@@ -78,18 +78,11 @@ def score_loss(
     for k in range(stage.turns)
   }
   if entropy is not None:
-    metrics |= _entropy_metrics(entropy, turn, sampled)
+    chex.assert_equal_shape([entropy, turn])
+    metrics |= {
+      f'entropy/turn{k + 1}': masked.sum_and_count(
+        entropy, (turn == k + 1) & sampled[:, k, None]
+      )
+      for k in range(stage.turns)
+    }
   return loss, jax.lax.stop_gradient(metrics)
-
-
-def _entropy_metrics(
-  entropy: jax.Array, turn: jax.Array, sampled: jax.Array
-) -> dict[str, masked.SumCount]:
-  """(sum, count) over the tokens of sampled attempts, turn by turn."""
-  chex.assert_equal_shape([entropy, turn])
-  return {
-    f'entropy/turn{k + 1}': masked.sum_and_count(
-      entropy, (turn == k + 1) & sampled[:, k, None]
-    )
-    for k in range(sampled.shape[1])
-  }

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import kl_divergence, losses, stage_coefficients
+from score_jax.algorithm import kl_divergence, losses
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config, token_logprobs, transformer
 from score_jax.training import (
@@ -95,13 +95,7 @@ def make_train_step(
   batch_sharding, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, batch_sharding)
 
-  def train_step(
-    state: arrays.TrainState,
-    reference: Any,
-    batch: arrays.TrainBatch,
-    loss_mask: jax.Array,
-    stage: stage_coefficients.Stage,
-  ):
+  def train_step(state, reference, batch, loss_mask, stage):
     def gradient_fn(part):
       (loss, (metrics, gap)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True

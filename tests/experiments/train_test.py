@@ -308,7 +308,7 @@ def test_other_settings_are_refused(finished, capsys):
   before = (finished / 'config.json').read_bytes()
   assert small_run.main(finished, '--alpha=3') == 2
   message = capsys.readouterr().err
-  assert '--alpha: 10.0 there, 3.0 here' in message
+  assert '--alpha: 10.0 in the run, 3.0 now' in message
   assert '--run-dir=DIR' in message
   assert (finished / 'config.json').read_bytes() == before
 

@@ -1,6 +1,5 @@
 """What an evaluation measures beyond the five metrics, and what it keeps."""
 
-import dataclasses
 import json
 import shutil
 
@@ -221,11 +220,11 @@ def test_what_is_not_there(run, flags, says, capsys):
 
 
 def test_scaling_completes_the_options():
-  options = evaluation_options.Options(scaling=True)
-  complete = evaluation_options.complete(options)
+  complete = evaluation_options.parse(['--scaling'], '')
   assert (complete.samples, complete.temperature) == (32, 0.7)
-  own = dataclasses.replace(options, samples=8, temperature=1.0)
-  assert evaluation_options.complete(own) == own
+  own = ['--scaling', '--samples=8', '--temperature=1.0']
+  options = evaluation_options.parse(own, '')
+  assert (options.samples, options.temperature) == (8, 1.0)
 
 
 def test_names_tell_evaluations_apart():

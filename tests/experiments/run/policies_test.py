@@ -44,12 +44,6 @@ def test_plans(finished, tmp_path):
   assert (list(plan), said) == (['stage1', 'stage2'], '')
 
 
-def test_there_may_be_no_such_stage(tmp_path):
-  # It has rounds of STaR in its place.
-  with pytest.raises(run_directory.RunError, match='there is no stage 2 with'):
-    make_plan(tmp_path, '--method=star_stage2', '--stage=2')
-
-
 def test_other_presets_do_not_make_what_is_missing(
   tmp_path, monkeypatch, capsys
 ):

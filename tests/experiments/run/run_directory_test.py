@@ -93,8 +93,8 @@ def test_settings_that_matter_may_not(run):
   with pytest.raises(run_directory.RunError) as error:
     run.begin(changed, DATA)
   message = str(error.value)
-  assert '--alpha: 10.0 there, 3.0 here' in message
-  assert '--model.kv-heads: 4 there, 2 here' in message
+  assert '--alpha: 10.0 in the run, 3.0 now' in message
+  assert '--model.kv-heads: 4 in the run, 2 now' in message
   assert (
     '--alpha=10.0 --no-normalize-bonus --model.kv-heads=4, or start another'
     in message
@@ -113,7 +113,7 @@ def test_stage_one_is_settled_once_stage_two_has_begun(run):
   'data', [{'train': 'abc', 'test': 'xyz'}, {'train': 'abc'}]
 )
 def test_other_data_is_refused(run, data):
-  with pytest.raises(run_directory.RunError, match='test has digest def there'):
+  with pytest.raises(run_directory.RunError, match='test has digest def'):
     run.begin(SETTINGS, data)
 
 
