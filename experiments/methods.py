@@ -60,7 +60,7 @@ class SFTStage:
   Attributes:
     construct: a function of `algorithm.repair_pairs` that pairs attempts.
     both_right: also learn from pairs of two right attempts.
-    steps: number of sampled batches of N * G episodes, and most updates.
+    steps: number of sampled batches of N * G episodes, and bound on updates.
     start: name of the policy that is fine-tuned.
     source: name of the policy that is sampled from.
     first_batch: number of the first batch; later rounds see other problems.
@@ -169,7 +169,7 @@ def may_change_steps(
 
 def _score(settings: schema.Settings) -> Stages:
   """Stage I (of every turn but the first), then Stage II."""
-  rows = stage_coefficients.score_stages(
+  coefficients = stage_coefficients.score_stages(
     settings.turns,
     alpha=settings.alpha,
     beta1=settings.beta1,
@@ -179,8 +179,8 @@ def _score(settings: schema.Settings) -> Stages:
   )
   table: Stages = {}
   before = BASE
-  for name, row in rows.items():
-    row = dataclasses.replace(row, discount=np.float32(settings.discount))
+  for name, one in coefficients.items():
+    one = dataclasses.replace(one, discount=np.float32(settings.discount))
     if name == 'stage2':
       own = {'given_share': settings.given_attempts_share}
       steps = settings.steps_stage2
@@ -188,7 +188,7 @@ def _score(settings: schema.Settings) -> Stages:
       # Every Stage I is KL-anchored to the policy that it starts from.
       own = {'reference': before, 'is_adaptive': settings.adaptive_beta2}
       steps = settings.steps_stage1
-    table[name] = RLStage(row, steps, start=before, **own)
+    table[name] = RLStage(one, steps, start=before, **own)
     before = name
   return table
 
@@ -232,8 +232,9 @@ def _rl(
   """One stage of RL from the base policy, named after the method."""
 
   def make(settings):
-    row = make_coefficients(settings.beta1, settings.turns)
-    return {settings.method: RLStage(row, budget(settings), **fields)}
+    coefficients = make_coefficients(settings.beta1, settings.turns)
+    stage = RLStage(coefficients, budget(settings), **fields)
+    return {settings.method: stage}
 
   return make
 

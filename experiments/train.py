@@ -35,7 +35,11 @@ from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import checkpoint_manifest, reference_policy
+from score_jax.training import (
+  checkpoint_manifest,
+  reference_policy,
+  rl_update,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,15 +127,11 @@ def train_rl_stage(
 ) -> Any:
   """Trains one stage of reinforcement learning; returns the chosen policy.
 
-  Args:
-    run: the run.
-    name: the stage's name.
-    stage: its coefficients, steps and advantage function.
-    start: parameters of the policy that it starts from.
-    reference: parameters of the policy that it is KL-anchored to.
+  Its parameters start from `start`, KL-anchored to those of `reference`.
   """
   samples = run.settings.samples_per_problem
-  update = rl_stage.make_update(run)
+  options = rl_stage.update_options(run.settings)
+  update = rl_update.make_update(run.layout, **options)
   state = policies.begin_state(run, start, update.optimizer)
   reference = policies.make_reference(run, reference)
 

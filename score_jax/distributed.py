@@ -81,7 +81,7 @@ def barrier() -> None:
 
 
 def everywhere(function: Callable[[], T]) -> T:
-  """The own `function()`, if it succeeds in every process. Collective.
+  """`function()` of this process, if all processes succeed. Collective.
 
   The function itself must call no collective.
 

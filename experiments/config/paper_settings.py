@@ -58,6 +58,10 @@ PAPER = {
   'eval_problems': Stated(500, 164),
 }
 
+# What the base policy is shown of sums, and of no other task.
+_PRETRAIN_ARITHMETIC = (
+  'pretrain.copy_share', 'pretrain.easy_nines', 'pretrain.easy_right'
+)  # fmt: skip
 CODE_TASKS = ('mbpp',)
 _OF_THE_PROGRAM = ('preset', 'run_dir', 'stage', 'dry_run')
 
@@ -118,7 +122,10 @@ def _is_without_effect(name: str, settings: schema.Settings) -> bool:
   group, _, field = name.partition('.')
   if group == 'model':
     return settings.model.name is not None and field != 'name'
-  return group in ('arithmetic', 'pretrain') and settings.task != 'arithmetic'
+  if group == 'pretrain' and settings.init_from is not None:
+    return True
+  of_arithmetic = group == 'arithmetic' or name in _PRETRAIN_ARITHMETIC
+  return of_arithmetic and settings.task != 'arithmetic'
 
 
 def print_settings(

@@ -24,9 +24,9 @@ def setting(default: Any, affects: Affects, **limits: float | bool) -> Any:
       bits of numbers; `evaluation`, only what is measured; `stage`, what stages
       learn; `base`, the base policy too, hence everything.
     **limits: `low`, `high`: lowest and highest value; `above`: value that it
-      must exceed; `free=True`: a run may be continued with another value
-      although numbers depend on it: a location, whose contents are compared by
-      their digests, or something that no update reads.
+      must exceed; `free=True`: it may change on resume although numbers depend
+      on it, because it is a location, whose contents are compared by their
+      digests, or because no update reads it.
   """
   is_free = affects in ('nothing', 'rounding', 'evaluation')
   metadata = {'affects': affects, 'free': is_free, **limits}
@@ -220,7 +220,8 @@ class Settings:
   """Sampling temperature of training."""
   given_attempts_share: float = setting(0.0, 'stage', low=0, high=1)
   """Share of Stage II's episodes with an off-policy first attempt, in [0, 1):
-  the base policy's, taken from a pool, not sampled."""
+  the base policy's, sampled with a fixed key, so that a problem always has the
+  same ones."""
 
   steps_stage1: int = setting(1500, 'stage', low=0)
   """Updates of Stage I."""
@@ -229,14 +230,15 @@ class Settings:
   problems_per_step: int = setting(64, 'stage', low=1)
   """Problems of an update."""
   samples_per_problem: int = setting(8, 'stage', low=2)
-  """Episodes of each problem, at least 2: the others are one's baseline."""
+  """Episodes of each problem, at least 2: each is compared with the
+  problem's others."""
   micro_batch: int | None = setting(None, 'rounding', low=1)
   """Sequences (problems x samples) whose gradient is computed at once; None:
   all of an update. Fewer need less memory, and change nothing but rounding."""
   length_buckets: int | None = setting(None, 'rounding', low=1, high=16)
-  """Number of lengths that sequences of an update are cut to: sorted, so that
-  micro-batches of short ones cost less; each length is compiled apart. None: 2
-  where an episode's attempts may have 512 tokens together, else 1."""
+  """Number of padded lengths of an update's micro-batches, each compiled apart.
+  Sequences are sorted first, so that micro-batches of short ones cost less. None:
+  2 where an episode's attempts may have 512 tokens together, else 1."""
   learning_rate: float = setting(5e-6, 'stage', above=0)
   """Adam's step size, constant."""
   max_grad_norm: float = setting(1.0, 'stage', above=0)
@@ -348,7 +350,7 @@ def affects(name: str) -> Affects:
 
 
 def free() -> frozenset[str]:
-  """Dotted names of settings that a run may be continued with other values of.
+  """Dotted names of settings that may change on resume.
 
   `methods.may_change_steps` says when the numbers of steps may differ, too.
   """

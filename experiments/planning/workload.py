@@ -13,7 +13,7 @@ from experiments.run import run_directory
 from score_jax import distributed
 from score_jax.interop import hugging_face_config
 from score_jax.models import attention, gemma, model_config
-from score_jax.training import compiled_updates, length_buckets, sharding
+from score_jax.training import device_layout, length_buckets, sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
 SEPARATOR_TOKENS = 80
@@ -90,7 +90,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       'attempt_tokens': settings.attempt_tokens,
       'length_buckets': settings.length_buckets
       or length_buckets.default_count(settings.attempt_tokens),
-      'unroll': model.config.num_layers <= compiled_updates.UNROLLED_LAYERS,
+      'unroll': model.config.num_layers <= device_layout.UNROLLED_LAYERS,
       'remat': settings.remat,
     },
     steps=settings.steps_stage1 + settings.steps_stage2,

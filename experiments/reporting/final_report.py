@@ -65,7 +65,7 @@ def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:
 def _telling_episodes(
   stage: run_directory.StageDirectory,
 ) -> list[transcripts.Episode]:
-  """One episode each that was corrected, stayed wrong and was spoilt."""
+  """At most three episodes, one of each outcome, corrections first."""
   wanted = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
   found: dict[tuple, transcripts.Episode] = {}
   for episode in transcripts.read_episodes(stage.evaluation):

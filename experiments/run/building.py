@@ -19,7 +19,7 @@ from score_jax.io import stop_signals
 from score_jax.models import chat, model_config
 from score_jax.rollout import episodes, prompt_buckets
 from score_jax.tasks import arithmetic, registry
-from score_jax.training import layout as layout_lib
+from score_jax.training import device_layout
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def _digest(problems: Sequence[types.Problem]) -> str:
 
 def make_layout(
   settings: schema.Settings, config: model_config.ModelConfig
-) -> layout_lib.Layout:
+) -> device_layout.Layout:
   """The layout that the settings ask for, on the existing devices.
 
   Raises:
@@ -205,13 +205,13 @@ def make_layout(
   """
   mesh, adapters = settings.mesh, None
   if settings.lora.rank:
-    adapters = layout_lib.Adapters(**dataclasses.asdict(settings.lora))
+    adapters = device_layout.Adapters(**dataclasses.asdict(settings.lora))
   try:
-    return layout_lib.make(
+    return device_layout.make(
       config,
       _devices(mesh),
       **dataclasses.asdict(mesh),
-      dtype=layout_lib.resolve_dtype(settings.dtype),
+      dtype=device_layout.resolve_dtype(settings.dtype),
       adapters=adapters,
     )
   except ValueError as error:
@@ -240,7 +240,9 @@ def _devices(mesh: schema.Mesh) -> list[jax.Device]:
   return devices
 
 
-def _check_batch(settings: schema.Settings, layout: layout_lib.Layout) -> None:
+def _check_batch(
+  settings: schema.Settings, layout: device_layout.Layout
+) -> None:
   """Raises RunError where a batch is no multiple of the batch shards."""
   shards = distributed.batch_shards(layout.rollout.batch)
   if settings.problems_per_step % shards:

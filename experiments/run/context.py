@@ -11,7 +11,7 @@ from score_jax import types
 from score_jax.io import stop_signals
 from score_jax.models import chat, model_config
 from score_jax.rollout import episodes
-from score_jax.training import layout
+from score_jax.training import device_layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StoredRun:
   directory: run_directory.RunDirectory
   config: model_config.ModelConfig
   chat_format: chat.ChatFormat
-  layout: layout.Layout
+  layout: device_layout.Layout
 
   @property
   def stages(self) -> methods.Stages:

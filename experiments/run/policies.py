@@ -14,10 +14,10 @@ from score_jax.rollout import randomness
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
+  device_layout,
   reference_policy,
   train_state,
 )
-from score_jax.training import layout as layout_lib
 
 # The preset that trains missing base and Stage I policies by itself.
 _SELF_SUFFICIENT = 'tiny'
@@ -120,7 +120,9 @@ def _reference(policy: Any, **options: Any) -> Any:
 def _frozen_dtype(run: context.StoredRun) -> Any:
   """Dtype of weights that are not trained."""
   name = run.settings.reference_dtype
-  return run.layout.dtype if name == 'auto' else layout_lib.resolve_dtype(name)
+  return (
+    run.layout.dtype if name == 'auto' else device_layout.resolve_dtype(name)
+  )
 
 
 def restore(

@@ -14,7 +14,7 @@ from score_jax import arrays, distributed
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic, batches
-from score_jax.training import compiled_updates, train_state
+from score_jax.training import sft_update, train_state
 
 _INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
 
@@ -37,7 +37,7 @@ def _pretrain(run: context.Run) -> Any:
   of an example is the reference answer.
   """
   settings, layout = run.settings.pretrain, run.layout.without_adapters()
-  optimizer, update = compiled_updates.make_sft_update(
+  optimizer, update = sft_update.make_update(
     layout,
     learning_rate=settings.learning_rate,
     cosine_steps=settings.steps,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import methods
+from experiments.config import schema
 from experiments.run import context, transcripts
 from experiments.stages import stage_recorder
 from score_jax import arrays, types
@@ -15,30 +16,29 @@ from score_jax.algorithm import adaptive, rewards, stage_coefficients
 from score_jax.evaluation import metrics as metrics_lib
 from score_jax.rollout import given_attempts, randomness
 from score_jax.training import (
-  compiled_updates,
   length_buckets,
   reference_policy,
+  rl_update,
 )
 
 
-def make_update(run: context.Run) -> compiled_updates.RLUpdate:
-  """The compiled update, shared by all RL stages of the run.
+def update_options(settings: schema.Settings) -> dict[str, Any]:
+  """Arguments of `rl_update.make_update`, the same for all stages of a run.
 
-  Coefficients are among its arguments, so that no stage compiles it again.
+  Coefficients are not among them: they are arguments of the compiled update, so
+  that no stage compiles it again.
   """
-  settings = run.settings
-  return compiled_updates.make_rl_update(
-    run.layout,
-    learning_rate=settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
-    kl=settings.kl,
-    temperature=settings.temperature,
-    attempt_tokens=settings.attempt_tokens,
-    micro_batches=settings.batch_size // settings.micro_batch_size,
-    length_buckets=settings.length_buckets
+  return {
+    'learning_rate': settings.learning_rate,
+    'max_grad_norm': settings.max_grad_norm,
+    'kl': settings.kl,
+    'temperature': settings.temperature,
+    'attempt_tokens': settings.attempt_tokens,
+    'micro_batches': settings.batch_size // settings.micro_batch_size,
+    'length_buckets': settings.length_buckets
     or length_buckets.default_count(settings.attempt_tokens),
-    remat=settings.remat,
-  )
+    'remat': settings.remat,
+  }
 
 
 def given_first_attempts(
@@ -111,7 +111,7 @@ def adapt_beta2(
 
 def shape_rewards(
   run: context.Run,
-  update: compiled_updates.RLUpdate,
+  update: rl_update.Update,
   coefficients: stage_coefficients.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,

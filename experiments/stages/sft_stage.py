@@ -21,9 +21,9 @@ from score_jax.io import json_files
 from score_jax.rollout import engine, turn_separator
 from score_jax.tasks import batches
 from score_jax.training import (
-  compiled_updates,
   reference_policy,
   repair_sequences,
+  sft_update,
 )
 
 
@@ -80,7 +80,7 @@ def train_round(
 def make_update(run: context.Run):
   """Optimizer and compiled update, shared by the run's supervised stages."""
   settings = run.settings
-  return compiled_updates.make_sft_update(
+  return sft_update.make_update(
     run.layout,
     learning_rate=settings.sft.learning_rate or settings.learning_rate,
     max_grad_norm=settings.max_grad_norm,

@@ -13,20 +13,13 @@ from experiments.stages import stage_recorder
 from score_jax import arrays
 from score_jax.models import lora
 
-# (state, policy: the weights with the state's adapters in them, step number,
-# recorder) -> (next state, report of the step).
-Step = Callable[
-  [arrays.TrainState, Any, int, stage_recorder.StageRecorder],
-  tuple[arrays.TrainState, stage_recorder.StepReport],
-]
-
 
 def train(
   run: context.Run,
   name: str,
   steps: int,
   state: arrays.TrainState,
-  step: Step,
+  step: Callable[..., tuple[arrays.TrainState, stage_recorder.StepReport]],
   *,
   frozen: Any = None,
   **options: Any,
@@ -38,13 +31,13 @@ def train(
     name: the stage's name, and that of its directory.
     steps: number of updates.
     state: initial state; a checkpoint of the stage takes its place.
-    step: makes one update.
+    step: (state, policy: the weights with the state's adapters in them, number
+      of the step, recorder) -> (next state, report).
     frozen: base weights of the adapters, where only adapters are trained.
     **options: further arguments of `StageRecorder`.
 
   Returns:
-    Parameters of the stage's best or last checkpoint; when a signal asked to
-    stop, of the newest one, which was saved.
+    Parameters of the best or last checkpoint; after a signal, of the newest.
   """
   whole = functools.partial(lora.complete, frozen=frozen)
   with stage_recorder.StageRecorder(

@@ -41,7 +41,7 @@ def make_reference(
 
 
 def on_device(reference: Any) -> Any:
-  """A copy of the reference in device memory, for the caller to let go."""
+  """The reference in device memory; copied only if it was offloaded."""
   return jax.tree.map(_to_device, reference)
 
 

@@ -9,7 +9,7 @@ array exists.
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,49 +18,80 @@ import optax
 from score_jax import arrays
 from score_jax.algorithm import kl_divergence, losses
 from score_jax.models import attention as attention_lib
-from score_jax.models import lora, model_config, token_logprobs, transformer
+from score_jax.models import lora, model_config
 from score_jax.training import (
+  device_layout,
   gradient_accumulation,
   length_buckets,
   optimizers,
   sharding,
   teacher_forcing,
+  train_state,
 )
 
-KLForm = Literal['exact', 'k3', 'reward']
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateOptions:
-  """What is compiled into an update.
+  """What is compiled into an update."""
 
-  Attributes:
-    kl: 'exact' over the vocabulary; 'k3' from the sampled token; 'reward':
-      the rewards contain it already, and the loss only reports it.
-    micro_batches: M, a divisor of B; activations take 1 / M of the memory.
-    length_buckets: lengths that micro-batches of short sequences may be cut
-      to, each compiled apart; see `training.length_buckets`.
-    temperature: that the trajectories were sampled with.
-    dtype: of the activations.
-    unroll: layers in a Python loop; False: a scan over the layer pattern.
-    remat: recompute activations in the backward pass.
-    attempt_tokens: most tokens of a sequence's attempts together, the only
-      ones that logits are computed for; None: T.
-    attention: path of `attention.attend`; None: the one for the default
-      device, the dtype and the model. A program compiled for another platform
-      must name it.
-  """
-
-  kl: KLForm = 'exact'
+  # 'exact' over the vocabulary; 'k3' from the sampled token; 'reward': the
+  # rewards contain it already, and the loss only reports it.
+  kl: Literal['exact', 'k3', 'reward'] = 'exact'
+  # M, a divisor of B; activations take 1 / M of the memory.
   micro_batches: int = 1
+  # Padded lengths of micro-batches, each compiled apart: `length_buckets`.
   length_buckets: int = 1
-  temperature: float = 1.0
-  dtype: Any = jnp.float32
-  unroll: bool = True
-  remat: bool = False
+  temperature: float = 1.0  # that the trajectories were sampled with
+  dtype: Any = jnp.float32  # of the activations
+  unroll: bool = True  # layers in a Python loop; False: scanned
+  remat: bool = False  # recompute activations in the backward pass
+  # Most attempt tokens of a sequence, which alone get logits; None: T.
   attempt_tokens: int | None = None
+  # Path of `attention.attend`; None: that of the default device. A program that
+  # is compiled for another platform must name it.
   attention: attention_lib.Path | None = None
+
+
+class Update(NamedTuple):
+  """The compiled programs of RL, the same for all stages."""
+
+  optimizer: optax.GradientTransformation
+  step: Callable[..., tuple[arrays.TrainState, Metrics]]  # `make_train_step`
+  reference_logprobs: Callable[..., jax.Array]  # of `teacher_forcing`
+
+
+@functools.cache  # jit compiles once for each function object.
+def make_update(
+  layout: device_layout.Layout,
+  *,
+  learning_rate: float,
+  max_grad_norm: float | None = 1.0,
+  **options: Any,
+) -> Update:
+  """The programs for a layout; the same ones for equal arguments.
+
+  Args:
+    layout: of the model on its devices.
+    learning_rate: Adam's, constant.
+    max_grad_norm: global norm that gradients are clipped to.
+    **options: of `UpdateOptions`; dtype and unroll are the layout's.
+  """
+  optimizer = optimizers.make_optimizer(
+    learning_rate, max_grad_norm=max_grad_norm
+  )
+  forward = {'dtype': layout.dtype, 'unroll': layout.unrolls}
+  shardings = train_state.state_shardings(
+    optimizer, layout.trained_shapes, layout.trained
+  )
+  step = make_train_step(
+    layout.config, optimizer, shardings=shardings, **forward, **options
+  )
+  reference_logprobs = teacher_forcing.make_reference_logprobs(
+    layout.config, temperature=options.get('temperature', 1.0), **forward
+  )
+  return Update(optimizer, step, reference_logprobs)
 
 
 def make_train_step(
@@ -99,7 +130,7 @@ def make_train_step(
     def gradient_fn(part):
       (loss, (metrics, gap)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
-      )(state.params, reference, *part, stage, loss_mask.shape[0])
+      )(state.params, reference, part, stage, loss_mask.shape[0])
       return (loss, metrics, gradients), gap
 
     sequences = (batch, loss_mask)
@@ -131,24 +162,21 @@ def make_train_step(
 
 
 def _loss(
-  config,
-  options,
-  batch_sharding,
-  params,
-  reference,
-  batch,
-  loss_mask,
-  stage,
-  num_sequences,
+  config, options, batch_sharding, params, reference, part, stage, batch_size
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  batch, loss_mask = part
   policy = lora.complete(params, reference)
-  trajectory = batch.trajectory
-  forward = functools.partial(
-    transformer.forward,
+  trajectory, is_k3 = batch.trajectory, options.kl == 'k3'
+  statistics, index = teacher_forcing.attempt_statistics(
     config,
-    tokens=trajectory.tokens,
-    positions=teacher_forcing.sequence_positions(trajectory),
+    policy,
+    trajectory,
+    options.attempt_tokens or trajectory.tokens.shape[1],
+    reference=reference,
+    temperature=options.temperature,
+    divergence=None if is_k3 else kl_divergence.exact_kl,
+    remat=options.remat,
     dtype=options.dtype,
     unroll=options.unroll,
     attention=options.attention
@@ -157,32 +185,12 @@ def _loss(
     ),
     sharding=batch_sharding,
   )
-  hidden, _ = forward(policy, remat=options.remat)
-  # Nothing is differentiated through the reference, so that its forward pass
-  # keeps no activations and has no use for remat.
-  reference_hidden, _ = forward(reference)
-  # The output layer is the largest product of all: only of attempt tokens.
-  index = token_logprobs.attempt_index(
-    trajectory.turn, options.attempt_tokens or trajectory.tokens.shape[1]
-  )
-  tokens, turn, sampler_logprobs = (
+  turn, sampler_logprobs = (
     jnp.take_along_axis(values, index, axis=1)
-    for values in (trajectory.tokens, trajectory.turn, trajectory.logprobs)
+    for values in (trajectory.turn, trajectory.logprobs)
   )  # [B, A]
-  statistics = token_logprobs.target_statistics(
-    config,
-    policy['embedding'],
-    token_logprobs.states_before(hidden, index),
-    tokens,
-    temperature=options.temperature,
-    reference=(
-      reference['embedding'],
-      token_logprobs.states_before(reference_hidden, index),
-    ),
-    divergence=None if options.kl == 'k3' else kl_divergence.exact_kl,
-  )
   divergence = statistics.divergence
-  if options.kl == 'k3':
+  if is_k3:
     divergence = kl_divergence.k3(
       statistics.logprob, statistics.reference_logprob
     )
@@ -194,7 +202,7 @@ def _loss(
     loss_mask,
     stage,
     # Of the whole batch, so that micro-batches add up to its mean.
-    num_sequences=num_sequences,
+    num_sequences=batch_size,
     entropy=statistics.entropy,
   )
   # Sampler and trainer differ by rounding alone unless something is wrong.

@@ -1,6 +1,7 @@
 """Supervised learning on given attempts: pre-training and the SFT baselines."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -10,11 +11,57 @@ import optax
 from score_jax import arrays
 from score_jax.models import lora, model_config, token_logprobs, transformer
 from score_jax.training import (
+  device_layout,
   gradient_accumulation,
   optimizers,
   sharding,
   teacher_forcing,
+  train_state,
 )
+
+# Updates until the learning rate of a schedule is at its largest.
+_WARMUP = 100
+
+
+@functools.cache  # jit compiles once for each function object.
+def make_update(
+  layout: device_layout.Layout,
+  *,
+  learning_rate: float,
+  max_grad_norm: float | None = 1.0,
+  cosine_steps: int | None = None,
+  **options: Any,
+) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+  """Optimizer and update of supervised learning.
+
+  Args:
+    layout: of the model on its devices.
+    learning_rate: Adam's largest.
+    max_grad_norm: gradients are clipped to this global norm.
+    cosine_steps: updates over which the learning rate is warmed up and falls
+      to a 20th along a cosine; None: it is constant.
+    **options: of `make_supervised_step`, dtype the layout's by
+      default.
+  """
+  schedule: optax.ScalarOrSchedule = learning_rate
+  if cosine_steps is not None:
+    schedule = optax.warmup_cosine_decay_schedule(
+      0.0,
+      learning_rate,
+      min(_WARMUP, cosine_steps // 2),
+      max(cosine_steps, 1),
+      learning_rate / 20,
+    )
+  optimizer = optimizers.make_optimizer(schedule, max_grad_norm=max_grad_norm)
+  step = make_supervised_step(
+    layout.config,
+    optimizer,
+    shardings=train_state.state_shardings(
+      optimizer, layout.trained_shapes, layout.trained
+    ),
+    **{'dtype': layout.dtype, 'unroll': layout.unrolls, **options},
+  )
+  return optimizer, step
 
 
 def make_supervised_step(
@@ -43,31 +90,30 @@ def make_supervised_step(
   batch_sharding, jit_options = sharding.update_layout(shardings)
 
   def loss_fn(params, frozen, trajectory, loss_mask, num_tokens):
-    policy = lora.complete(params, frozen)
-    hidden, _ = transformer.forward(
-      config,
-      policy,
-      trajectory.tokens,
-      teacher_forcing.sequence_positions(trajectory),
-      dtype=dtype,
-      unroll=unroll,
-      remat=remat,
-      sharding=batch_sharding,
-    )
-    tokens, turn = trajectory.tokens, trajectory.turn
+    policy, turn = lora.complete(params, frozen), trajectory.turn
+    forward = {
+      'dtype': dtype,
+      'unroll': unroll,
+      'remat': remat,
+      'sharding': batch_sharding,
+    }
     if attempt_tokens is None:
+      hidden, _ = transformer.forward(
+        config,
+        policy,
+        trajectory.tokens,
+        teacher_forcing.sequence_positions(trajectory),
+        **forward,
+      )
       logprobs = token_logprobs.token_statistics(
-        config, policy['embedding'], hidden, tokens
+        config, policy['embedding'], hidden, trajectory.tokens
       ).logprob
     else:
-      index = token_logprobs.attempt_index(turn, attempt_tokens)
+      statistics, index = teacher_forcing.attempt_statistics(
+        config, policy, trajectory, attempt_tokens, **forward
+      )
+      logprobs = statistics.logprob
       turn = jnp.take_along_axis(turn, index, axis=1)
-      logprobs = token_logprobs.target_statistics(
-        config,
-        policy['embedding'],
-        token_logprobs.states_before(hidden, index),
-        jnp.take_along_axis(tokens, index, axis=1),
-      ).logprob
     mask = teacher_forcing.attempts_mask(turn, loss_mask)
     total = -jnp.where(mask, logprobs, 0.0).sum()
     return total / jnp.maximum(num_tokens, 1), total

@@ -1,6 +1,7 @@
 """Whole sequences through the model: positions, masks and log-probabilities."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -27,6 +28,66 @@ def attempts_mask(turn: jax.Array, attempts: jax.Array) -> jax.Array:
   for k in range(attempts.shape[1]):
     mask |= (turn == k + 1) & attempts[:, k, None]
   return mask
+
+
+def attempt_statistics(
+  config: model_config.ModelConfig,
+  policy: Any,
+  trajectory: arrays.Trajectory,
+  attempt_tokens: int,
+  *,
+  reference: Any = None,
+  temperature: float = 1.0,
+  divergence: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  remat: bool = False,
+  **options: Any,
+) -> tuple[token_logprobs.TokenStatistics, jax.Array]:
+  """Statistics of the attempts' tokens, the only ones with logits.
+
+  The output layer is the largest product of all.
+
+  Args:
+    config: the model.
+    policy: its parameters.
+    trajectory: B sequences.
+    attempt_tokens: A, at least any sequence's attempt tokens.
+    reference: parameters of the reference policy, not differentiated.
+    temperature: divides the logits of both.
+    divergence: of (policy logits, reference logits) [..., V] -> [...].
+    remat: recompute the policy's activations in the backward pass.
+    **options: of `transformer.forward`.
+
+  Returns:
+    f32 [B, A] each, and where the tokens are in their sequences, i32 [B, A];
+    beyond a sequence's attempts they are tokens of turn 0.
+  """
+  forward = functools.partial(
+    transformer.forward,
+    config,
+    tokens=trajectory.tokens,
+    positions=sequence_positions(trajectory),
+    **options,
+  )
+  index = token_logprobs.attempt_index(trajectory.turn, attempt_tokens)
+
+  def states(params, **more):
+    hidden, _ = forward(params, **more)
+    return token_logprobs.states_before(hidden, index)
+
+  statistics = token_logprobs.target_statistics(
+    config,
+    policy['embedding'],
+    states(policy, remat=remat),
+    jnp.take_along_axis(trajectory.tokens, index, axis=1),
+    temperature=temperature,
+    # Nothing is differentiated through the reference, so that its forward pass
+    # keeps no activations and has no use for remat.
+    reference=None
+    if reference is None
+    else (reference['embedding'], states(reference)),
+    divergence=divergence,
+  )
+  return statistics, index
 
 
 def make_reference_logprobs(

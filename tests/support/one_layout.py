@@ -19,7 +19,7 @@ from score_jax import arrays, distributed
 from score_jax.algorithm import stage_coefficients
 from score_jax.rollout import engine, randomness
 from score_jax.training import (
-  layout,
+  device_layout,
   optimizers,
   rl_update,
   sharding,
@@ -37,10 +37,12 @@ STAGES = {
 }
 
 
-def make_layout(devices: Sequence[Any]) -> layout.Layout:
+def make_layout(devices: Sequence[Any]) -> device_layout.Layout:
   """Weights and sequences over all devices, as by default."""
   mesh = sharding.make_mesh(devices, 1, len(devices), 1)
-  return layout.Layout(small_models.CONFIGS[NAME], mesh, mesh, jnp.float32)
+  return device_layout.Layout(
+    small_models.CONFIGS[NAME], mesh, mesh, jnp.float32
+  )
 
 
 def compute(
@@ -57,7 +59,9 @@ def compute(
   return episodes(places, params) | updates(places, params, reference, recorded)
 
 
-def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
+def episodes(
+  places: device_layout.Layout, params: Any
+) -> dict[str, np.ndarray]:
   """The first step's random numbers and trajectory."""
   keys = distributed.put_batch(
     small_models.sequence_keys(SEED), places.rollout.batch
@@ -91,7 +95,7 @@ def episodes(places: layout.Layout, params: Any) -> dict[str, np.ndarray]:
 
 
 def updates(
-  places: layout.Layout, params: Any, reference: Any, recorded
+  places: device_layout.Layout, params: Any, reference: Any, recorded
 ) -> dict[str, np.ndarray]:
   """Each stage's first gradient, and its parameters after several updates.
 

@@ -8,6 +8,7 @@ import pytest
 from experiments.config import command_line
 from experiments.run import building, run_directory
 from experiments.stages import rl_stage
+from score_jax.training import rl_update
 from tests.support import small_run
 
 
@@ -84,11 +85,12 @@ def test_digests_see_references():
 
 
 def test_updates_are_shared_by_settings(tmp_path):
-  one = rl_stage.make_update(build(tmp_path))
-
   def update(*flags):
-    return rl_stage.make_update(build(tmp_path, *flags))
+    run = build(tmp_path, *flags)
+    options = rl_stage.update_options(run.settings)
+    return rl_update.make_update(run.layout, **options)
 
+  one = update()
   # Alpha, betas and the number of steps enter as arrays, or not at all.
   assert update('--alpha=3', '--beta1=1', '--steps-stage1=9') is one
   for flag in ('--kl=k3', '--micro-batch=4', '--learning-rate=1', '--seed=1'):

@@ -8,7 +8,7 @@ import gc
 import jax
 import pytest
 
-from score_jax.training import layout
+from score_jax.training import device_layout
 from tests.support import small_run
 
 
@@ -27,7 +27,7 @@ def held(monkeypatch):
 
   Beyond what was there when the test began.
   """
-  original = layout.Layout.inference_params
+  original = device_layout.Layout.inference_params
   gc.collect()
   before = bytes_on_devices()
   found = []
@@ -37,7 +37,7 @@ def held(monkeypatch):
     found.append((bytes_on_devices() - before) / size)
     return original(self, params)
 
-  monkeypatch.setattr(layout.Layout, 'inference_params', counted)
+  monkeypatch.setattr(device_layout.Layout, 'inference_params', counted)
   return found
 
 

@@ -15,6 +15,10 @@ from score_jax import distributed
 from score_jax.models import inference, lora, model_config, transformer
 from score_jax.training import sharding
 
+# So few layers compile quickly as a loop in Python, which runs faster on a CPU;
+# more of them are scanned.
+UNROLLED_LAYERS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
@@ -64,6 +68,11 @@ class Layout:
   def rollout(self) -> sharding.ProgramShardings:
     """Shardings of an episode's arguments, of a policy without adapters."""
     return sharding.rollout_shardings(self.config, self.rollout_mesh)
+
+  @property
+  def unrolls(self) -> bool:
+    """Whether updates run the layers in a Python loop."""
+    return self.config.num_layers <= UNROLLED_LAYERS
 
   @functools.cached_property
   def trained_shapes(self) -> Any:

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from score_jax.models import inference, lora, transformer
-from score_jax.training import layout
+from score_jax.training import device_layout
 from tests.support import small_models
 
 CONFIG = small_models.CONFIGS['gemma2']
 
 
-ADAPTERS = layout.Adapters(rank=2)
+ADAPTERS = device_layout.Adapters(rank=2)
 
 
 def make(**options):
-  return layout.make(CONFIG, jax.devices()[:1], **options)
+  return device_layout.make(CONFIG, jax.devices()[:1], **options)
 
 
 # A run evaluates its base policy, which has no adapters, before it trains them.
