@@ -122,7 +122,8 @@ def _is_without_effect(name: str, settings: schema.Settings) -> bool:
   group, _, field = name.partition('.')
   if group == 'model':
     return settings.model.name is not None and field != 'name'
-  if group == 'pretrain' and settings.init_from is not None:
+  is_published = settings.model.name is not None
+  if group == 'pretrain' and (is_published or settings.init_from is not None):
     return True
   of_arithmetic = group == 'arithmetic' or name in _PRETRAIN_ARITHMETIC
   return of_arithmetic and settings.task != 'arithmetic'

@@ -236,9 +236,9 @@ class Settings:
   """Sequences (problems x samples) whose gradient is computed at once; None:
   all of an update. Fewer need less memory, and change nothing but rounding."""
   length_buckets: int | None = setting(None, 'rounding', low=1, high=16)
-  """Number of padded lengths of an update's micro-batches, each compiled apart.
-  Sequences are sorted first, so that micro-batches of short ones cost less. None:
-  2 where an episode's attempts may have 512 tokens together, else 1."""
+  """Number of padded lengths of an update's micro-batches, each compiled apart;
+  sequences are sorted first, so that short ones cost less. None: 2 where an
+  episode's attempts may have 512 tokens together, else 1."""
   learning_rate: float = setting(5e-6, 'stage', above=0)
   """Adam's step size, constant."""
   max_grad_norm: float = setting(1.0, 'stage', above=0)
