@@ -127,7 +127,6 @@ def _lower_update(work):
     sizes.length,
     turns=len(sizes.max_new_tokens),
     mesh=work.mesh,
-    micro_batches=sizes.batch_size // work.micro_batch,
     **work.update_options,
   )
 

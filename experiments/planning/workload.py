@@ -9,16 +9,19 @@ import jax.numpy as jnp
 
 from experiments.config import schema
 from experiments.planning import programs
-from experiments.run import run_directory
+from experiments.run import base_model, building, run_directory
+from experiments.stages import rl_stage
 from score_jax import distributed
 from score_jax.interop import hugging_face_config
 from score_jax.models import attention, gemma, model_config
-from score_jax.training import device_layout, length_buckets, sharding
+from score_jax.training import sharding
 
 # The instruction and what the template puts around it: MATH's has 70 tokens.
 SEPARATOR_TOKENS = 80
 # What a run trains its own tokenizer to, where no checkpoint brings one.
 _OWN_VOCABULARY = 300
+# Constants of the program, which change neither its memory nor its shapes.
+_OF_THE_OPTIMIZER = ('learning_rate', 'max_grad_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +58,12 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
   Raises:
     RunError: the devices or the sequences do not divide as the settings say.
   """
-  on_tpu = devices[0].platform == 'tpu'
-  dtype = _dtype(settings.dtype, on_tpu)
+  platform, config = devices[0].platform, _config(settings)
+  layout = building.make_layout(settings, config, devices)
+  building.check_batch(settings, layout)
+  dtype = layout.dtype
   model = programs.Model(
-    config=_config(settings),
+    config=config,
     lora=settings.lora,
     dtype=dtype,
     frozen_dtype=(
@@ -66,10 +71,9 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       if settings.reference_dtype == 'auto'
       else jnp.dtype(settings.reference_dtype)
     ),
-    transposed=not on_tpu,
+    transposed=platform == 'cpu',
   )
-  mesh, rollout_mesh = _meshes(settings.mesh, devices)
-  workload = Workload(
+  return Workload(
     model=model,
     sizes=programs.Sizes(
       problems=settings.problems_per_step,
@@ -78,57 +82,22 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
       separator=SEPARATOR_TOKENS,
     ),
-    mesh=mesh,
-    rollout_mesh=rollout_mesh,
+    mesh=layout.mesh,
+    rollout_mesh=layout.rollout_mesh,
     micro_batch=settings.micro_batch_size,
     update_options={
+      name: value
+      for name, value in rl_stage.update_options(settings).items()
+      if name not in _OF_THE_OPTIMIZER
+    }
+    | {
       'attention': attention.default_path(
-        'tpu' if on_tpu else 'cpu', dtype, model.config.attention_softcap
+        platform, dtype, config.attention_softcap
       ),
-      'kl': settings.kl,
-      'temperature': settings.temperature,
-      'attempt_tokens': settings.attempt_tokens,
-      'length_buckets': settings.length_buckets
-      or length_buckets.default_count(settings.attempt_tokens),
-      'unroll': model.config.num_layers <= device_layout.UNROLLED_LAYERS,
-      'remat': settings.remat,
+      'unroll': layout.unrolls,
     },
     steps=settings.steps_stage1 + settings.steps_stage2,
   )
-  _check(workload, settings)
-  return workload
-
-
-def _check(workload, settings):
-  parts = workload.batch_shards
-  if workload.micro_batch % parts or settings.batch_size % workload.micro_batch:
-    raise run_directory.RunError(
-      f'--micro-batch={workload.micro_batch} must be a multiple of {parts}, '
-      'the devices that its sequences are split over (--mesh.data times '
-      f'--mesh.fsdp), and divide the {settings.batch_size} of an update'
-    )
-  shardings = workload.model.rollout_shardings(workload.rollout_mesh)
-  parts = distributed.batch_shards(shardings.batch)
-  if settings.problems_per_step % parts:
-    raise run_directory.RunError(
-      f'--problems-per-step={settings.problems_per_step} must be a multiple of '
-      f'{parts}, the devices that sequences are split over: all samples of a '
-      'problem stay on one device. Fewer, larger groups: --mesh.rollout-tensor'
-    )
-
-
-def _meshes(sizes, devices):
-  """Meshes of the update and of the rollout."""
-  fsdp = sizes.fsdp
-  if fsdp == -1:
-    fsdp = max(1, len(devices) // (sizes.data * sizes.tensor))
-  try:
-    mesh = sharding.make_mesh(devices, sizes.data, fsdp, sizes.tensor)
-    if sizes.rollout_tensor is None:
-      return mesh, mesh
-    return mesh, sharding.rollout_mesh(mesh, sizes.rollout_tensor)
-  except ValueError as error:
-    raise run_directory.RunError(str(error)) from error
 
 
 def _config(settings) -> model_config.ModelConfig:
@@ -140,19 +109,4 @@ def _config(settings) -> model_config.ModelConfig:
       return hugging_face_config.read(settings.init_from)
     except (OSError, ValueError) as error:
       raise run_directory.RunError(str(error)) from error
-  return model_config.ModelConfig(
-    vocab_size=_OWN_VOCABULARY,
-    width=model.width,
-    num_layers=model.layers,
-    num_heads=model.heads,
-    num_kv_heads=model.kv_heads,
-    head_dim=model.head_dim,
-    mlp_width=model.ffw,
-    global_rope_base=model.rope_base,
-  )
-
-
-def _dtype(name, on_tpu):
-  if name == 'auto':
-    name = 'bfloat16' if on_tpu else 'float32'
-  return jnp.dtype(name)
+  return base_model.own_config(model, _OWN_VOCABULARY)

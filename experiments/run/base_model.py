@@ -205,9 +205,16 @@ def _from_scratch(settings, task, directory):
   chat_format = chat.ChatFormat(
     tokenization.Tokenizer(directory.tokenizer), settings.chat_style
   )
-  model = settings.model
-  config = model_config.ModelConfig(
-    vocab_size=chat_format.tokenizer.vocab_size,
+  vocab_size = chat_format.tokenizer.vocab_size
+  return own_config(settings.model, vocab_size), chat_format
+
+
+def own_config(
+  model: schema.Model, vocab_size: int
+) -> model_config.ModelConfig:
+  """The transformer of a run that makes its own."""
+  return model_config.ModelConfig(
+    vocab_size=vocab_size,
     width=model.width,
     num_layers=model.layers,
     num_heads=model.heads,
@@ -216,7 +223,6 @@ def _from_scratch(settings, task, directory):
     mlp_width=model.ffw,
     global_rope_base=model.rope_base,
   )
-  return config, chat_format
 
 
 def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:

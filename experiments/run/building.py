@@ -79,7 +79,7 @@ def build(
   """
   config, chat_format = base_model.load(settings, task, directory)
   layout = make_layout(settings, config)
-  _check_batch(settings, layout)
+  check_batch(settings, layout)
   task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
   return context.Run(
     settings,
@@ -196,22 +196,30 @@ def _digest(problems: Sequence[types.Problem]) -> str:
 
 
 def make_layout(
-  settings: schema.Settings, config: model_config.ModelConfig
+  settings: schema.Settings,
+  config: model_config.ModelConfig,
+  devices: Sequence[Any] | None = None,
 ) -> device_layout.Layout:
-  """The layout that the settings ask for, on the existing devices.
+  """The layout that the settings ask for.
+
+  Args:
+    settings: of the run.
+    config: the model.
+    devices: None: those of this machine, or of all processes.
 
   Raises:
     RunError: the mesh does not divide the devices, or the adapters do not fit.
   """
   mesh, adapters = settings.mesh, None
+  devices = devices or _devices(mesh)
   if settings.lora.rank:
     adapters = device_layout.Adapters(**dataclasses.asdict(settings.lora))
   try:
     return device_layout.make(
       config,
-      _devices(mesh),
+      devices,
       **dataclasses.asdict(mesh),
-      dtype=device_layout.resolve_dtype(settings.dtype),
+      dtype=device_layout.resolve_dtype(settings.dtype, devices[0].platform),
       adapters=adapters,
     )
   except ValueError as error:
@@ -240,22 +248,26 @@ def _devices(mesh: schema.Mesh) -> list[jax.Device]:
   return devices
 
 
-def _check_batch(
+def check_batch(
   settings: schema.Settings, layout: device_layout.Layout
 ) -> None:
-  """Raises RunError where a batch is no multiple of the batch shards."""
+  """Compares the sizes of batches with the devices that they are split over.
+
+  Raises:
+    RunError: one is no multiple of the other.
+  """
   shards = distributed.batch_shards(layout.rollout.batch)
   if settings.problems_per_step % shards:
     raise run_directory.RunError(
       f'--problems-per-step={settings.problems_per_step} must be a multiple of '
-      f'{shards}, the devices that sequences are spread over: all samples of a '
-      'problem stay on one device'
+      f'{shards}, the devices that sequences are split over: all samples of a '
+      'problem stay on one device. Fewer, larger groups: --mesh.rollout-tensor'
     )
   shards = distributed.batch_shards(layout.update.batch)
   if settings.micro_batch_size % shards:
     raise run_directory.RunError(
       f'--micro-batch={settings.micro_batch_size} must be a multiple of '
-      f'{shards}, the devices that its sequences are spread over (--mesh.data '
+      f'{shards}, the devices that its sequences are split over (--mesh.data '
       'times --mesh.fsdp)'
     )
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from experiments import methods
@@ -14,7 +15,6 @@ from score_jax.rollout import randomness
 from score_jax.training import (
   checkpoint_manifest,
   checkpointing,
-  device_layout,
   reference_policy,
   train_state,
 )
@@ -120,9 +120,7 @@ def _reference(policy: Any, **options: Any) -> Any:
 def _frozen_dtype(run: context.StoredRun) -> Any:
   """Dtype of weights that are not trained."""
   name = run.settings.reference_dtype
-  return (
-    run.layout.dtype if name == 'auto' else device_layout.resolve_dtype(name)
-  )
+  return run.layout.dtype if name == 'auto' else jnp.dtype(name)
 
 
 def restore(

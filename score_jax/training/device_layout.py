@@ -176,8 +176,8 @@ def make(
   return layout
 
 
-def resolve_dtype(name: str) -> Any:
-  """The dtype of a name; 'auto' is bfloat16 on accelerators, else float32."""
+def resolve_dtype(name: str, platform: str) -> Any:
+  """The dtype of a name; 'auto' is bfloat16 but on the platform cpu."""
   if name == 'auto':
-    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    name = 'float32' if platform == 'cpu' else 'bfloat16'
   return jnp.dtype(name)
