@@ -145,5 +145,6 @@ def stage(
   shown = StageProgress(
     console, name, steps, done=done, every=every, clock=clock
   )
-  with shown.live:
+  # Without a terminal, leaving it would print an empty line.
+  with shown.live if console.is_terminal else contextlib.nullcontext():
     yield shown
