@@ -74,6 +74,8 @@ def main(settings: Settings) -> int:
       '--sandbox=none runs programs with your rights; it needs '
       '--i-understand-model-code-runs-unsandboxed as well'
     )
+  if settings.workers is not None and settings.workers < 1:
+    return _reject(f'--workers={settings.workers}: must be at least 1')
   graders = {'math': grade_math, 'gsm8k': grade_gsm8k, 'code': grade_code}
   start = time.monotonic()
   bar = progress.Progress(

@@ -78,10 +78,7 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
-  if settings.task == 'arithmetic' and settings.data_dir is not None:
-    yield 'data_dir', 'the arithmetic task reads no data; leave it out'
-  if settings.task in ('records', 'repair') and settings.data.file is None:
-    yield 'task', 'needs --data.file=FILE with its problems'
+  yield from _data(settings)
   unsandboxed = settings.i_understand_model_code_runs_unsandboxed
   if settings.sandbox == 'none' and not unsandboxed:
     yield (
@@ -91,6 +88,29 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
     yield 'data_dir', 'there is no such directory'
+
+
+def _data(settings: schema.Settings) -> Iterator[tuple[str, str]]:
+  """What a task reads, and what it does not."""
+  data, is_arithmetic = settings.data, settings.task == 'arithmetic'
+  reads_files = settings.task in ('records', 'repair')
+  if is_arithmetic and settings.data_dir is not None:
+    yield 'data_dir', 'the arithmetic task reads no data; leave it out'
+  if is_arithmetic and settings.first_prompt is not None:
+    yield 'first_prompt', 'the arithmetic task asks its sums as they are'
+  if reads_files and data.file is None:
+    yield 'task', 'needs --data.file=FILE with its problems'
+  if settings.task == 'records' and data.test_file is None:
+    yield 'task', 'needs --data.test-file=FILE with held-out problems'
+  for name in ('file', 'test_file'):
+    value = getattr(data, name)
+    if value is not None and not reads_files:
+      yield f'data.{name}', f'--task={settings.task} reads no such file'
+    elif value is not None and not pathlib.Path(value).is_file():
+      yield f'data.{name}', 'there is no such file'
+  has_checkpoint = settings.init_from is not None or settings.model.name
+  if settings.chat_style == 'gemma' and not has_checkpoint:
+    yield 'chat_style', 'gemma needs a checkpoint; add --init-from=PATH'
 
 
 def _unknown_names(values: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -292,7 +292,7 @@ class Settings:
   self_refine_instruction: str | None = setting(None, 'stage')
   """--instruction of --method=self_refine. None: our own wording (the paper's
   is not published), asking for feedback and then a better attempt."""
-  workers: int | None = setting(None, 'nothing')
+  workers: int | None = setting(None, 'nothing', low=1)
   """Grader processes; None: one less than there are cores."""
   sandbox: Literal['auto', 'bwrap', 'landlock', 'none'] = setting(
     'auto', 'nothing'

@@ -142,9 +142,7 @@ def read(path: str) -> Run:
   """
   directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
-  results = {}
-  if directory.results.exists():
-    results = json.loads(directory.results.read_text())
+  results = directory.own_results()
   if not results:
     raise run_directory.RunError(
       f'{path} has no results yet; go on with it: python -m '

@@ -110,15 +110,19 @@ def with_grader(run: context.Run) -> Iterator[context.Run]:
     RunError: graders cannot work here: no sandbox holds, or a reward function
       is missing.
   """
-  with contextlib.closing(_start_grader(run.task)) as grader:
+  with contextlib.closing(_start_grader(run)) as grader:
     yield dataclasses.replace(run, grader=grader)
 
 
-def _start_grader(task: types.Task) -> types.Grader:
+def _start_grader(run: context.Run) -> types.Grader:
   # A failure in one process must end all: the others would wait for it.
   def start():
     try:
-      return task.make_grader()
+      grader = run.task.make_grader()
+      if run.settings.reward:
+        # Columns that problems do not have are an error before any training.
+        grader.grade([run.task.test[0]], [types.Attempt('')])
+      return grader
     except (OSError, ValueError, probe.NoSandboxError) as error:
       raise run_directory.RunError(
         f'{error} (see --reward, --sandbox, --workers)'
@@ -290,6 +294,8 @@ def _keep_fitting(
         '--max-prompt-tokens=%d tokens (the longest %d) and are left out',
         len(fits) - sum(fits), len(fits), split, most_tokens, max(sizes)
       )  # fmt: skip
+    if not problems:
+      raise run_directory.RunError(f'{task.name} has no {split} problems')
     if not kept[split]:
       raise run_directory.RunError(
         f'no {split} problem of {task.name} has a prompt of at most '

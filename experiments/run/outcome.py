@@ -52,6 +52,12 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
     return
   evaluation = evaluate_policy(policies.run_of(run, name), policy)
   write_transcripts(run.directory, name, evaluation)
+  if not evaluation.is_graded.any():
+    raise run_directory.RunError(
+      f'none of {len(evaluation.is_graded)} held-out problems could be graded; '
+      f'{run.directory.stage(name).evaluation} has the reason of each. See '
+      '--reward, and python -m experiments.doctor'
+    )
   results = run.directory.read_results()
   results[name] = numbers = evaluation.summary()
   order = [methods.BASE, *run.stages]

@@ -129,12 +129,26 @@ class RunDirectory:
 
   def read_results(self) -> dict[str, Any]:
     """results.json, empty where there is none. A collective."""
-    return distributed.by_first(self._read_results)
+    return distributed.by_first(self.own_results)
 
-  def _read_results(self) -> dict[str, Any]:
-    if not self.results.exists():
+  def own_results(self) -> dict[str, Any]:
+    """As `read_results`, for one process alone.
+
+    Raises:
+      RunError: it is not what a run writes.
+    """
+    try:
+      results = json.loads(self.results.read_text())
+    except (FileNotFoundError, NotADirectoryError):
       return {}
-    return json.loads(self.results.read_text())
+    except json.JSONDecodeError as error:
+      results = error
+    if not isinstance(results, dict):
+      raise RunError(
+        f'{self.results} cannot be read ({results}); remove it, and the same '
+        'command evaluates again'
+      )
+    return results
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
@@ -152,7 +166,13 @@ class RunDirectory:
 
   @contextlib.contextmanager
   def _own_lock(self) -> Iterator[None]:
-    self.path.mkdir(parents=True, exist_ok=True)
+    if not self.config.exists():
+      # Before anything is written to what may be somebody else's directory.
+      self._check_unused()
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise RunError(f'--run-dir={self.path}: {error}') from error
     # Not 'w', which would erase the name of whoever holds the lock.
     with (self.path / 'lock').open('a+') as file:
       try:
@@ -252,12 +272,12 @@ class RunDirectory:
     try:
       config = json.loads(self.config.read_text())
       return {key: config[key] for key in ('settings', 'versions', 'data')}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
       raise RunError(
         f'{self.path} holds no run (no config.json); make one with: python -m '
         f'experiments.train --run-dir={self.path}'
       ) from None
-    except (json.JSONDecodeError, KeyError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
       raise RunError(
         f'{self.config} cannot be read ({error!r}); restore it, or choose '
         'another --run-dir'
@@ -301,7 +321,7 @@ class RunDirectory:
   def _check_unused(self) -> None:
     contents = [
       path.name
-      for path in (self.path.iterdir() if self.path.exists() else ())
+      for path in (self.path.iterdir() if self.path.is_dir() else ())
       if path.name != 'lock' and not path.name.startswith('.')
     ]
     if contents:
@@ -333,4 +353,6 @@ def _differences(
 def _as_flag(name: str, value: Any) -> str:
   if isinstance(value, bool):
     return name if value else '--no-' + name.removeprefix('--')
+  if isinstance(value, tuple):
+    return ' '.join([name, *map(str, value)])
   return f'{name}={value}'

@@ -34,7 +34,13 @@ def load_function(path_and_name: str) -> Callable[..., Any]:
     raise ValueError(f'the reward {path_and_name}: there is no file {file}')
   spec = importlib.util.spec_from_file_location(file.stem, file)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:  # whatever the user's file raises
+    raise ValueError(
+      f'the reward {path_and_name}: importing {file} failed with '
+      f'{type(error).__name__}: {error}'
+    ) from error
   function = getattr(module, name, None)
   if not callable(function):
     raise ValueError(f'the reward {path_and_name}: {file} defines no {name}()')

@@ -144,7 +144,7 @@ def encode_prompts(
   if not fitting:
     raise ValueError(
       f'a prompt has {len(ids[longest])} tokens, more than the largest bucket, '
-      f'{max(buckets)}: raise max_prompt_tokens, or drop the problem that '
+      f'{max(buckets)}: pass a larger one, or drop the problem that '
       f'begins {messages[longest][:80]!r}'
     )
   tokens = np.zeros((len(ids), min(fitting)), np.int32)

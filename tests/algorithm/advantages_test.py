@@ -132,6 +132,6 @@ class TestInvariances:
   def test_one_sample_has_no_baseline(self, batch, function):
     np.testing.assert_array_equal(function(*batch, 1), 0)
 
-  def test_broken_groups_are_refused(self, batch, function):
+  def test_broken_groups_are_rejected(self, batch, function):
     with pytest.raises(ValueError, match='12 sequences'):
       function(*batch, 5)

@@ -266,7 +266,7 @@ def test_discount_credits_the_first_attempt():
   np.testing.assert_array_equal(gradient[1], 0)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_rejected():
   with pytest.raises(AssertionError):
     losses.score_loss(
       LOGPROBS,

@@ -157,7 +157,7 @@ class TestLimit:
       ({'right_share': 1.5}, 'must lie in'),
     ],
   )
-  def test_impossible_limits_are_refused(self, options, says):
+  def test_impossible_limits_are_rejected(self, options, says):
     with pytest.raises(ValueError, match=says):
       repair_pairs.limit(self.plus(), PROBLEM, **options)
 

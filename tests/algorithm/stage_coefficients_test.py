@@ -159,7 +159,7 @@ def test_score_stages_names_and_order():
     ),
   ],
 )
-def test_impossible_stages_are_refused(make, message):
+def test_impossible_stages_are_rejected(make, message):
   with pytest.raises(ValueError, match=message):
     make()
 

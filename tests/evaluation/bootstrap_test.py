@@ -101,6 +101,6 @@ class TestPairedTest:
     assert 0.02 <= rejected / 400 <= 0.085
     assert found / 400 > 0.98
 
-  def test_other_problems_are_refused(self):
+  def test_other_problems_are_rejected(self):
     with pytest.raises(ValueError, match='3 problems against 2'):
       bootstrap.paired_test(np.zeros(3), np.zeros(2))

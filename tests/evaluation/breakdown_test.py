@@ -38,7 +38,7 @@ def test_ranges_do_not_split_equal_values():
   assert sum(map(len, seen)) == len(set(values))
 
 
-def test_many_words_are_refused():
+def test_many_words_are_rejected():
   with pytest.raises(ValueError, match='20 different values, such as .*x0'):
     breakdown.make_groups([f'x{i}' for i in range(20)])
 

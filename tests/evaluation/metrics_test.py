@@ -100,7 +100,7 @@ class TestZeroSpread:
     graded = np.array([[1], [0], [0], [0], [0], [0]], bool)
     assert metrics.zero_spread(score, 3, graded).all()
 
-  def test_broken_groups_are_refused(self):
+  def test_broken_groups_are_rejected(self):
     with pytest.raises(ValueError, match='6'):
       metrics.zero_spread(np.zeros((6, 1)), 4)
 

@@ -49,6 +49,6 @@ def test_large_numbers_of_samples():
 
 
 @pytest.mark.parametrize('k', [0, 5])
-def test_too_many_or_no_tries_are_refused(k):
+def test_too_many_or_no_tries_are_rejected(k):
   with pytest.raises(ValueError, match=f'pass@{k} needs 1 <= k <= 4'):
     pass_at_k.pass_at_k(np.zeros((1, 4), bool), k)

@@ -77,7 +77,7 @@ def test_intervals_of_the_gain_are_paired():
 
 
 @pytest.mark.parametrize('budget', [3, 34, 0])
-def test_impossible_budgets_are_refused(budget):
+def test_impossible_budgets_are_rejected(budget):
   keys, correct = sample(problems=2)
   with pytest.raises(ValueError, match=rf'\[{budget}\] are not even numbers'):
     scaling.inference_scaling(keys, correct, budgets=(budget,))

@@ -72,7 +72,7 @@ def test_depends_on_the_seed_alone():
   assert (first != voting.vote_accuracy(keys, correct, 4, seed=2)).any()
 
 
-def test_more_voters_than_samples_are_refused():
+def test_more_voters_than_samples_are_rejected():
   with pytest.raises(ValueError, match='a vote of 3 episodes needs as many'):
     voting.vote_accuracy([[['a'], ['b']]], np.zeros((1, 2, 1), bool), 3)
 

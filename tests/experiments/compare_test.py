@@ -234,7 +234,7 @@ class TestFlags:
       (['--turns=3'], '--method=star: needs --turns=2'),
     ],
   )
-  def test_mistakes_are_refused(self, arguments, says, capsys):
+  def test_mistakes_are_rejected(self, arguments, says, capsys):
     with pytest.raises(SystemExit) as stop:
       compare.parse(arguments)
     assert stop.value.code == 2

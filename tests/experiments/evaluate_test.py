@@ -41,7 +41,7 @@ def test_one_policy_and_fewer_problems(finished, capsys, tmp_path):
   numbers = json.loads(output.read_text())
   assert list(numbers) == ['stage1']
   assert numbers['stage1']['problems'] == 4
-  # The first four of the ten, as the run's own evaluation judged them.
+  # The first four of the ten, as the run's own evaluation graded them.
   lines = (finished / 'stage1' / 'evaluation.jsonl').read_text().splitlines()
   scores = [json.loads(line)['scores'] for line in lines[:4]]
   for turn in (0, 1):
@@ -87,7 +87,7 @@ def test_other_numbers_are_called_other(finished, tmp_path, capsys):
     (['--output=/nowhere/at/all.json'], 'there is no /nowhere/at'),
   ],
 )
-def test_mistakes_are_refused(finished, arguments, says, capsys):
+def test_mistakes_are_rejected(finished, arguments, says, capsys):
   with pytest.raises(SystemExit) as stop:
     evaluate.main([f'--run-dir={finished}', *arguments])
   assert stop.value.code == 2
@@ -112,7 +112,7 @@ def test_what_is_not_there(finished, tmp_path, capsys):
   assert not (path / 'tokenizer.model').exists()
 
 
-def test_other_data_are_refused(finished, tmp_path, capsys):
+def test_other_data_are_rejected(finished, tmp_path, capsys):
   path = tmp_path / 'run'
   shutil.copytree(finished, path)
   config = json.loads((path / 'config.json').read_text())

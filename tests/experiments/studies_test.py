@@ -78,7 +78,7 @@ def test_defaults_are_possible():
     (['--method=score'], '--method is set for each run'),
   ],
 )
-def test_mistakes_are_refused(arguments, says, capsys):
+def test_mistakes_are_rejected(arguments, says, capsys):
   with pytest.raises(SystemExit) as stop:
     studies.parse(arguments)
   assert stop.value.code == 2

@@ -288,7 +288,7 @@ CHECKS = {
     ('--task=records', 'needs --data.file=FILE'),
   ],
 )
-def test_mistakes_are_refused_before_anything_is_made(
+def test_mistakes_are_rejected_before_anything_is_made(
   flag, says, tmp_path, capsys
 ):
   with pytest.raises(SystemExit) as stop:
@@ -304,7 +304,7 @@ def test_dry_run_makes_nothing(tmp_path, capsys):
   assert not (tmp_path / 'run').exists()
 
 
-def test_other_settings_are_refused(finished, capsys):
+def test_other_settings_are_rejected(finished, capsys):
   before = (finished / 'config.json').read_bytes()
   assert small_run.main(finished, '--alpha=3') == 2
   message = capsys.readouterr().err

@@ -280,7 +280,7 @@ def test_different(gold, pred):
     assert not answer_equality.same(gold, pred)
 
 
-def test_no_answer_of_math_is_refused_as_too_costly():
+def test_no_answer_of_math_is_rejected_as_too_costly():
   path = shared_data.path('math/math_train_12000_minus_math500.jsonl')
   golds = {answer_text.plain(r['answer']) for r in records.read_rows(path)}
   assert [gold for gold in golds if algebra.too_costly(gold)] == []
@@ -322,11 +322,11 @@ def test_conventions(conventions, gold, pred, same):
     '1' * 1001,
   ],
 )
-def test_what_cannot_be_computed_is_refused_before(text):
+def test_what_cannot_be_computed_is_rejected_before(text):
   with pytest.raises(algebra.UnparseableError, match='too large or too deep'):
     answer_equality.same('x+1', text)
 
 
 @pytest.mark.parametrize('text', ['2^{10}', 'x^{100}', '20!', '(x+1)^{12}'])
-def test_what_can_be_computed_is_not_refused(text):
+def test_what_can_be_computed_is_not_rejected(text):
   assert not algebra.too_costly(text)

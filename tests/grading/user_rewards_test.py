@@ -132,3 +132,10 @@ def test_an_attempt_that_all_leave_out_is_ungraded(path):
   attempts = [types.Attempt('skip'), types.Attempt('x')]
   verdicts = total.grade([PROBLEM] * 2, attempts)
   assert [verdict.score for verdict in verdicts] == [None, 3.0]
+
+
+def test_a_file_that_fails_when_imported_is_an_error(tmp_path):
+  path = tmp_path / 'broken.py'
+  path.write_text('def reward(attempt:\n')
+  with pytest.raises(ValueError, match='SyntaxError'):
+    user_rewards.load_function(f'{path}:reward')

@@ -162,7 +162,7 @@ def test_check_lists_every_difference(tmp_path):
     ),
   ],
 )
-def test_what_is_not_supported_is_refused(change, message, tmp_path):
+def test_what_is_not_supported_is_rejected(change, message, tmp_path):
   _write(tmp_path, GEMMA_3_1B | change)
   with pytest.raises(ValueError, match=message):
     hugging_face_config.read(tmp_path)

@@ -216,7 +216,7 @@ def test_long_lists_are_cut(tmp_path):
   assert str(error.value).endswith(f'and {len(tensors) + 1 - 20} more')
 
 
-def test_another_model_is_refused(tmp_path):
+def test_another_model_is_rejected(tmp_path):
   config, _ = _write(tmp_path)
   other = dataclasses.replace(config, window=9)
   with pytest.raises(ValueError, match='window: 8 in the checkpoint, 9 in'):

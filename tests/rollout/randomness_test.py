@@ -66,7 +66,7 @@ def test_name_hash_is_the_same_in_every_process():
   assert randomness.name_hash('123456789') == 0xCBF43926
 
 
-def test_unknown_purposes_are_refused():
+def test_unknown_purposes_are_rejected():
   with pytest.raises(ValueError, match='gambling'):
     _stream(purpose='gambling')
 

@@ -70,7 +70,7 @@ def test_few_sums_are_fewer_problems():
   assert 70 <= len(task.train) <= 90
 
 
-def test_no_sums_at_all_are_refused():
+def test_no_sums_at_all_are_rejected():
   with pytest.raises(ValueError, match='digits'):
     arithmetic.load(digits=1, chain=1.0, num_train=0)
 
@@ -93,7 +93,7 @@ def test_problems_from_text(text, question, reference):
 @pytest.mark.parametrize(
   'text', ['', '1', '1+', '1+2+3', '1-2', '1234+1', 'a+b', '1.5+2', '-1+2']
 )
-def test_what_is_no_sum_is_refused(text):
+def test_what_is_no_sum_is_rejected(text):
   with pytest.raises(ValueError, match='at most 3 digits'):
     arithmetic.problem_from_text(text, 3)
 

@@ -43,7 +43,7 @@ def test_a_column_comes_first():
   assert difficulty.measure(named, 'question_length') == 'long'
 
 
-def test_unknown_columns_are_refused():
+def test_unknown_columns_are_rejected():
   problem = types.Problem('7', 'math', 'abc', '', {'level': 4})
   with pytest.raises(ValueError, match='levl.*level, longest_carry'):
     difficulty.measure(problem, 'levl')

@@ -196,7 +196,7 @@ def test_kept_under_a_name(run):
     (['--samples=2', '--temperature=1', '--majority-at=1,3'], '[1, 2]'),
   ],
 )
-def test_mistakes_are_refused(run, flags, says, capsys):
+def test_mistakes_are_rejected(run, flags, says, capsys):
   with pytest.raises(SystemExit) as stop:
     evaluate.main([f'--run-dir={run}', *flags])
   assert stop.value.code == 2

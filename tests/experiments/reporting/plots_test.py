@@ -114,7 +114,7 @@ def test_nothing_to_draw_is_said(tmp_path):
     plots.learning_curves(RECORDS[:1], tmp_path / 'curves.png')
 
 
-def test_unknown_stages_are_refused(tmp_path):
+def test_unknown_stages_are_rejected(tmp_path):
   with pytest.raises(ValueError, match='base.*step 0 of the first stage'):
     plots.learning_curves(
       RECORDS,

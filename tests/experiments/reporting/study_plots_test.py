@@ -52,6 +52,6 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
     assert len(axes.lines[1].get_ydata()) == 2
 
 
-def test_nothing_is_refused(tmp_path):
+def test_nothing_is_rejected(tmp_path):
   with pytest.raises(ValueError, match='nothing to draw'):
     study_plots.draw_study({}, tmp_path / 'study.png', label='', notes={})

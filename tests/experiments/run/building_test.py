@@ -62,7 +62,7 @@ def test_problems_with_long_prompts_are_left_out(tmp_path, caplog):
     build(tmp_path, '--max-prompt-tokens=4')
 
 
-def test_too_few_sums_are_refused():
+def test_too_few_sums_are_rejected():
   settings = settings_of('--arithmetic.nines=1')
   # One held-out problem of ten, nine to train on: few, but there.
   assert len(building.load_task(settings).test) == 1

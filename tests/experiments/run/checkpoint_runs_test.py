@@ -258,7 +258,7 @@ def exit_code(arguments):
     (('--lora.rank=99',), 'choose at most'),
   ],
 )
-def test_refused(tokenizer, tmp_path, capsys, more, message):
+def test_rejected(tokenizer, tmp_path, capsys, more, message):
   write_checkpoint(tmp_path / 'in', PRESET, tokenizer)
   arguments = command(PRESET, tmp_path / 'in', tmp_path / 'run', *more)
   assert exit_code(arguments) == 2

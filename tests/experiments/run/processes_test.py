@@ -108,7 +108,7 @@ def test_two_processes_leave_what_one_leaves(one, two):
   assert_same_run(one, two)
   records = small_run.metrics(two, 'stage1')
   assert [record['step'] for record in records] == [1, 2]
-  # Something was sampled and judged by both: all 16 rows are graded.
+  # Something was sampled and graded by both: all 16 rows are graded.
   assert [record['reward/ungraded'] for record in records] == [0, 0]
 
 

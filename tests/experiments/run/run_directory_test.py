@@ -112,7 +112,7 @@ def test_stage_one_is_settled_once_stage_two_has_begun(run):
 @pytest.mark.parametrize(
   'data', [{'train': 'abc', 'test': 'xyz'}, {'train': 'abc'}]
 )
-def test_other_data_is_refused(run, data):
+def test_other_data_is_rejected(run, data):
   with pytest.raises(run_directory.RunError, match='test has digest def'):
     run.begin(SETTINGS, data)
 
@@ -128,11 +128,30 @@ def test_other_versions_are_named(run, caplog):
 def test_another_directory_is_not_written_to(tmp_path):
   (tmp_path / 'thesis.tex').write_text('mine')
   run = run_directory.RunDirectory(tmp_path)
-  with (
-    run.lock(),
-    pytest.raises(run_directory.RunError, match=r'not empty \(thesis.tex'),
-  ):
-    run.begin(SETTINGS, DATA)
+  with pytest.raises(run_directory.RunError, match='thesis.tex'), run.lock():
+    pytest.fail('it was locked')
+  assert [path.name for path in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_a_file_is_no_directory(tmp_path):
+  (tmp_path / 'file').write_text('mine')
+  run = run_directory.RunDirectory(tmp_path / 'file')
+  with pytest.raises(run_directory.RunError, match='file'), run.lock():
+    pytest.fail('it was locked')
+
+
+@pytest.mark.parametrize('text', ['{"base": ', '[1]'])
+def test_results_that_cannot_be_read(run, text):
+  run.results.write_text(text)
+  with pytest.raises(run_directory.RunError, match=r'results\.json'):
+    run.read_results()
+
+
+def test_lists_are_continued_as_they_are_typed():
+  assert run_directory._as_flag('--lora.targets', ('q', 'k')) == (
+    '--lora.targets q k'
+  )
+  assert run_directory._as_flag('--reward', ()) == '--reward'
 
 
 def test_no_run_and_no_config(tmp_path, run):

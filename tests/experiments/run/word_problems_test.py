@@ -69,7 +69,7 @@ def test_rows_in_gsm8k_format(tmp_path, capsys, monkeypatch):
   assert 'shorten it' in said
 
 
-def test_no_prompt_that_fits_is_refused(tmp_path, capsys):
+def test_no_prompt_that_fits_is_rejected(tmp_path, capsys):
   write_rows(tmp_path / 'train.jsonl', 12, 1)
   write_rows(tmp_path / 'test.jsonl', 5, 100)
   arguments = [*FLAGS, f'--data-dir={tmp_path}', f'--run-dir={tmp_path}/run']
@@ -79,7 +79,7 @@ def test_no_prompt_that_fits_is_refused(tmp_path, capsys):
   assert 'raise --max-prompt-tokens' in message
 
 
-def test_a_directory_without_the_data_is_refused(tmp_path, capsys):
+def test_a_directory_without_the_data_is_rejected(tmp_path, capsys):
   arguments = [*FLAGS, f'--data-dir={tmp_path}', f'--run-dir={tmp_path}/run']
   assert train.main(arguments) == 2
   message = capsys.readouterr().err
@@ -87,7 +87,7 @@ def test_a_directory_without_the_data_is_refused(tmp_path, capsys):
   assert '--data-dir' in message
 
 
-def test_a_download_without_its_library_is_refused(
+def test_a_download_without_its_library_is_rejected(
   tmp_path, capsys, monkeypatch
 ):
   monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)

@@ -42,7 +42,7 @@ def test_some_sandbox_is_chosen():
   assert probe.choose().kind in ('bwrap', 'landlock')
 
 
-def test_unknown_sandbox_is_refused():
+def test_unknown_sandbox_is_rejected():
   with pytest.raises(ValueError, match='chroot'):
     probe.choose('chroot')
 
@@ -109,7 +109,7 @@ def test_values_come_out_as_they_went_in(value):
   ],
   ids=str,
 )
-def test_other_data_is_refused(data):
+def test_other_data_is_rejected(data):
   with pytest.raises((ValueError, TypeError)):
     tagged_json.decode(data, lambda held: held)
 
