@@ -66,7 +66,7 @@ def test_prompts_go_to_the_smallest_bucket_that_fits(chat_format):
 
 
 def test_a_prompt_that_fits_nowhere_is_rejected(chat_format):
-  with pytest.raises(ValueError, match='max_prompt_tokens') as error:
+  with pytest.raises(ValueError, match='bucket') as error:
     episodes.encode_prompts(chat_format, ['1+2', '1234567+7'], (5, 8))
   assert '1234567+7' in str(error.value)
 
