@@ -201,7 +201,7 @@ VARIANTS = {
   'no stage one': ('--steps-stage1=0',),
 }
 # The others are slow together.
-_QUICK = ('three turns', 'kl in the reward', 'given attempts')
+_QUICK = ('kl in the reward', 'given attempts')
 
 
 @pytest.mark.parametrize(

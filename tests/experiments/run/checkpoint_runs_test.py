@@ -21,6 +21,7 @@ from score_jax.models import gemma, lora, tokenization, transformer
 from tests.support import shared_data
 
 # The others, adapters and Gemma 2 among them, take a minute each.
+pytestmark = pytest.mark.usefixtures('quick_compilation')
 _QUICK = ('gemma3_270m_gsm8k_colab',)
 PRESETS = [
   name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow)

@@ -65,7 +65,9 @@ def test_killed_while_pretraining(finished, tmp_path, compiled):
   assert small_run.results(path) == small_run.results(finished)
 
 
-@pytest.mark.parametrize('stage', ['stage1', 'stage2'])
+@pytest.mark.parametrize(
+  'stage', [pytest.param('stage1', marks=pytest.mark.slow), 'stage2']
+)
 def test_killed_at_a_random_step(finished, tmp_path, compiled, stage):
   step = int(np.random.default_rng().integers(1, 4))
   path = tmp_path / 'run'
