@@ -28,7 +28,8 @@ def quick_compilation():
   """Compiles without LLVM's optimisations, for what compiles more than it runs.
 
   A test module asks for it by `pytestmark`. Not for tests that look at compiled
-  programs or at time.
+  programs or at time, nor for programs that other modules run, too: they would
+  find these ones in the process, which round differently.
   """
   import jax  # Here, so that tests of tasks/ run without it.
 

@@ -17,7 +17,6 @@ from experiments.reporting import comparison_table
 from score_jax.io import metric_log
 from tests.support import small_run
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 SMALL = (
   *small_run.FLAGS,
   '--steps-stage1=2',
