@@ -20,7 +20,7 @@ from rich import console as rich_console
 from rich import filesize
 import tyro
 
-from experiments.config import command_line, schema
+from experiments.config import command_line, fields, schema
 from experiments.run import (
   base_model,
   building,
@@ -163,7 +163,7 @@ def read(options: Options) -> Source:
     value = getattr(options, flag)
     if value is not None:
       raise ValueError(
-        f'{schema.flag(flag)}={value} is for run directories, and {path} '
+        f'{fields.flag(flag)}={value} is for run directories, and {path} '
         'is none'
       )
   return read_checkpoint(path, options)

@@ -13,7 +13,7 @@ from typing import Any
 from rich import console as rich_console
 
 from experiments import methods, train
-from experiments.config import schema
+from experiments.config import fields, schema
 from experiments.run import building, run_directory
 from score_jax.io import json_files, stop_signals
 from score_jax.training import checkpoint_manifest
@@ -72,7 +72,7 @@ class PlannedRun:
   def _differing(
     self, other: schema.Settings, matters: Callable[[str], bool]
   ) -> list[str]:
-    one, two = schema.flatten(self.settings), schema.flatten(other)
+    one, two = fields.flatten(self.settings), fields.flatten(other)
     return [n for n in one if matters(n) and one[n] != two[n]]
 
 

@@ -6,17 +6,17 @@ import math
 import pathlib
 from typing import Any
 
-from experiments.config import schema
+from experiments.config import fields, schema
 
 
 def find_errors(settings: schema.Settings) -> list[str]:
   """One sentence for each impossible value: the flag, its value, the fix."""
-  values = schema.flatten(settings)
+  values = fields.flatten(settings)
   found = [*_ranges(values), *_relations(settings)]
   # The tables of names import jax, and are asked only where all else is
   # possible: misspelt numbers are rejected at once.
   found = found or [*_unknown_names(values)] or [*_stages(settings)]
-  return [f'{schema.flag(name)}={values[name]}: {why}' for name, why in found]
+  return [f'{fields.flag(name)}={values[name]}: {why}' for name, why in found]
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
@@ -27,7 +27,7 @@ def known_names(name: str, known: Iterable[str]) -> str:
 
 
 def _ranges(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-  for name, declared in schema.declarations().items():
+  for name, declared in fields.declarations(schema.Settings).items():
     value, above = values[name], declared.get('above')
     low, high = declared.get('low'), declared.get('high')
     if not isinstance(value, int | float) or isinstance(value, bool):

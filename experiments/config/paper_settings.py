@@ -11,7 +11,7 @@ from rich import box, markup
 from rich import console as rich_console
 from rich import table as rich_table
 
-from experiments.config import schema
+from experiments.config import fields, schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ _OF_THE_PROGRAM = ('preset', 'run_dir', 'stage', 'dry_run')
 
 def deviations(settings: schema.Settings) -> list[str]:
   """Names of settings that differ from the paper's for the task, in order."""
-  flat = schema.flatten(settings)
+  flat = fields.flatten(settings)
   found = []
   for name, stated in PAPER.items():
     target = stated.mbpp if settings.task in CODE_TASKS else stated.math
@@ -106,7 +106,7 @@ def rows(settings: schema.Settings) -> list[Row]:
   """Every setting that affects the run, in order, beside the paper's."""
   marked = deviations(settings)
   result = []
-  for name, value in schema.flatten(settings).items():
+  for name, value in fields.flatten(settings).items():
     if name in _OF_THE_PROGRAM or _is_without_effect(name, settings):
       continue
     stated = PAPER.get(name)
@@ -145,7 +145,7 @@ def print_settings(
   table.add_column('', width=len('differs'))
   for row in rows(settings):
     table.add_row(
-      schema.flag(row.name),
+      fields.flag(row.name),
       row.value,
       markup.escape(row.math),
       markup.escape(row.mbpp),

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from experiments.config import paper_settings, schema
+from experiments.config import fields, paper_settings
 from experiments.reporting import (
   between,
   episodes,
@@ -76,7 +76,7 @@ def _contents(groups: runs.Groups, out: page.Output) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[paper_settings.Row]) -> tables.Table:
-  texts = [(schema.flag(r.name), r.value, r.math, r.mbpp) for r in rows]
+  texts = [(fields.flag(r.name), r.value, r.math, r.mbpp) for r in rows]
   return tables.Table(
     ['Setting', 'Value', 'The paper, MATH', 'The paper, MBPP'],
     [list(map(tables.Cell, row)) for row in texts],
@@ -86,7 +86,7 @@ def _table(rows: Sequence[paper_settings.Row]) -> tables.Table:
 def _differences(first: runs.Run, group: runs.Group) -> str:
   """The flags that make a group another than the first run's."""
   return ' '.join(
-    f'{schema.flag(name)}={value}'
+    f'{fields.flag(name)}={value}'
     for name, value in group.runs[0].distinctive.items()
     if value != first.distinctive[name]
   )

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from experiments import methods
-from experiments.config import schema
+from experiments.config import fields, schema
 from experiments.evaluations import kept_evaluations
 from experiments.reporting import curves
 from experiments.run import run_directory, transcripts
@@ -33,7 +33,7 @@ class Run:
   @functools.cached_property
   def distinctive(self) -> dict[str, Any]:
     """Flattened settings without those that do not make runs different."""
-    flat = schema.flatten(self.settings)
+    flat = fields.flatten(self.settings)
     return {n: value for n, value in flat.items() if n not in _IGNORED}
 
   @functools.cached_property

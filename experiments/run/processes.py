@@ -10,7 +10,7 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments.config import schema
+from experiments.config import fields, schema
 from experiments.run import run_directory
 from score_jax import cluster, distributed
 
@@ -39,8 +39,8 @@ def check_started_alike(settings: schema.Settings) -> None:
     RunError: in every process, if one of them differs.
   """
   flags = {
-    schema.flag(name): value
-    for name, value in schema.flatten(settings).items()
+    fields.flag(name): value
+    for name, value in fields.flatten(settings).items()
     if name not in _OWN
   }
   check_same(

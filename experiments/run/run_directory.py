@@ -22,7 +22,7 @@ import socket
 from typing import Any
 
 from experiments import methods
-from experiments.config import schema
+from experiments.config import fields, schema
 from score_jax import distributed
 from score_jax.io import json_files
 
@@ -241,7 +241,7 @@ class RunDirectory:
     """
     record = self._read_config()['settings']
     try:
-      return schema.from_record(record)
+      return fields.from_record(schema.Settings, record)
     except ValueError as error:
       raise RunError(f'{self.config}: {error}') from error
 
@@ -295,7 +295,7 @@ class RunDirectory:
     ):
       free |= {'steps_stage1', 'steps_stage2'}
     differences = _differences(
-      schema.flatten(existing), schema.flatten(settings), free
+      fields.flatten(existing), fields.flatten(settings), free
     )
     if differences:
       raise RunError(
@@ -344,7 +344,7 @@ def _differences(
 ) -> list[tuple[str, Any, Any]]:
   """Flags that differ and may not be changed, with both values."""
   return [
-    (schema.flag(name), before[name], now[name])
+    (fields.flag(name), before[name], now[name])
     for name in now
     if name not in free and before[name] != now[name]
   ]

@@ -9,7 +9,7 @@ import pytest
 from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import command_line, schema
+from experiments.config import command_line, fields, schema
 from score_jax.algorithm import adaptive, losses, repair_pairs, rewards
 from tests.support import small_run
 
@@ -339,7 +339,10 @@ def test_a_new_method_is_one_row(monkeypatch, capsys):
   monkeypatch.setitem(methods.METHODS, 'toy', row)
   assert summary(stages('toy', '--stage=1')) == [('stage1', 5, 'base', 'base')]
   settings = command_line.parse_settings([*FLAGS, '--method=toy'])
-  assert schema.from_record(dataclasses.asdict(settings)) == settings
+  assert (
+    fields.from_record(schema.Settings, dataclasses.asdict(settings))
+    == settings
+  )
   longer = dataclasses.replace(settings, steps_stage1=9)
   assert methods.may_change_steps(settings, longer, lambda name: True)
   # What the row does not say is rejected.

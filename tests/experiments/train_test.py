@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.config import schema
+from experiments.config import fields, schema
 from score_jax.algorithm import adaptive, losses
 from tests.support import small_run
 
@@ -31,7 +31,7 @@ METRICS = {
 
 def test_a_run_leaves_everything_behind(finished):
   config = json.loads((finished / 'config.json').read_text())
-  flat = schema.flatten(schema.from_record(config['settings']))
+  flat = fields.flatten(fields.from_record(schema.Settings, config['settings']))
   assert flat['arithmetic.digits'] == 1
   assert set(config['data']) == {'train', 'test'}
   results = small_run.results(finished)

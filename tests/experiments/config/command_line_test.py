@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.config import command_line, schema
+from experiments.config import command_line, fields, schema
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 FRAME = str.maketrans('│|╭╰─╮╯', '       ')
@@ -131,8 +131,8 @@ def test_help_describes_every_flag(capsys):
     command_line.parse_settings(['--help'])
   assert stop.value.code == 0
   text = capsys.readouterr().out
-  for name in schema.flatten(schema.Settings()):
-    assert schema.flag(name) in text
+  for name in fields.flatten(schema.Settings()):
+    assert fields.flag(name) in text
 
 
 @pytest.mark.parametrize('name', command_line.preset_names())

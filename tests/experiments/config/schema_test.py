@@ -9,14 +9,14 @@ import typing
 
 import pytest
 
-from experiments.config import schema
+from experiments.config import fields, schema
 
 
 def test_flat_names_are_flags():
-  flat = schema.flatten(schema.Settings())
+  flat = fields.flatten(schema.Settings())
   assert flat['model.kv_heads'] == 4
-  assert schema.flag('model.kv_heads') == '--model.kv-heads'
-  assert schema.flag('beta1') == '--beta1'
+  assert fields.flag('model.kv_heads') == '--model.kv-heads'
+  assert fields.flag('beta1') == '--beta1'
 
 
 def test_through_json_and_back():
@@ -24,19 +24,19 @@ def test_through_json_and_back():
     alpha=3.0, micro_batch=4, model=schema.Model(width=32)
   )
   record = json.loads(json.dumps(dataclasses.asdict(settings)))
-  assert schema.from_record(record) == settings
+  assert fields.from_record(schema.Settings, record) == settings
 
 
 def test_a_record_of_another_version_is_rejected():
   record = dataclasses.asdict(schema.Settings()) | {'gamma': 1}
   with pytest.raises(ValueError, match='gamma'):
-    schema.from_record(record)
+    fields.from_record(schema.Settings, record)
 
 
 def test_every_setting_says_what_it_affects():
-  levels = typing.get_args(schema.Affects)
-  declarations = schema.declarations()
-  assert list(declarations) == list(schema.flatten(schema.Settings()))
+  levels = typing.get_args(fields.Affects)
+  declarations = fields.declarations(schema.Settings)
+  assert list(declarations) == list(fields.flatten(schema.Settings()))
   for name, declared in declarations.items():
     assert schema.affects(name) in levels, name
     assert declared.keys() <= {'affects', 'free', 'low', 'above', 'high'}
@@ -46,9 +46,9 @@ def test_every_setting_says_what_it_affects():
 
 
 def test_every_number_has_a_range():
-  for name, value in schema.flatten(schema.Settings()).items():
+  for name, value in fields.flatten(schema.Settings()).items():
     if isinstance(value, int | float) and not isinstance(value, bool):
-      declared = schema.declarations()[name]
+      declared = fields.declarations(schema.Settings)[name]
       assert ('low' in declared) != ('above' in declared), name
 
 
@@ -72,8 +72,9 @@ def test_every_field_has_a_help_text():
       if not isinstance(field, ast.AnnAssign):
         continue
       # Nested records have their own class's docstring instead.
-      is_record = getattr(field.value, 'func', None) and (
-        field.value.func.id == getattr(field.annotation, 'id', None)
+      function = getattr(field.value, 'func', None)
+      is_record = isinstance(function, ast.Name) and (
+        function.id == getattr(field.annotation, 'id', None)
       )
       is_text = isinstance(getattr(after, 'value', None), ast.Constant)
       assert is_record or (is_text and isinstance(after, ast.Expr)), (
