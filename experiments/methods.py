@@ -42,6 +42,7 @@ class RLStage:
     given_share: share of each problem's episodes whose first attempt is
       off-policy, sampled by the reference policy.
     is_adaptive: beta2 adapts, and is added to the coefficients at every step.
+    first_batch: see `stages`.
   """
 
   coefficients: stage_coefficients.Stage
@@ -51,6 +52,7 @@ class RLStage:
   advantages: Callable = advantages.leave_one_out
   given_share: float = 0.0
   is_adaptive: bool = False
+  first_batch: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class SFTStage:
     steps: number of sampled batches of N * G episodes, and bound on updates.
     start: name of the policy that is fine-tuned.
     source: name of the policy that is sampled from.
-    first_batch: number of the first batch; later rounds see other problems.
+    first_batch: see `stages`.
   """
 
   construct: repair_pairs.Construction
@@ -105,8 +107,18 @@ class Method:
 
 
 def stages(settings: schema.Settings) -> Stages:
-  """The stages that these settings train after the base policy, by name."""
-  return METHODS[settings.method].stages(settings)
+  """The stages that these settings train after the base policy, by name.
+
+  `first_batch` of each is the number of batches of problems that earlier stages
+  have had: every method sees the same problems in the same order.
+  """
+  table, first = {}, 0
+  for name, stage in METHODS[settings.method].stages(settings).items():
+    if stage.steps:
+      stage = dataclasses.replace(stage, first_batch=first)
+    table[name] = stage
+    first += stage.steps
+  return table
 
 
 def policy_label(settings: schema.Settings, name: str) -> str:
@@ -249,18 +261,17 @@ def _rounds(
   """STaR: rounds of sampling with the newest policy and fine-tuning."""
   count = settings.sft.rounds
   table: Stages = {}
-  source, first = start, 0
+  source = start
   for number in range(1, count + 1):
-    share = steps * number // count - first
+    share = steps * number // count - steps * (number - 1) // count
     table[f'round{number}'] = SFTStage(
       repair_pairs.star,
       both_right,
       share,
       start=source if settings.sft.from_newest else start,
       source=source,
-      first_batch=first,
     )
-    source, first = f'round{number}', first + share
+    source = f'round{number}'
   return table
 
 

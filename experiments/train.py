@@ -34,12 +34,7 @@ from score_jax.algorithm import rewards
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from score_jax.rollout import randomness
-from score_jax.tasks import batches
-from score_jax.training import (
-  checkpoint_manifest,
-  reference_policy,
-  rl_update,
-)
+from score_jax.training import checkpoint_manifest, reference_policy, rl_update
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,9 +131,7 @@ def train_rl_stage(
   reference = policies.make_reference(run, reference)
 
   def step(state, policy, number, recorder):
-    problems = batches.batch(
-      run.task.train, run.settings.problems_per_step, run.settings.seed, number
-    )
+    problems = run.batch(stage.first_batch + number)
 
     # Act: K attempts of each of G samples.
     trajectory = run.sampler.sample(

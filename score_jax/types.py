@@ -90,18 +90,23 @@ class Grader(Protocol):
     """Ends what the grader started. May be called twice."""
 
 
+# The problems of a `Task`, by name.
+SPLITS = ('train', 'validation', 'test')
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """What is asked and how it is graded.
 
   Attributes:
     name: its key in `tasks.registry.TASKS`.
-    train: problems for training; disjoint from `test`.
-    test: held-out problems.
+    train: problems for training; disjoint from the other two.
+    test: held-out problems, for final evaluations alone.
     prompt: text of a problem's first user message.
     instruction: text of the user message between attempts.
     make_grader: starts a grader.
     refine_instruction: replaces `instruction` in the Self-Refine baseline.
+    validation: held-out problems that whatever is chosen is chosen by.
 
   Example:
     >>> problem = sj.Problem('7', 'sums', question='2+3=', reference='5')
@@ -119,3 +124,4 @@ class Task:
   instruction: str
   make_grader: Callable[[], Grader]
   refine_instruction: str = ''
+  validation: Sequence[Problem] = ()

@@ -76,6 +76,10 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       'nothing about its first turn (the paper: delta falls to 0.2; '
       '--method=offline_first_attempts shows it)',
     )
+  if not settings.validation_problems:
+    for name in ('eval_every', 'pretrain.until_accuracy'):
+      if fields.flatten(settings)[name]:
+        yield name, 'needs --validation-problems of at least 1'
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
   yield from _data(settings)

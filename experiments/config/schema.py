@@ -87,6 +87,10 @@ class Pretraining:
 
   steps: int = fields.setting(1600, 'base', low=0)
   """Number of updates."""
+  until_accuracy: float | None = fields.setting(None, 'base', above=0, high=1)
+  """Ends pre-training once greedy first attempts at the validation problems are
+  right this often, in (0, 1], measured every 50 updates; --pretrain.steps are
+  the most. None: after these."""
   rows: int = fields.setting(64, 'base', low=1)
   """Sequences of an update."""
   learning_rate: float = fields.setting(4e-3, 'base', above=0)
@@ -110,10 +114,10 @@ class SFT:
   from_newest: bool = fields.setting(False, 'stage')
   """Fine-tune the newest policy in each round. By default every round starts
   from the policy before the first one, as in ReST^EM; the newest is sampled."""
-  epochs: float | None = fields.setting(None, 'stage', above=0)
-  """Most passes over a round's pairs. None: the updates of the budget, however
-  often they see a pair, since all methods have the same; the paper makes 1 for
-  Pair-SFT, whose data it calls large."""
+  epochs: float | None = fields.setting(1.0, 'stage', above=0)
+  """Most passes over a round's pairs, within the budget's updates: 1 is what
+  the paper's Pair-SFT makes; of STaR it does not say. None: all of the budget's
+  updates, however often they see a pair."""
   learn: Literal['second', 'right', 'both'] = fields.setting('second', 'stage')
   """Attempts whose tokens carry loss: second: the repaired ones alone, since a
   wrong first one is nothing to imitate; right: right first ones, too; both."""
@@ -192,6 +196,12 @@ class Settings:
   arithmetic are read from --data-dir, or, records, from --data.file."""
   data_dir: str | None = fields.setting(None, 'base', free=True)
   """Directory of the task's data set."""
+  validation_problems: int = fields.setting(200, 'base', low=0)
+  """Problems held out of training, by which checkpoints of supervised stages
+  are chosen and --eval-every measures: of the task's own validation split, or
+  at most a tenth of its training problems."""
+  train_problems: int | None = fields.setting(None, 'stage', low=1)
+  """Train on the first so many problems alone. None: on all."""
   turns: int = fields.setting(2, 'base', low=1, high=3)
   """Attempts at each problem."""
   max_prompt_tokens: int = fields.setting(512, 'base', low=1)
@@ -262,9 +272,9 @@ class Settings:
   log_samples_every: int = fields.setting(10, 'nothing', low=0)
   """Steps between printed episodes; 0: none."""
   eval_every: int = fields.setting(0, 'evaluation', low=0)
-  """Steps between evaluations on held-out problems; 0: at the end only."""
+  """Steps between evaluations on validation problems; 0: none."""
   eval_problems: int = fields.setting(500, 'evaluation', low=1)
-  """Held-out problems of an evaluation."""
+  """Most test problems of an evaluation."""
 
   reward: tuple[str, ...] = fields.setting((), 'base')
   """Reward functions, path.py:function or path.py:function@weight; `task`

@@ -27,6 +27,7 @@ from experiments.config import schema
 
 SETTINGS = schema.Settings(
   task='arithmetic',
+  validation_problems=1000,
   arithmetic=schema.Arithmetic(digits=12, nines=0.75),
   model=schema.Model(
     layers=2,

@@ -38,11 +38,11 @@ def read(
     before = results[policy]
   points += [
     {
-      name.removeprefix(outcome.HELD_OUT): value
+      name.removeprefix(outcome.VALIDATION): value
       for name, value in record.items()
-      if name in ('stage', 'step') or name.startswith(outcome.HELD_OUT)
+      if name in ('stage', 'step') or name.startswith(outcome.VALIDATION)
     }
     for record in records
-    if f'{outcome.HELD_OUT}acc_t1' in record
+    if f'{outcome.VALIDATION}acc_t1' in record
   ]
   return records, points

@@ -166,6 +166,7 @@ def _load_task(settings):
         'id': data.id,
       },
       grader=data.grader,
+      num_validation=settings.validation_problems,
       drop_near_duplicates=data.drop_near_duplicates,
       options=_arithmetic_options(settings),
     )
@@ -188,7 +189,11 @@ def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
 
 def digests(task: types.Task) -> dict[str, str]:
   """Digests of ids, questions and references, by split."""
-  return {'train': _digest(task.train), 'test': _digest(task.test)}
+  return {
+    split: _digest(problems)
+    for split in types.SPLITS
+    if (problems := getattr(task, split))
+  }
 
 
 def _digest(problems: Sequence[types.Problem]) -> str:
@@ -281,8 +286,10 @@ def _keep_fitting(
 ) -> tuple[types.Task, list[int]]:
   """The task without too long prompts, and the others' lengths in tokens."""
   kept, lengths = {}, []
-  for split in ('train', 'test'):
+  for split in types.SPLITS:
     problems = getattr(task, split)
+    if not problems and split == 'validation':
+      continue
     # Not truncated: half a question would be another problem.
     sizes = [len(chat_format.prompt(task.prompt(p))) for p in problems]
     fits = [size <= most_tokens for size in sizes]

@@ -1,5 +1,6 @@
 """One frozen record with what the functions of a run need."""
 
+from collections.abc import Sequence
 import dataclasses
 
 from rich import console as rich_console
@@ -11,6 +12,7 @@ from score_jax import types
 from score_jax.io import stop_signals
 from score_jax.models import chat, model_config
 from score_jax.rollout import episodes
+from score_jax.tasks import batches
 from score_jax.training import device_layout
 
 
@@ -55,3 +57,15 @@ class Run(StoredRun):
   console: rich_console.Console
   stop: stop_signals.StopRequest
   grader: types.Grader | None = None
+
+  @property
+  def train_problems(self) -> Sequence[types.Problem]:
+    """The problems that stages train on."""
+    return self.task.train[: self.settings.train_problems]
+
+  def batch(self, number: int) -> list[types.Problem]:
+    """The problems of an update, by its number among those of all stages."""
+    settings = self.settings
+    return batches.batch(
+      self.train_problems, settings.problems_per_step, settings.seed, number
+    )

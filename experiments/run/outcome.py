@@ -1,6 +1,6 @@
 """Evaluates a run's policies on held-out problems, into results.json."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -12,18 +12,28 @@ from score_jax.evaluation import evaluate
 from score_jax.io import json_files
 from score_jax.rollout import randomness
 
-# Prefix of held-out metrics in metrics.jsonl.
-HELD_OUT = 'eval/'
+# Prefix of validation metrics in metrics.jsonl.
+VALIDATION = 'eval/'
 
 
 def evaluate_policy(
-  run: context.Run, policy: Any, *, temperature: float = 0.0
+  run: context.Run,
+  policy: Any,
+  *,
+  temperature: float = 0.0,
+  split: Literal['validation', 'test'] = 'test',
 ) -> evaluate.Evaluation:
-  """Samples and grades the held-out problems; greedy at temperature 0."""
+  """Samples and grades the problems of a split; greedy at temperature 0.
+
+  All of the validation problems, and --eval-problems of the test problems.
+  """
+  problems = run.task.validation
+  if split == 'test':
+    problems = run.task.test[: run.settings.eval_problems]
   return evaluate.evaluate(
     run.sampler,
     run.layout.inference_params(policy),
-    run.task.test[: run.settings.eval_problems],
+    problems,
     run.grader,
     evaluation_key(run.settings),
     greedy=temperature == 0,
@@ -36,11 +46,11 @@ def evaluation_key(settings: schema.Settings) -> jax.Array:
   return randomness.stream(settings.seed, 'evaluate', 'test', 0)
 
 
-def held_out_metrics(run: context.Run, policy: Any) -> dict[str, float]:
-  """The numbers of `evaluate_policy`, named as metrics of a training step."""
-  summary = evaluate_policy(run, policy).summary()
+def validation_metrics(run: context.Run, policy: Any) -> dict[str, float]:
+  """Greedy results on the validation problems, named as a step's metrics."""
+  summary = evaluate_policy(run, policy, split='validation').summary()
   return {
-    f'{HELD_OUT}{name}': value
+    f'{VALIDATION}{name}': value
     for name, value in summary.items()
     if isinstance(value, float)
   }

@@ -239,7 +239,8 @@ class RunDirectory:
     Raises:
       RunError: there is no run, or it is of another version.
     """
-    record = self._read_config()['settings']
+    # A run whose record does not name them has no validation problems.
+    record = {'validation_problems': 0} | self._read_config()['settings']
     try:
       return fields.from_record(schema.Settings, record)
     except ValueError as error:

@@ -55,7 +55,7 @@ def _sample(
   path: pathlib.Path,
 ) -> dict[str, float]:
   """Samples, grades and saves a batch; returns its accuracies by metric."""
-  settings, train = run.settings, run.task.train
+  settings, train = run.settings, run.train_problems
   samples = settings.samples_per_problem
   indices = batches.batch_indices(
     len(train), settings.problems_per_step, seed=settings.seed, step=number

@@ -1,6 +1,7 @@
 """The base policy: read from a checkpoint, restored, or pre-trained."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import methods
-from experiments.run import base_model, context, policies
+from experiments.run import base_model, context, outcome, policies
 from experiments.stages import stage_loop, stage_recorder
 from score_jax import arrays, distributed
 from score_jax.models import transformer
@@ -16,6 +17,8 @@ from score_jax.rollout import engine, episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic, batches
 from score_jax.training import sft_update, train_state
 
+# Updates between measurements for --pretrain.until-accuracy.
+_MEASURED_EVERY = 50
 _INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
 
 
@@ -57,8 +60,29 @@ def _pretrain(run: context.Run) -> Any:
     return state, stage_recorder.StepReport(sequences, metrics)
 
   return stage_loop.train(
-    run, methods.BASE, settings.steps, state, step, intervals=_INTERVALS
+    run,
+    methods.BASE,
+    settings.steps,
+    state,
+    step,
+    is_done=functools.partial(_is_accurate, run),
+    intervals=_INTERVALS,
   )
+
+
+def _is_accurate(run: context.Run, number: int, policy: Any) -> bool:
+  """Whether --pretrain.until-accuracy is reached after `number` updates."""
+  wanted = run.settings.pretrain.until_accuracy
+  if wanted is None or not number or number % _MEASURED_EVERY:
+    return False
+  evaluation = outcome.evaluate_policy(run, policy, split='validation')
+  reached = evaluation.correct()[:, 0].mean()
+  run.console.print(
+    f'{methods.BASE}: {reached:.1%} of the validation problems at the first '
+    f'attempt after {number} updates.',
+    highlight=False,
+  )
+  return reached >= wanted
 
 
 def _examples(
@@ -102,7 +126,7 @@ def _texts(
     copy_hard=settings.pretrain.copy_share,
     easy_chain=settings.pretrain.easy_nines,
     easy_right=settings.pretrain.easy_right,
-    held_out=frozenset(problem.id for problem in task.test),
+    held_out=frozenset(p.id for p in (*task.validation, *task.test)),
   )
   questions, firsts, seconds, first_in_loss = zip(*examples, strict=True)
   attempts = [(a, *[b] * (turns - 1)) for a, b in zip(firsts, seconds)]

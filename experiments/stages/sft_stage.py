@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments import methods
-from experiments.run import context, policies, run_directory
+from experiments.run import context, outcome, policies, run_directory
 from experiments.stages import collection, stage_loop, stage_recorder
 from score_jax import arrays
 from score_jax.algorithm import repair_pairs
@@ -70,7 +70,9 @@ def train_round(
     return state, stage_recorder.StepReport(sequences, metrics)
 
   steps = _updates(run, stage, len(loss_mask))
-  chosen = stage_loop.train(run, name, steps, state, step, frozen=frozen)
+  chosen = stage_loop.train(
+    run, name, steps, state, step, frozen=frozen, select_by=_select_by(run)
+  )
   if not run.stop.is_requested:
     # Of the budget's steps: --sft.epochs may have needed fewer updates.
     directory.mark_finished(stage.steps)
@@ -159,6 +161,14 @@ def _length(run: context.Run) -> int:
   return engine.sequence_length(
     run.sampler.buckets[-1], run.sampler.max_new_tokens[:2], separators.longest
   )
+
+
+def _select_by(run: context.Run) -> str:
+  """The metric that checkpoints are chosen by."""
+  if run.settings.validation_problems:
+    return f'{outcome.VALIDATION}acc_t{run.settings.turns}'
+  # No batch has it: the last checkpoint is taken.
+  return stage_recorder.SELECTION
 
 
 def _updates(run: context.Run, stage: methods.SFTStage, pairs: int) -> int:

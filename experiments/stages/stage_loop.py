@@ -21,6 +21,7 @@ def train(
   state: arrays.TrainState,
   step: Callable[..., tuple[arrays.TrainState, stage_recorder.StepReport]],
   *,
+  is_done: Callable[[int, Any], bool] = lambda number, policy: False,
   frozen: Any = None,
   **options: Any,
 ) -> Any:
@@ -33,6 +34,7 @@ def train(
     state: initial state; a checkpoint of the stage takes its place.
     step: (state, policy: the weights with the state's adapters in them, number
       of the step, recorder) -> (next state, report).
+    is_done: (number of updates made, policy) -> whether to end before `steps`.
     frozen: base weights of the adapters, where only adapters are trained.
     **options: further arguments of `StageRecorder`.
 
@@ -45,15 +47,18 @@ def train(
     name,
     steps,
     state,
-    evaluate=lambda params: outcome.held_out_metrics(run, whole(params)),
+    evaluate=lambda params: outcome.validation_metrics(run, whole(params)),
     **options,
   ) as recorder:
     state = recorder.state
     for number in range(int(state.step), steps):
+      if is_done(number, whole(state.params)):
+        break
       recorder.begin_step()
       state, report = step(state, whole(state.params), number, recorder)
       recorder.end_step(state, report)
       if run.stop.is_requested:
         recorder.save(state)
         return whole(state.params)
+    recorder.save(state)
     return whole(recorder.chosen_policy())

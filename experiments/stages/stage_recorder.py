@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config import schema
-from experiments.run import context, progress, transcripts
+from experiments.run import context, outcome, progress, transcripts
 from score_jax import arrays, distributed
 from score_jax.algorithm import masked
 from score_jax.io import json_files, metric_log
@@ -81,6 +81,7 @@ class StageRecorder:
     state: arrays.TrainState,
     evaluate: Callable[[Any], Mapping[str, float]],
     intervals: Intervals | None = None,
+    select_by: str = SELECTION,
   ):
     """Opens the stage's files; `self.state` is the one to go on from.
 
@@ -89,14 +90,17 @@ class StageRecorder:
       name: the stage's name.
       steps: number of updates.
       state: initial state; the latest checkpoint takes its place.
-      evaluate: returns held-out metrics of the trained parameters.
+      evaluate: returns validation metrics of the trained parameters.
       intervals: None: those of the settings.
+      select_by: metric whose mean since the checkpoint before is the score of a
+        checkpoint. One of `evaluate` is measured for each checkpoint.
     """
     self._run = run
     self._directory = run.directory.stage(name)
     self._steps = steps
     self._evaluate = evaluate
     self._intervals = intervals or Intervals.of(run.settings)
+    self._select_by = select_by
     self._resources = contextlib.ExitStack()
     self._checkpoints = self._resources.enter_context(
       checkpointing.Checkpoints(self._directory.checkpoints)
@@ -141,15 +145,14 @@ class StageRecorder:
         every=self._intervals.show,
       )
     )
-    # Of earlier steps: they count for the next checkpoint's score and for the
-    # final share. Supervised updates have neither.
+    # Earlier steps count for the next checkpoint's score and the final share.
     records = distributed.by_first(
-      lambda: [
-        r for r in json_files.read_lines(directory.metrics) if SELECTION in r
-      ]
+      lambda: list(json_files.read_lines(directory.metrics))
     )
-    self._selection = [record[SELECTION] for record in records]
-    self._no_spread = [record[NO_SPREAD] for record in records]
+    self._selection: dict[int, float] = {}
+    self._no_spread: list[float] = []
+    for record in records:
+      self._note(record['step'], record)
 
   def __enter__(self) -> 'StageRecorder':
     return self
@@ -173,16 +176,19 @@ class StageRecorder:
     """
     # Not read from the state, which would wait for the update to finish.
     self._done += 1
-    is_last = self._done == self._steps
-    if self._is_due(self._intervals.log) or is_last:
+    if self._is_due(self._intervals.log) or self._done == self._steps:
       self._log(state, report)
     if self._is_due(self._intervals.samples):
       self._show(report.episodes)
-    if self._is_due(self._intervals.checkpoint) or is_last:
+    if self._has_checkpoint():
       # One batch is noisy: the mean since the checkpoint before.
-      window = self._selection[-self._intervals.checkpoint :]
+      since = self._done - self._intervals.checkpoint
+      window = [v for step, v in self._selection.items() if step > since]
       score = float(np.mean(window)) if window else None
       self._checkpoints.save(self._done, state, score=score)
+
+  def _has_checkpoint(self) -> bool:
+    return self._is_due(self._intervals.checkpoint) or self._done == self._steps
 
   def _is_due(self, interval: int) -> bool:
     return bool(interval) and self._done % interval == 0
@@ -190,18 +196,26 @@ class StageRecorder:
   def _log(self, state: arrays.TrainState, report: StepReport) -> None:
     # Reads from the devices, and so waits for the update.
     values = masked.means(report.metrics) | dict(report.values)
-    if SELECTION in values:
-      self._selection.append(values[SELECTION])
-      self._no_spread.append(values[NO_SPREAD])
     values['skipped'] = int(state.skipped)
     if self._intervals.log == 1:
       # With longer intervals steps overlap, and none has a time of its own.
       values |= self._speed(report.sequences)
-    if self._is_due(self._intervals.evaluate):
+    is_measured = self._select_by.startswith(outcome.VALIDATION)
+    if self._is_due(self._intervals.evaluate) or (
+      is_measured and self._has_checkpoint()
+    ):
       values |= self._evaluate(state.params)
+    self._note(self._done, values)
     self._metrics.write(self._done, values)
     self._progress.update(self._done, values)
     self._stop_if_not_finite(state, report.sequences)
+
+  def _note(self, step: int, values: Mapping[str, float]) -> None:
+    """Keeps what the scores of checkpoints and the stage's last line need."""
+    if self._select_by in values:
+      self._selection[step] = values[self._select_by]
+    if NO_SPREAD in values:
+      self._no_spread.append(values[NO_SPREAD])
 
   def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
     """Writes a few random episodes to samples.jsonl and prints one."""
@@ -218,14 +232,14 @@ class StageRecorder:
     )
 
   def save(self, state: arrays.TrainState) -> None:
-    """Saves outside of the regular interval, because the run must stop."""
+    """Saves outside of the regular interval, where the stage ends or stops."""
     done = int(state.step)
     if done not in self._checkpoints.steps():
       self._checkpoints.save(done, state)
 
   def chosen_policy(self) -> Any:
     """Marks the stage finished; returns parameters of its last or best step."""
-    # Without episodes of its own a policy has no training reward.
+    # Pre-training and supervised stages may have measured nothing.
     is_best = (
       self._run.settings.checkpoint_selection == 'best' and self._selection
     )
@@ -233,9 +247,12 @@ class StageRecorder:
       self.state, 'best' if is_best else 'latest'
     )
     self._directory.mark_finished(self._steps)
+    best = 'best by training reward'
+    if self._select_by != SELECTION:
+      best = 'best on the validation problems'
     self._run.console.print(
       f'{self._directory.name}: finished; its policy is the '
-      f'{"best by training reward" if is_best else "last"}, '
+      f'{best if is_best else "last"}, '
       f'of step {restored.step}.'
     )
     if self._no_spread:

@@ -33,17 +33,19 @@ def load(
   chain: float = 0.75,
   num_train: int = 20_000,
   num_test: int = 2_000,
+  num_validation: int = 0,
   seed: int = 0,
 ) -> types.Task:
-  """The task, with training problems by seed and one held-out set for all.
+  """The task, with training problems by seed and the same held out for all.
 
   Args:
     digits: digits of each operand.
     chain: probability that a column adds up to 9, beyond chance.
     num_train: number of training problems, none of them held out; fewer where
       short numbers do not have that many.
-    num_test: number of held-out problems, the same for every seed; at most a
-      tenth of all possible problems.
+    num_test: number of test problems, the same for every seed; at most a tenth
+      of all possible problems.
+    num_validation: number of validation problems, in the same way.
     seed: seed of the training problems.
 
   Raises:
@@ -52,11 +54,19 @@ def load(
   # Columns that all add up to 9 leave one choice of ten a column, not 100.
   possible = (10 if chain == 1 else 100) ** digits
   num_test = min(num_test, possible // 10)
-  num_train = min(num_train, possible - num_test)
-  test = _problems(np.random.default_rng((0, 1)), digits, chain, num_test, ())
-  held_out = {problem.id for problem in test}
-  rng = np.random.default_rng((seed, 2))
-  train = _problems(rng, digits, chain, num_train, held_out)
+  num_validation = min(num_validation, possible // 10)
+  num_train = min(num_train, possible - num_test - num_validation)
+  held_out: set[str] = set()
+
+  def draw(stream, count):
+    rng = np.random.default_rng(stream)
+    problems = _problems(rng, digits, chain, count, held_out)
+    held_out.update(problem.id for problem in problems)
+    return problems
+
+  test = draw((0, 1), num_test)
+  validation = draw((0, 4), num_validation)
+  train = draw((seed, 2), num_train)
   if not (train and test):
     raise ValueError(
       f'there are too few sums of digits={digits} digits whose columns add up '
@@ -70,6 +80,7 @@ def load(
     instruction=INSTRUCTION,
     make_grader=make_grader,
     refine_instruction=REFINE_INSTRUCTION,
+    validation=validation,
   )
 
 

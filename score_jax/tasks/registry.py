@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
+import hashlib
 from typing import Any, NamedTuple
 
 from score_jax import types
@@ -50,6 +51,8 @@ class Choices:
     test_file: as `file`, problems to test on.
     columns: for `records`: columns of question, reference and id.
     grader: for `records`: 'math', 'number' or 'code'.
+    num_validation: number of validation problems: of the task's own split where
+      it has one, otherwise at most a tenth of its training problems.
     drop_near_duplicates: for `math`: drop training problems that nearly repeat
       test problems.
     options: for `arithmetic`: further arguments of its `load`.
@@ -67,6 +70,7 @@ class Choices:
   test_file: str | None = None
   columns: Mapping[str, str] | None = None
   grader: str = 'math'
+  num_validation: int = 0
   drop_near_duplicates: bool = False
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -94,7 +98,7 @@ def load_task(name: str, **choices: Any) -> types.Task:
     (1000, 'Look again')
   """
   chosen = Choices(**choices)
-  task = _entry(name).load(chosen)
+  task = _with_validation(_entry(name).load(chosen), chosen.num_validation)
   changes = {}
   if chosen.first_prompt:
     changes['prompt'] = prompt_templates.Templates(chosen.first_prompt).prompt
@@ -126,6 +130,24 @@ def _entry(name: str) -> Entry:
   return TASKS[name]
 
 
+def _with_validation(task: types.Task, count: int) -> types.Task:
+  """The task with so many validation problems, if need be of its training."""
+  if task.validation or not count:
+    return dataclasses.replace(task, validation=task.validation[:count])
+  # By a digest of the id: the same ones in whatever order the file has them.
+  ordered = sorted(
+    task.train,
+    key=lambda problem: hashlib.sha256(problem.id.encode()).digest(),
+  )
+  held_out = ordered[: min(count, len(ordered) // 10)]
+  ids = {problem.id for problem in held_out}
+  return dataclasses.replace(
+    task,
+    train=tuple(p for p in task.train if p.id not in ids),
+    validation=tuple(held_out),
+  )
+
+
 def _reward_grader(
   rewards: Sequence[str], make_grader: Callable[[], types.Grader]
 ) -> types.Grader:
@@ -143,7 +165,9 @@ def _reward_grader(
 
 
 def _arithmetic(chosen: Choices) -> types.Task:
-  return arithmetic.load(seed=chosen.seed, **chosen.options)
+  return arithmetic.load(
+    seed=chosen.seed, num_validation=chosen.num_validation, **chosen.options
+  )
 
 
 def _gsm8k(chosen: Choices) -> types.Task:
@@ -278,6 +302,7 @@ def _task(
     instruction=templates.instruction,
     make_grader=make_grader,
     refine_instruction=templates.refine_instruction,
+    validation=problems.get('validation', ()),
   )
 
 

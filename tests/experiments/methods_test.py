@@ -108,6 +108,17 @@ def test_one_budget_for_all(method):
   assert steps == (0 if method in ('base', 'self_refine') else 11)
 
 
+@pytest.mark.parametrize('method', methods.METHODS)
+def test_all_see_the_same_problems_in_the_same_order(method):
+  numbers = [
+    number
+    for stage in stages(method).values()
+    if stage.steps
+    for number in range(stage.first_batch, stage.first_batch + stage.steps)
+  ]
+  assert numbers == list(range(len(numbers)))
+
+
 def test_three_turns():
   table = stages('score', '--turns=3')
   assert summary(table) == [

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.config import fields, schema
+from experiments.run import building, run_directory
 from score_jax.algorithm import adaptive, losses
+from score_jax.io import json_files
 from tests.support import small_run
 
 # What results.json says of each policy; others may find more there.
@@ -33,7 +35,7 @@ def test_a_run_leaves_everything_behind(finished):
   config = json.loads((finished / 'config.json').read_text())
   flat = fields.flatten(fields.from_record(schema.Settings, config['settings']))
   assert flat['arithmetic.digits'] == 1
-  assert set(config['data']) == {'train', 'test'}
+  assert set(config['data']) == {'train', 'validation', 'test'}
   results = small_run.results(finished)
   assert list(results) == ['base', 'stage1', 'stage2']
   for name, numbers in results.items():
@@ -76,6 +78,15 @@ def test_samples_have_both_attempts(finished, stage):
     assert int(record['reference']) == first + second
     right = [float(text == record['reference']) for text in record['attempts']]
     assert record['scores'] == right
+
+
+@pytest.mark.parametrize(('stage', 'before'), [('stage1', 0), ('stage2', 4)])
+def test_problems_go_on_where_the_stage_before_ended(finished, stage, before):
+  run = building.reopen(run_directory.RunDirectory(finished))
+  records = json_files.read_lines(finished / stage / 'samples.jsonl')
+  for record in records:
+    batch = run.batch(before + record['step'] - 1)
+    assert record['question'] in {problem.question for problem in batch}
 
 
 def test_the_bonus_is_only_in_stage_two(finished):

@@ -41,6 +41,24 @@ def test_held_out_problems_are_no_seeds_training_problems(digits):
     assert tasks[0].train != tasks[1].train
 
 
+@pytest.mark.parametrize('digits', [1, 12])
+def test_validation_problems_are_neither_trained_on_nor_tested(digits):
+  sizes = {'digits': digits, 'num_train': 2000, 'num_test': 300}
+  tasks = [
+    arithmetic.load(**sizes, num_validation=200, seed=seed) for seed in (0, 1)
+  ]
+  assert tasks[0].validation == tasks[1].validation
+  # At most a tenth of the hundred sums of one digit each.
+  assert len(ids(tasks[0].validation)) == (200 if digits > 1 else 10)
+  for task in tasks:
+    assert not ids(task.validation) & ids((*task.train, *task.test))
+  without = arithmetic.load(**sizes)
+  assert without.validation == ()
+  assert without.test == tasks[0].test
+  if digits > 1:
+    assert without.train == tasks[0].train
+
+
 def test_pretraining_never_shows_what_is_held_out():
   # Half of all sums of two digits are held out, so that a leak would show.
   held_out = frozenset(

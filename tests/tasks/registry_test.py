@@ -114,6 +114,33 @@ def test_mbpp_splits_and_traps(data_dir):
   assert [len(s) for s in sanitized.values()] == [7, 257, 43, 120]
 
 
+def test_validation_problems_are_the_tasks_own_or_of_its_training(
+  data_dir, tmp_path
+):
+  mbpp = registry.load_task('mbpp', data_dir=data_dir, num_validation=50)
+  assert len(mbpp.train) == 374
+  own = code_problems.load_mbpp(data_dir)['validation']
+  assert list(mbpp.validation) == own[:50]
+
+  rows = [{'id': i, 'question': f'{i}?', 'reference': '1'} for i in range(40)]
+
+  def load(rows, count):
+    path = tmp_path / 'train.jsonl'
+    path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    return registry.load_task(
+      'records', file=str(path), grader='number', num_validation=count
+    )
+
+  whole, some, most = (load(rows, count) for count in (0, 3, 100))
+  assert (len(whole.train), len(whole.validation)) == (40, 0)
+  assert (len(some.train), len(some.validation)) == (37, 3)
+  assert (len(most.train), len(most.validation)) == (36, 4)
+  held_out = {problem.id for problem in some.validation}
+  assert [p for p in whole.train if p.id not in held_out] == list(some.train)
+  # The same ones whatever the order of the file.
+  assert load(rows[::-1], 3).validation == some.validation
+
+
 def test_mbpp_prompt_is_the_papers(data_dir):
   task = registry.load_task('mbpp', data_dir=data_dir)
   text = task.prompt(task.test[0])

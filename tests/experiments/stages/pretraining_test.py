@@ -1,6 +1,7 @@
 """The base policy: what it is shown, and that it learns it."""
 
 import json
+import re
 
 import numpy as np
 
@@ -32,7 +33,9 @@ def test_sequences_are_examples_as_the_engine_would_write_them(tmp_path):
     copy_hard=run.settings.pretrain.copy_share,
     easy_chain=run.settings.pretrain.easy_nines,
     easy_right=run.settings.pretrain.easy_right,
-    held_out=frozenset(problem.id for problem in run.task.test),
+    held_out=frozenset(
+      problem.id for problem in (*run.task.validation, *run.task.test)
+    ),
   )
   attempts = run.sampler.attempts(sequences)
   for row, (question, first, second, is_learnt), mask in zip(
@@ -62,6 +65,33 @@ def test_the_base_policy_learns(finished):
   # From log(300) = 5.7 nats a token or so to less than one.
   assert losses[0] > 2
   assert np.mean(losses[-3:]) < 1
+
+
+def test_it_ends_once_it_is_accurate(tmp_path, capsys):
+  more = ('--pretrain.until-accuracy=0.05', '--method=base')
+  assert small_run.main(tmp_path / 'run', *more) == 0
+  said = capsys.readouterr().out
+  measured = [
+    (float(share), int(number))
+    for share, number in re.findall(
+      r'([\d.]+)% of the validation problems .* after (\d+) updates', said
+    )
+  ]
+  *before, (share, number) = measured
+  assert share >= 5
+  assert all(s < 5 for s, _ in before)
+  assert [n for _, n in measured] == list(range(50, number + 1, 50))
+  assert number < 220
+  assert small_run.metrics(tmp_path / 'run', 'base')[-1]['step'] == number
+  assert f'its policy is the last, of step {number}' in said
+  # Killed before the stage was marked: the same policy, without an update.
+  (tmp_path / 'run' / 'base' / 'finished.json').unlink()
+  (tmp_path / 'run' / 'results.json').unlink()
+  before = small_run.state(tmp_path / 'run', 'base')
+  assert small_run.main(tmp_path / 'run', *more) == 0
+  after = small_run.state(tmp_path / 'run', 'base')
+  for one, other in zip(before, after, strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_no_steps_are_a_policy_too(tmp_path, capsys):

@@ -49,6 +49,8 @@ def test_a_run_leaves_everything_behind(star):
     records = small_run.metrics(star, name)
     assert [r['step'] for r in records] == [1, 2]
     assert all(r['loss'] > 0 and r['skipped'] == 0 for r in records)
+    # The checkpoint after both is chosen on the validation problems.
+    assert ['eval/acc_t2' in r for r in records] == [False, True]
     pairs = json.loads((star / name / 'pairs.json').read_text())
     # Two batches of 4 problems x 4 samples.
     assert pairs['episodes'] == 32

@@ -112,9 +112,9 @@ class Recorded:
     )
     self.evaluated = []
 
-  def open(self, steps=6):
+  def open(self, steps=6, **options):
     return stage_recorder.StageRecorder(
-      self.run, 'stage2', steps, self.state, self._evaluate
+      self.run, 'stage2', steps, self.state, self._evaluate, **options
     )
 
   def _evaluate(self, params):
@@ -180,6 +180,17 @@ def test_the_last_policy_where_that_is_asked_for(tmp_path):
     for number, score in enumerate([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], start=1):
       recorded.step(recorder, number, score)
     assert float(recorder.chosen_policy()['w'][0]) == 6
+
+
+def test_the_best_policy_by_what_is_measured_for_each_checkpoint(tmp_path):
+  recorded = Recorded(tmp_path, '--checkpoint-every=4')
+  with recorded.open(select_by='eval/acc_t1') as recorder:
+    # `_evaluate` returns the step: the last is best, whatever attempts scored.
+    for number, score in enumerate([1.0, 1.0, 1.0, 1.0, 0.0, 0.0], start=1):
+      recorded.step(recorder, number, score)
+    assert float(recorder.chosen_policy()['w'][0]) == 6
+  assert recorded.evaluated == [4.0, 6.0]
+  assert 'best on the validation problems' in recorded.output.getvalue()
 
 
 def test_a_continued_stage_knows_its_earlier_scores(tmp_path):
