@@ -86,11 +86,13 @@ class Pretraining:
   """How the base policy is made, from nothing."""
 
   steps: int = fields.setting(1600, 'base', low=0)
-  """Number of updates."""
+  """Number of updates; the most where --pretrain.until-accuracy ends it."""
+  least_steps: int = fields.setting(0, 'base', low=0)
+  """Updates before --pretrain.until-accuracy may end it."""
   until_accuracy: float | None = fields.setting(None, 'base', above=0, high=1)
   """Ends pre-training once greedy first attempts at the validation problems are
-  right this often, in (0, 1], measured every 50 updates; --pretrain.steps are
-  the most. None: after these."""
+  right this often, in (0, 1], measured every 50 updates. None: after
+  --pretrain.steps."""
   rows: int = fields.setting(64, 'base', low=1)
   """Sequences of an update."""
   learning_rate: float = fields.setting(4e-3, 'base', above=0)

@@ -72,8 +72,10 @@ def _pretrain(run: context.Run) -> Any:
 
 def _is_accurate(run: context.Run, number: int, policy: Any) -> bool:
   """Whether --pretrain.until-accuracy is reached after `number` updates."""
-  wanted = run.settings.pretrain.until_accuracy
-  if wanted is None or not number or number % _MEASURED_EVERY:
+  settings = run.settings.pretrain
+  wanted = settings.until_accuracy
+  is_due = number >= max(1, settings.least_steps)
+  if wanted is None or not is_due or number % _MEASURED_EVERY:
     return False
   evaluation = outcome.evaluate_policy(run, policy, split='validation')
   reached = evaluation.correct()[:, 0].mean()

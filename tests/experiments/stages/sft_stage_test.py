@@ -19,12 +19,13 @@ from score_jax.tasks import batches
 from score_jax.training import repair_sequences, train_state
 from tests.support import small_run
 
-# Three rounds of two batches and at most two updates each.
+# Three rounds of two batches and two updates each.
 STAR = (
   '--method=star_plus',
   '--steps-stage1=3',
   '--steps-stage2=3',
   '--sft.learning-rate=1e-2',
+  '--sft.epochs=None',
 )
 ROUNDS = ('round1', 'round2', 'round3')
 
