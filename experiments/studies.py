@@ -2,14 +2,17 @@
 
 `python -m experiments.studies --sweep=copy_share` varies how often the base
 policy's second attempt copies its first, and so how well it corrects itself
-before any RL; `--sweep=stage1_steps` varies how much of the budget Stage I has.
-Both write study.json, .csv, .md and .png, and go on where they were stopped.
-Other flags are those of experiments.train. The paper has no such curves.
+before any RL; `--sweep=stage1_steps` how much of the budget Stage I has;
+`--sweep=train_problems` how many problems are trained on, and so how often each
+is seen. All write study.json, .csv, .md and .png, and go on where they were
+stopped. Other flags are those of experiments.train. The paper has no such
+curves.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -32,11 +35,13 @@ class Sweep:
     label: label of the figure's horizontal axis.
     values: default values.
     methods: default methods, each trained at every value.
+    is_logarithmic: whether the figure's horizontal axis is.
   """
 
   label: str
   values: tuple[float, ...]
   methods: tuple[str, ...]
+  is_logarithmic: bool = False
 
 
 SWEEPS = {
@@ -50,6 +55,18 @@ SWEEPS = {
     (0.0, 25.0, 50.0, 100.0, 150.0),
     ('score', 'without_bonus'),
   ),
+  'train_problems': Sweep(
+    'number of training problems',
+    (32.0, 256.0, 2048.0, 16384.0),
+    (
+      'multi_turn',
+      'multi_turn_fig5',
+      'score',
+      'without_stage1',
+      'without_bonus',
+    ),
+    is_logarithmic=True,
+  ),
 }
 
 
@@ -57,9 +74,10 @@ SWEEPS = {
 class Options:
   """The setting to vary, and the methods to train."""
 
-  sweep: Literal['copy_share', 'stage1_steps'] = 'copy_share'
+  sweep: Literal['copy_share', 'stage1_steps', 'train_problems'] = 'copy_share'
   """copy_share (of pre-training: the more copies, the less the base policy
-  corrects itself) or stage1_steps (Stage II gets the rest of the budget)."""
+  corrects itself), stage1_steps (Stage II gets the rest of the budget) or
+  train_problems (the fewer, the more often each is seen)."""
   preset: str = schema.Settings.preset
   """A file in experiments/presets; its settings are the defaults."""
   values: str | None = None
@@ -114,12 +132,16 @@ def parse(
   settings = command_line.parse_settings(
     [f'--preset={options.preset}', *rest], program='experiments.studies'
   )
-  most = {'copy_share': 1, 'stage1_steps': methods.budget(settings)}
+  low, high = {
+    'copy_share': (0, 1),
+    'stage1_steps': (0, methods.budget(settings)),
+    'train_problems': (1, math.inf),
+  }[options.sweep]
   for value in values(options):
-    if not 0 <= value <= most[options.sweep]:
+    if not low <= value <= high:
       command_line.reject(
-        f'--values={options.values}: those of {options.sweep} lie between 0 '
-        f'and {most[options.sweep]}'
+        f'--values={options.values}: those of {options.sweep} lie between '
+        f'{low} and {high}'
       )
     for name in method_names(options):
       varied = vary(options.sweep, settings, value)
@@ -153,6 +175,8 @@ def vary(
   if sweep == 'copy_share':
     pretrain = dataclasses.replace(settings.pretrain, copy_share=value)
     return dataclasses.replace(settings, pretrain=pretrain)
+  if sweep == 'train_problems':
+    return dataclasses.replace(settings, train_problems=round(value))
   total = settings.steps_stage1 + settings.steps_stage2
   first = round(value)
   return dataclasses.replace(
@@ -225,6 +249,7 @@ def draw(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
     curves,
     root / 'study.png',
     label=f'{SWEEPS[sweep].label}; beneath: base i→c, sampled',
+    is_logarithmic=SWEEPS[sweep].is_logarithmic,
     notes={
       row['value']: f'{100 * statistics.fmean(row["ability"]):.1f} %'
       for row in rows.values()

@@ -58,7 +58,7 @@ class Options:
   problem's."""
   instruction: str | None = None
   """Replaces what that task says between the attempts."""
-  split: Literal['test', 'train'] = 'test'
+  split: Literal['test', 'validation', 'train'] = 'test'
   """Which of the task's problems."""
   eval_problems: int | None = None
   """Problems, at most as many as there are; None: as in the run."""
@@ -195,7 +195,7 @@ def name_of(options: Options) -> str:
   words = [
     _word('task', options.task),
     _word('data', options.data.file and pathlib.Path(options.data.file).stem),
-    'train' if options.split == 'train' else '',
+    '' if options.split == 'test' else options.split,
     _word('given', options.given_attempts and _last(options.given_attempts)),
     _word('attempts', options.attempts),
     'history-last' if options.history == 'last' else '',

@@ -44,7 +44,16 @@ def reopen(
     task = dataclasses.replace(run.task, train=problems, test=problems)
     run = building.build(run.settings, task, directory, console)
   count = options.eval_problems or run.settings.eval_problems
-  problems = list(getattr(run.task, options.split))[:count]
+  problems = {
+    'train': run.train_problems,
+    'validation': run.task.validation,
+    'test': run.task.test,
+  }[options.split]
+  if not problems:
+    raise run_directory.RunError(
+      f'--split={options.split}: the run has no such problems'
+    )
+  problems = list(problems[:count])
   if options.by:
     try:
       difficulty.measure(problems[0], options.by)

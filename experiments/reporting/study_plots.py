@@ -25,6 +25,7 @@ def draw_study(
   *,
   label: str,
   notes: Mapping[float, str],
+  is_logarithmic: bool = False,
 ) -> None:
   """Writes a PNG: a line through the means over seeds, a dot for each seed.
 
@@ -33,6 +34,7 @@ def draw_study(
     path: of the PNG.
     label: of the horizontal axis.
     notes: text beneath each value, such as what the base policy can do.
+    is_logarithmic: whether the horizontal axis is.
 
   Raises:
     ValueError: there is nothing to draw.
@@ -48,6 +50,9 @@ def draw_study(
       _draw_curve(axes, method, points, metric, i)
     plots.style(axes)
     axes.set_title(name, fontsize=11)
+    if is_logarithmic:
+      axes.set_xscale('log')
+      axes.minorticks_off()
     ticks = {value: f'{value:g}\n{note}' for value, note in notes.items()}
     axes.set_xticks(list(ticks), list(ticks.values()), fontsize=7.5)
     axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))

@@ -56,6 +56,9 @@ def test_what_is_varied():
   varied = studies.vary('stage1_steps', settings, 150)
   assert (varied.steps_stage1, varied.steps_stage2) == (150, 50)
   assert planned.has_base_of(many_runs.PlannedRun(varied))
+  varied = studies.vary('train_problems', settings, 64.0)
+  assert varied.train_problems == 64
+  assert planned.has_base_of(many_runs.PlannedRun(varied))
 
 
 def test_defaults_are_possible():
@@ -74,6 +77,7 @@ def test_defaults_are_possible():
     (['--values=a'], 'numbers with commas between'),
     (['--values=1.5'], 'of copy_share lie between 0 and 1'),
     (['--sweep=stage1_steps', '--values=300'], 'lie between 0 and 200'),
+    (['--sweep=train_problems', '--values=0'], 'lie between 1 and inf'),
     (['--seeds=0'], 'at least 1'),
     (['--method=score'], '--method is set for each run'),
   ],

@@ -1,5 +1,6 @@
 """Whole runs, end to end, small enough for a test."""
 
+import dataclasses
 import inspect
 import json
 import math
@@ -87,6 +88,16 @@ def test_problems_go_on_where_the_stage_before_ended(finished, stage, before):
   for record in records:
     batch = run.batch(before + record['step'] - 1)
     assert record['question'] in {problem.question for problem in batch}
+
+
+def test_few_problems_are_seen_often(finished):
+  run = building.reopen(run_directory.RunDirectory(finished))
+  settings = dataclasses.replace(run.settings, train_problems=3)
+  few = dataclasses.replace(run, settings=settings)
+  # Three batches of four: each problem four times.
+  seen = [problem.id for number in range(3) for problem in few.batch(number)]
+  ids = [problem.id for problem in run.task.train[:3]]
+  assert sorted(seen) == sorted(ids * 4)
 
 
 def test_the_bonus_is_only_in_stage_two(finished):
