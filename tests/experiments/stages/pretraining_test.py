@@ -68,7 +68,10 @@ def test_the_base_policy_learns(finished):
 
 
 def test_it_ends_once_it_is_accurate(tmp_path, capsys):
-  more = ('--pretrain.until-accuracy=0.05', '--method=base')
+  more = (
+    '--pretrain.until-accuracy=0.05', '--pretrain.least-steps=50',
+    '--method=base',
+  )  # fmt: skip
   assert small_run.main(tmp_path / 'run', *more) == 0
   said = capsys.readouterr().out
   measured = [
