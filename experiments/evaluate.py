@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  _print(directory.read_settings(), measured, console)
+  _print(options, directory.read_settings(), measured, console)
   _keep(options, directory, measured, console)
   return 0
 
@@ -149,6 +149,7 @@ def _compare(
 
 
 def _print(
+  options: evaluation_options.Options,
   settings: schema.Settings,
   measured: Mapping[str, Any],
   console: rich_console.Console,
@@ -164,7 +165,9 @@ def _print(
         {
           methods.policy_label(settings, name): summary
           for name, summary in results.items()
-        }
+        },
+        # Another task's attempts are graded by its own grader.
+        correct_from=None if options.task else settings.correct_from_reward,
       )
     )
   for table in measure_tables.others(results):

@@ -146,7 +146,7 @@ def train_rl_stage(
     attempts = run.sampler.attempts(trajectory)
     recorder.mark('rollout')
 
-    # Grade: a score of every attempt, by the task's grader.
+    # Grade: a score of every attempt, by the task's grader or --reward.
     asked = [problem for problem in problems for _ in range(samples)]
     verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
     score, graded = evaluate.score_arrays(verdicts)

@@ -62,10 +62,12 @@ class Verdict:
 
   Attributes:
     label: what happened.
-    score: the reward function's value (0 or 1 for the built-in ones); None
-      where grading failed, which leaves the attempt out of loss and baseline.
+    score: the grader's value (0 or 1 for the built-in ones); None where grading
+      failed, which leaves the attempt out of what is made of scores.
     seconds: time spent on it.
     reason: one line for people.
+    reward: verdict of the training rewards, where these are not the grader's
+      scores: its score is the reward.
 
   Example:
     >>> sj.Verdict('correct', score=1.0, seconds=0.2).score
@@ -76,6 +78,12 @@ class Verdict:
   score: float | None
   seconds: float = 0.0
   reason: str = ''
+  reward: 'Verdict | None' = None
+
+  @property
+  def for_training(self) -> 'Verdict':
+    """The verdict whose score is what training rewards."""
+    return self.reward or self
 
 
 class Grader(Protocol):
@@ -104,7 +112,7 @@ class Task:
     test: held-out problems, for final evaluations alone.
     prompt: text of a problem's first user message.
     instruction: text of the user message between attempts.
-    make_grader: starts a grader.
+    make_grader: starts a grader, whose verdicts have training rewards apart.
     refine_instruction: replaces `instruction` in the Self-Refine baseline.
     validation: held-out problems that whatever is chosen is chosen by.
 

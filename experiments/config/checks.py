@@ -80,6 +80,8 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     for name in ('eval_every', 'pretrain.until_accuracy'):
       if fields.flatten(settings)[name]:
         yield name, 'needs --validation-problems of at least 1'
+  if settings.correct_from_reward is not None and not settings.reward:
+    yield 'correct_from_reward', 'needs a --reward'
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
   yield from _data(settings)

@@ -279,8 +279,11 @@ class Settings:
   """Most test problems of an evaluation."""
 
   reward: tuple[str, ...] = fields.setting((), 'base')
-  """Reward functions, path.py:function or path.py:function@weight; `task`
-  stands for the task's own grader. None given: the task's own."""
+  """Reward functions of training, path.py:function or path.py:function@weight;
+  `task` stands for the task's own grader. None given: the task's own."""
+  correct_from_reward: float | None = fields.setting(None, 'base')
+  """With --reward: an attempt is correct from this reward on, in accuracies and
+  in what supervised stages learn from. None: by the task's own grader."""
   first_prompt: str | None = fields.setting(None, 'base')
   """Replaces the first message; {question} and {column} are the problem's."""
   instruction: str | None = fields.setting(None, 'base')

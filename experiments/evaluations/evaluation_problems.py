@@ -101,6 +101,7 @@ def _with_other_task(
     first_prompt=options.first_prompt,
     instruction=options.instruction,
     reward=(),
+    correct_from_reward=None,
   )
   task = building.load_task(base_model.resolve(settings, run.directory))
   if not (task.train and task.test):

@@ -1,13 +1,17 @@
 """The report of a finished run: curves, page, transcripts, table, paths."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from rich import table as rich_table
 
 from experiments import methods
 from experiments.config import schema
-from experiments.reporting import curves, plots, report_page, tables
+from experiments.reporting import (
+  curves,
+  measure_tables,
+  plots,
+  report_page,
+  tables,
+)
 from experiments.run import context, run_directory, transcripts
 from score_jax import distributed
 
@@ -31,20 +35,23 @@ def _report(run: context.Run, results: Mapping[str, Any]) -> None:
     )
   _draw_curves(run, results)
   report_page.write([run.directory.path], run.directory.path)
-  run.console.print(make_table(run.settings, results))
+  for table in make_tables(run.settings, results):
+    run.console.print(table)
   _print_places(run, names)
 
 
-def make_table(
+def make_tables(
   settings: schema.Settings, results: Mapping[str, Any]
-) -> rich_table.Table:
-  """The paper's table, made from the contents of results.json."""
-  return tables.console_table(
-    {
-      methods.policy_label(settings, name): summary
-      for name, summary in results.items()
-    }
+) -> Iterator[tables.Table]:
+  """The paper's table, made from the contents of results.json, and others."""
+  summaries = {
+    methods.policy_label(settings, name): summary
+    for name, summary in results.items()
+  }
+  yield tables.console_table(
+    summaries, correct_from=settings.correct_from_reward
   )
+  yield from measure_tables.others(summaries)
 
 
 def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:

@@ -46,6 +46,9 @@ def every_attempt(policies: Policies, caption: str = '') -> tables.Table:
 
 def others(policies: Mapping[str, tables.Record]) -> Iterator[tables.Table]:
   """A table of each other measure that any of the policies has."""
+  rewards = tables.rewards({name: [held] for name, held in policies.items()})
+  if rewards:
+    yield rewards
   titles = {'changes': 'From the first attempt to the second'} | AT_K
   for measure, title in titles.items():
     held = {n: [m[measure]] for n, m in policies.items() if measure in m}

@@ -17,6 +17,7 @@ from experiments.reporting import (
   runs,
   tables,
 )
+from experiments.run import transcripts
 from score_jax.io import json_files
 
 _TEMPLATES = jinja2.Environment(
@@ -27,6 +28,7 @@ _TEMPLATES = jinja2.Environment(
   undefined=jinja2.StrictUndefined,
 )
 _TEMPLATES.filters['shorten'] = episodes.shorten
+_TEMPLATES.filters['reward_text'] = transcripts.reward_text
 
 
 def write(

@@ -51,8 +51,14 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
     for line in tables.lines([], summary)
   ]
   out.table('results', [*headings, 'high'], lines)
-  caption = _caption(policies.values())
+  rules = {group.runs[0].settings.correct_from_reward for group in groups}
+  # Where groups differ in it, the page says so of each.
+  rule = tables.rule(rules.pop() if len(rules) == 1 else None)
+  caption = _caption(policies.values(), rule)
   parts = [tables.metric_table(policies, names, caption=caption)]
+  rewards = tables.rewards(policies)
+  if rewards:
+    parts.append(rewards)
   if len(policies) >= _FEWEST_DRAWN and len(names) > 1:
     caption = 'Accuracy of the first and of the last attempt.'
     parts.append([out.figure('turns', charts.draw_turns(policies), caption)])
@@ -60,7 +66,7 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
   return page.Section('Results', [*parts, *papers])
 
 
-def _caption(policies: Collection[Sequence[tables.Record]]) -> str:
+def _caption(policies: Collection[Sequence[tables.Record]], rule: str) -> str:
   problems, seeds = (
     ' or '.join(f'{number:,}' for number in sorted(numbers))
     for numbers in (
@@ -71,7 +77,7 @@ def _caption(policies: Collection[Sequence[tables.Record]]) -> str:
   spread = f'mean ± standard deviation over {seeds} seeds'
   if seeds == '1':
     spread = '95 % bootstrap intervals beneath'
-  return f'Percent of {problems} held-out problems, greedy; {spread}.'
+  return f'Percent of {problems} held-out problems, greedy; {spread}{rule}.'
 
 
 def curves(groups: runs.Groups, out: page.Output) -> page.Section:

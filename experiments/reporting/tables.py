@@ -18,6 +18,7 @@ from score_jax.io import json_files
 # The paper's five.
 METRICS = ('acc_t1', 'acc_t2', 'delta', 'i_to_c', 'c_to_i')
 _COUNTS = ('problems', 'ungraded')
+_REWARD = 'reward_t'
 _HEADINGS = {'delta': 'Δ(t1,t2)', 'i_to_c': 'Δ i→c', 'c_to_i': 'Δ c→i'}
 
 _PAPER = pathlib.Path(__file__).with_name('paper_results.json')
@@ -77,12 +78,17 @@ def number_of_turns(summary: Record) -> int:
 
 
 def columns(summaries: Iterable[Record]) -> list[str]:
-  """Metrics of any of the summaries: accuracies, then transitions in turn."""
+  """Metrics of any of the summaries: accuracies, then transitions in turn.
+
+  Without training rewards, which are no fractions; see `rewards`.
+  """
   names = dict.fromkeys(
     name
     for summary in summaries
     for name, value in summary.items()
-    if isinstance(value, int | float) and name not in _COUNTS
+    if isinstance(value, int | float)
+    and name not in _COUNTS
+    and not name.startswith(_REWARD)
   )
   accuracies = sorted(
     (name for name in names if name.startswith('acc_t')),
@@ -144,15 +150,63 @@ def metric_table(
   return Table(headings, rows, title, caption)
 
 
-def console_table(summaries: Mapping[str, Record], title: str = '') -> Table:
+def rewards(policies: Mapping[str, Sequence[Record]]) -> Table | None:
+  """Mean training reward of each attempt; None where it is the grader's score.
+
+  Of several runs of a policy mean and, beneath, standard deviation (n - 1).
+  """
+  records = [record for held in policies.values() for record in held]
+  names = sorted(
+    {n for record in records for n in record if n.startswith(_REWARD)},
+    key=lambda name: int(name.removeprefix(_REWARD)),
+  )
+  if not names:
+    return None
+
+  def cell(held: Sequence[Record], name: str) -> Cell:
+    values = [record[name] for record in held if name in record]
+    if not values:
+      return MISSING
+    note = f'±{np.std(values, ddof=1):.3g}' if len(values) > 1 else ''
+    return Cell(f'{np.mean(values):.3g}', note)
+
+  headings = [f'Reward@{name.removeprefix("reward_")}' for name in names]
+  rows = [
+    [Cell(policy), *[cell(held, name) for name in names]]
+    for policy, held in policies.items()
+  ]
+  return Table(
+    ['Policy', *headings], rows, 'Training reward', 'mean of rewarded attempts'
+  )
+
+
+def rule(correct_from: float | None) -> str:
+  """What captions say of correctness where a training reward decides it."""
+  if correct_from is None:
+    return ''
+  return f'; correct is a training reward of at least {correct_from:g}'
+
+
+def console_table(
+  summaries: Mapping[str, Record],
+  title: str = '',
+  correct_from: float | None = None,
+) -> Table:
   """The paper's table (its Table 2) of `metrics.policy_summary` by policy.
 
   Of two turns it fits into 80 columns. The number of problems is in a column
   where the policies' numbers differ.
+
+  Args:
+    summaries: by the name to show.
+    title: above the table.
+    correct_from: the training reward from which on an attempt is correct, if
+      that is the rule.
   """
   held = {name: [summary] for name, summary in summaries.items()}
   counts = [f'{summary["problems"]:,}' for summary in summaries.values()]
   caption = 'percent of {} problems, 95 % intervals beneath'
+  caption += rule(correct_from)
   names = columns(summaries.values())
   if len(set(counts)) == 1:
     return metric_table(held, names, caption.format(counts[0]), title)

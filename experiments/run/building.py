@@ -14,6 +14,7 @@ from rich import console as rich_console
 from experiments.config import schema
 from experiments.run import base_model, context, processes, run_directory
 from score_jax import distributed, types
+from score_jax.grading import user_rewards
 from score_jax.grading.sandbox import probe
 from score_jax.io import stop_signals
 from score_jax.models import chat, model_config
@@ -108,9 +109,11 @@ def with_grader(run: context.Run) -> Iterator[context.Run]:
 
   Raises:
     RunError: graders cannot work here: no sandbox holds, or a reward function
-      is missing.
+      is missing, or asks for columns that a problem does not have.
   """
   with contextlib.closing(_start_grader(run)) as grader:
+    if run.settings.reward:
+      _check_columns(run, grader)
     yield dataclasses.replace(run, grader=grader)
 
 
@@ -118,17 +121,29 @@ def _start_grader(run: context.Run) -> types.Grader:
   # A failure in one process must end all: the others would wait for it.
   def start():
     try:
-      grader = run.task.make_grader()
-      if run.settings.reward:
-        # Columns that problems do not have are an error before any training.
-        grader.grade([run.task.test[0]], [types.Attempt('')])
-      return grader
+      return run.task.make_grader()
     except (OSError, ValueError, probe.NoSandboxError) as error:
       raise run_directory.RunError(
-        f'{error} (see --reward, --sandbox, --workers)'
+        f'{error} (see --reward, --correct-from-reward, --sandbox, --workers)'
       ) from error
 
   return distributed.everywhere(start)
+
+
+def _check_columns(run: context.Run, grader: user_rewards.RewardGrader) -> None:
+  """Rejects a reward function that asks for what a problem does not have.
+
+  Any problem: in training it would end the run at the step that comes to it.
+
+  Raises:
+    RunError: it asks for columns that a problem lacks.
+  """
+  try:
+    for split in types.SPLITS:
+      for problem in getattr(run.task, split):
+        grader.check(problem)
+  except ValueError as error:
+    raise run_directory.RunError(f'{error} (see --reward)') from error
 
 
 def load_task(settings: schema.Settings) -> types.Task:
@@ -155,6 +170,7 @@ def _load_task(settings):
       first_prompt=settings.first_prompt,
       instruction=settings.instruction,
       rewards=settings.reward,
+      correct_from=settings.correct_from_reward,
       sandbox=settings.sandbox,
       workers=settings.workers,
       seed=settings.seed,
@@ -172,7 +188,8 @@ def _load_task(settings):
     )
   except (ImportError, OSError, ValueError) as error:
     raise run_directory.RunError(
-      f'{error} (see --task, --data-dir, --data.*, --reward, --arithmetic.*)'
+      f'{error} (see --task, --data-dir, --data.*, --reward, '
+      '--correct-from-reward, --arithmetic.*)'
     ) from error
 
 

@@ -140,7 +140,7 @@ def restore(
   layout, directory = run.layout, run.directory.stage(name)
   if name == methods.BASE:
     # Its checkpoints hold all weights, also where stages train adapters alone.
-    layout = dataclasses.replace(layout, adapters=None)
+    layout = layout.without_adapters()
   target = jax.tree.map(
     lambda s, sharding: jax.ShapeDtypeStruct(
       s.shape, s.dtype, sharding=sharding

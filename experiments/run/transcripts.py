@@ -1,8 +1,9 @@
 """Episodes as text: printed in colour, and as lines of samples.jsonl."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import pathlib
+from typing import Any
 
 from rich import console as rich_console
 from rich import panel as rich_panel
@@ -53,20 +54,26 @@ class SamplesLog:
     """Writes one record an episode."""
     for episode in episodes:
       problem = episode.problem
-      self._lines.write(
-        {
-          'stage': self._stage,
-          'step': int(step),
-          'id': problem.id,
-          'question': problem.question,
-          'reference': problem.reference,
-          'attempts': [a.text for a in episode.attempts],
-          'finished': [a.finished for a in episode.attempts],
-          'labels': [v.label for v in episode.verdicts],
-          'scores': [v.score for v in episode.verdicts],
-          'reasons': [v.reason for v in episode.verdicts],
+      record = {
+        'stage': self._stage,
+        'step': int(step),
+        'id': problem.id,
+        'question': problem.question,
+        'reference': problem.reference,
+        'attempts': [a.text for a in episode.attempts],
+        'finished': [a.finished for a in episode.attempts],
+        'labels': [v.label for v in episode.verdicts],
+        'scores': [v.score for v in episode.verdicts],
+        'reasons': [v.reason for v in episode.verdicts],
+      }
+      rewards = [v.reward for v in episode.verdicts if v.reward]
+      if rewards:
+        record |= {
+          'reward_labels': [reward.label for reward in rewards],
+          'rewards': [reward.score for reward in rewards],
+          'reward_reasons': [reward.reason for reward in rewards],
         }
-      )
+      self._lines.write(record)
 
   def close(self) -> None:
     """Closes the file. May be called twice."""
@@ -85,13 +92,24 @@ def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
         zip(record['attempts'], record['finished'], strict=True), start=1
       )
     ]
-    verdicts = [
-      types.Verdict(label, score, reason=reason)
-      for label, score, reason in zip(
-        record['labels'], record['scores'], record['reasons'], strict=True
-      )
-    ]
+    verdicts = _verdicts(record, ('labels', 'scores', 'reasons'))
+    if 'rewards' in record:
+      keys = ('reward_labels', 'rewards', 'reward_reasons')
+      verdicts = [
+        dataclasses.replace(verdict, reward=reward)
+        for verdict, reward in zip(verdicts, _verdicts(record, keys))
+      ]
     yield Episode(problem, attempts, verdicts)
+
+
+def _verdicts(
+  record: Mapping[str, Any], keys: Sequence[str]
+) -> list[types.Verdict]:
+  """Verdicts of a record's labels, scores and reasons."""
+  return [
+    types.Verdict(label, score, reason=reason)
+    for label, score, reason in zip(*map(record.get, keys), strict=True)
+  ]
 
 
 def render(episode: Episode, title: str = '') -> rich_panel.Panel:
@@ -108,6 +126,8 @@ def render(episode: Episode, title: str = '') -> rich_panel.Panel:
       text.append(', cut off by its limit', 'yellow')
     if verdict.reason:
       text.append(f' ({verdict.reason})', 'dim')
+    if verdict.reward:
+      text.append(f', reward {reward_text(verdict.reward)}')
     text.append('\n')
   text.append('reference  ', 'bold')
   text.append(_shorten(episode.problem.reference))
@@ -120,6 +140,13 @@ def print_episodes(
   """Prints episodes one below the other."""
   for episode in episodes:
     console.print(render(episode, f'{title} · {episode.problem.id}'))
+
+
+def reward_text(verdict: types.Verdict) -> str:
+  """A training reward as text, or why there is none."""
+  if verdict.score is None:
+    return f'none ({verdict.reason})'
+  return f'{verdict.score:g}'
 
 
 def _shorten(text: str) -> str:

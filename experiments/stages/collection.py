@@ -72,9 +72,12 @@ def _sample(
   verdicts = evaluate.grade_attempts(
     run.grader, asked, run.sampler.attempts(trajectory)
   )
-  score, graded = evaluate.score_arrays(verdicts)
+  # Pairs are of right and wrong attempts, whatever training rewards.
+  score = evaluate.own_scores(verdicts)
+  graded = ~np.isnan(score)
+  score = np.where(graded, score, 0).astype(np.float32)
   _save(path, trajectory, np.repeat(indices, samples), score, graded)
-  means = np.where(graded, score, 0).sum(0) / np.maximum(graded.sum(0), 1)
+  means = score.sum(0) / np.maximum(graded.sum(0), 1)
   return {f'score/acc_t{k + 1}': m for k, m in enumerate(means)}
 
 

@@ -13,6 +13,7 @@ from experiments.run import context, transcripts
 from experiments.stages import stage_recorder
 from score_jax import arrays, types
 from score_jax.algorithm import adaptive, rewards, stage_coefficients
+from score_jax.evaluation import evaluate
 from score_jax.evaluation import metrics as metrics_lib
 from score_jax.rollout import given_attempts, randomness
 from score_jax.training import (
@@ -126,8 +127,8 @@ def shape_rewards(
     coefficients: the stage's at this step.
     reference: the policy that the stage is KL-anchored to.
     trajectory: B sequences.
-    score: f32 [B, K], of the grader.
-    graded: bool [B, K], false where grading failed.
+    score: f32 [B, K], from `evaluate.score_arrays`.
+    graded: bool [B, K], false where there is no score.
 
   Returns:
     Rewards, f32 [B, K]; where they are valid, bool [B, K]; and the coefficients
@@ -156,13 +157,10 @@ def attempt_metrics(
   """Metrics of one batch of graded episodes, by name."""
   verdicts = [episode.verdicts for episode in episodes]
   attempts = [episode.attempts for episode in episodes]
-  labels = [verdict.label for row in verdicts for verdict in row]
-  score = np.array(
-    [[np.nan if v.score is None else v.score for v in row] for row in verdicts]
-  )
+  rewarded = [[verdict.for_training for verdict in row] for row in verdicts]
+  labels = [verdict.label for row in rewarded for verdict in row]
+  score = evaluate.own_scores(rewarded)
   graded = ~np.isnan(score)
-  # Corrections need the grades of all turns.
-  all_graded = graded.all(axis=1)
   weight = np.asarray(coefficients.reward_weight)
   values = {
     'reward/timeouts': labels.count('timeout'),
@@ -173,9 +171,7 @@ def attempt_metrics(
       (np.nan_to_num(score) * weight).sum(axis=1).mean()
     ),
   }
-  if all_graded.any():
-    numbers = metrics_lib.turn_metrics(score[all_graded] >= 0.5)
-    values |= {f'score/{name}': value for name, value in numbers.items()}
+  values |= _accuracies(verdicts)
   no_spread = metrics_lib.zero_spread(
     np.nan_to_num(score), samples_per_problem, graded
   )
@@ -192,4 +188,22 @@ def attempt_metrics(
       [row[0].text for row in attempts], [row[1].text for row in attempts]
     )
     values |= {f'score/{name}': value for name, value in texts.items()}
+  return values
+
+
+def _accuracies(
+  verdicts: Sequence[Sequence[types.Verdict]],
+) -> dict[str, float]:
+  """Metrics of correct attempts, whatever training rewards."""
+  score = evaluate.own_scores(verdicts)
+  graded = ~np.isnan(score)
+  # Corrections need the grades of all turns.
+  all_graded = graded.all(axis=1)
+  values = {}
+  if any(verdict.reward for row in verdicts for verdict in row):
+    # Otherwise reward/ungraded counts the same.
+    values['score/ungraded'] = int((~graded).sum())
+  if all_graded.any():
+    numbers = metrics_lib.turn_metrics(score[all_graded] >= 0.5)
+    values |= {f'score/{name}': value for name, value in numbers.items()}
   return values

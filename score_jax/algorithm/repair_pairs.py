@@ -52,7 +52,7 @@ def star(
   """D_STaR: wrong, then right, within one episode of the current policy.
 
   Args:
-    score: f32 [B, 2], from the reward function.
+    score: f32 [B, 2], of the task's grader.
     graded: bool [B, 2]; an ungraded attempt is in no pair.
     problem: i32 [B]; unused, both attempts are of one episode.
     seed: unused, nothing is drawn.

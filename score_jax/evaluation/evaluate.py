@@ -33,8 +33,7 @@ class Evaluation:
   @property
   def scores(self) -> np.ndarray:
     """Scores f64 [M * G, K]; NaN where grading failed."""
-    score, graded = score_arrays(self.verdicts)
-    return np.where(graded, score, np.nan)
+    return own_scores(self.verdicts)
 
   @property
   def is_graded(self) -> np.ndarray:
@@ -59,6 +58,8 @@ class Evaluation:
     """The metrics of the paper's tables, with 95 % intervals.
 
     Problems with an ungraded attempt are left out and counted in `ungraded`.
+    Training rewards that are not the grader's scores have their means over all
+    rewarded attempts, `reward_t1`, `reward_t2`, ....
 
     Raises:
       ValueError: every problem has an ungraded attempt.
@@ -75,7 +76,8 @@ class Evaluation:
       samples_per_problem=samples,
       seed=seed,
     )
-    return summary | {'ungraded': int((~is_graded).sum())}
+    ungraded = {'ungraded': int((~is_graded).sum())}
+    return summary | mean_rewards(self.verdicts) | ungraded
 
 
 def evaluate(
@@ -204,16 +206,42 @@ def grade_attempts(
   return [verdicts[i : i + turns] for i in range(0, len(verdicts), turns)]
 
 
+def own_scores(verdicts: Sequence[Sequence[types.Verdict]]) -> np.ndarray:
+  """Scores of the verdicts, f64 [B, K], not of rewards apart; NaN: ungraded."""
+  scores = [
+    [np.nan if v.score is None else v.score for v in own] for own in verdicts
+  ]
+  return np.array(scores, np.float64)
+
+
+def mean_rewards(
+  verdicts: Sequence[Sequence[types.Verdict]],
+) -> dict[str, float]:
+  """Mean training reward of each turn as `reward_t1`, `reward_t2`, ....
+
+  Over rewarded attempts. Empty where the grader's scores are the rewards.
+  """
+  means = {}
+  for k, turn in enumerate(zip(*verdicts), start=1):
+    rewards = [v.reward.score for v in turn if v.reward]
+    known = [reward for reward in rewards if reward is not None]
+    if known:
+      means[f'reward_t{k}'] = float(np.mean(known))
+  return means
+
+
 def score_arrays(
   verdicts: Sequence[Sequence[types.Verdict]],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Scores f32 [B, K], 0 where grading failed, and graded bool [B, K].
+  """Scores to train on, f32 [B, K], 0 where there is none; graded bool [B, K].
+
+  They are the training rewards where verdicts have some.
 
   Example:
     >>> crash, correct = sj.Verdict('crash', None), sj.Verdict('correct', 1.0)
     >>> sj.score_arrays([[crash, correct]])
     (array([[0., 1.]], dtype=float32), array([[False,  True]]))
   """
-  graded = np.array([[v.score is not None for v in own] for own in verdicts])
-  score = np.array([[v.score or 0.0 for v in own] for own in verdicts])
-  return score.astype(np.float32), graded
+  scores = own_scores([[v.for_training for v in own] for own in verdicts])
+  graded = ~np.isnan(scores)
+  return np.where(graded, scores, 0).astype(np.float32), graded

@@ -1,10 +1,12 @@
-"""A user's own reward functions: `path.py:function`, several with weights."""
+"""A user's own rewards: `path.py:function`, several of them with weights."""
 
 import asyncio
 from collections.abc import Callable, Sequence
+import dataclasses
 import importlib.util
 import inspect
 import logging
+import math
 import pathlib
 import time
 from typing import Any
@@ -15,6 +17,10 @@ _LOG = logging.getLogger(__name__)
 _AT_ONCE = 64
 # Score from which an attempt is labelled correct; rewards use scores alone.
 _CORRECT_FROM = 1.0
+# Scores are float32 where they train. One that is not finite there would spread
+# to the whole batch through the baselines.
+_LARGEST = 3e38
+_LONGEST_REASON = 300
 
 
 def load_function(path_and_name: str) -> Callable[..., Any]:
@@ -53,9 +59,12 @@ def split_weight(reward: str) -> tuple[str, float]:
   if not at:
     return reward, 1.0
   try:
-    return name, float(weight)
+    number = float(weight)
   except ValueError:
-    raise ValueError(f'the reward {reward}: no number after @') from None
+    number = math.nan
+  if not math.isfinite(number):
+    raise ValueError(f'the reward {reward}: no finite number after @')
+  return name, number
 
 
 class FunctionGrader:
@@ -63,9 +72,9 @@ class FunctionGrader:
 
   The function is passed the arguments that it names: `attempt` (text), `turn`,
   `finished`, `question`, `reference`, `id`, `task`, and any column; with
-  `**columns`, all of them. It returns a float, or None to leave the attempt
-  out; it may be async. Where it raises, the attempt is ungraded and the reason
-  logged.
+  `**columns`, all of them. It returns a number, or None to leave the attempt
+  out; it may be async. Where it raises, or returns anything else, the attempt
+  is ungraded and labelled `crash`; how many are, and why the first, is logged.
 
   Example:
     >>> grader = sj.FunctionGrader(lambda attempt: float(len(attempt)))
@@ -99,8 +108,19 @@ class FunctionGrader:
       for problem, attempt in zip(problems, attempts, strict=True)
     ]
     if inspect.iscoroutinefunction(self._function):
-      return asyncio.run(self._grade_async(asked))
-    return [self._grade(arguments) for arguments in asked]
+      verdicts = asyncio.run(self._grade_async(asked))
+    else:
+      verdicts = [self._grade(arguments) for arguments in asked]
+    _warn_of_failures(problems, attempts, verdicts)
+    return verdicts
+
+  def check(self, problem: types.Problem) -> None:
+    """Compares the function's arguments with a problem; does not call it.
+
+    Raises:
+      ValueError: the function asks for a column that the problem lacks.
+    """
+    self._arguments(problem, types.Attempt(''))
 
   def close(self) -> None:
     """Nothing to end."""
@@ -155,19 +175,19 @@ class FunctionGrader:
 
 
 def _verdict(score: Any, start: float) -> types.Verdict:
+  """The verdict that a function's return value is."""
   seconds = time.perf_counter() - start
   if score is None:
     return types.Verdict('wrong', None, seconds, 'the function returned None')
+  # float() would take '1' and an array of one number.
+  is_text = isinstance(score, str | bytes)
   try:
-    score = float(score)
-  except (TypeError, ValueError):
-    reason = f'the function returned {score!r}, not a number or None'
-    return types.Verdict('crash', None, seconds, reason)
-  if not abs(score) < float('inf'):
-    # NaN or infinity would spread to the whole batch through the baselines.
-    reason = f'the function returned {score}'
-    return types.Verdict('crash', None, seconds, reason)
-  return types.Verdict(_label(score), score, seconds)
+    number = math.nan if is_text or getattr(score, 'ndim', 0) else float(score)
+  except Exception:  # whatever the value raises
+    number = math.nan
+  if abs(number) <= _LARGEST:
+    return types.Verdict(_label(number), number, seconds)
+  return _crash(f'the function returned {score!r}, not a finite number', start)
 
 
 def _label(score: float) -> types.VerdictLabel:
@@ -175,50 +195,112 @@ def _label(score: float) -> types.VerdictLabel:
 
 
 def _failed(error: Exception, start: float) -> types.Verdict:
-  reason = f'the reward function raised {type(error).__name__}: {error}'
-  _LOG.warning(reason)
-  seconds = time.perf_counter() - start
-  return types.Verdict('crash', None, seconds, reason[:300])
+  return _crash(f'the function raised {type(error).__name__}: {error}', start)
 
 
-class WeightedGrader:
-  """The weighted sum of several graders' scores.
+def _crash(reason: str, start: float) -> types.Verdict:
+  reason = ' '.join(reason.split())[:_LONGEST_REASON]
+  return types.Verdict('crash', None, time.perf_counter() - start, reason)
 
-  A grader that leaves an attempt out adds nothing; an attempt that all leave
-  out is ungraded.
+
+def _warn_of_failures(
+  problems: Sequence[types.Problem],
+  attempts: Sequence[types.Attempt],
+  verdicts: Sequence[types.Verdict],
+) -> None:
+  failures = [i for i, v in enumerate(verdicts) if v.label == 'crash']
+  if failures:
+    first = failures[0]
+    _LOG.warning(
+      'a reward function failed on %d of %d attempts; on attempt %d at problem '
+      '%s: %s',
+      len(failures), len(verdicts), attempts[first].turn, problems[first].id,
+      verdicts[first].reason,
+    )  # fmt: skip
+
+
+class RewardGrader:
+  """Grades by the task's grader, and apart from it by training rewards.
+
+  A verdict's `reward` is the weighted sum of the rewards. One that leaves an
+  attempt out adds nothing. Where all do, or one fails, there is no reward: a
+  sum without it could not be compared with that of other attempts.
   """
 
   def __init__(
     self,
-    graders: Sequence[types.Grader],
-    weights: Sequence[float],
+    grader: types.Grader | None,
+    rewards: Sequence[tuple[FunctionGrader | None, float]],
+    correct_from: float | None = None,
   ):
-    self._graders = list(graders)
-    self._weights = list(weights)
+    """Takes over the task's grader, which it closes.
+
+    Args:
+      grader: the task's; None where nothing below asks for it.
+      rewards: what grades, and its weight; None stands for `grader`.
+      correct_from: an attempt is correct from this reward on; None: where
+        `grader` says so.
+    """
+    self._grader = grader
+    self._rewards = list(rewards)
+    self._correct_from = correct_from
+    if hasattr(grader, 'grade_answers'):
+      # Votes ask which answers are equal.
+      self.grade_answers = grader.grade_answers
+
+  def check(self, problem: types.Problem) -> None:
+    """`FunctionGrader.check` of every function."""
+    for function, _ in self._rewards:
+      if function is not None:
+        function.check(problem)
 
   def grade(
     self,
     problems: Sequence[types.Problem],
     attempts: Sequence[types.Attempt],
   ) -> list[types.Verdict]:
-    """One verdict for each (problem, attempt), in order."""
-    columns = [grader.grade(problems, attempts) for grader in self._graders]
-    return [self._sum(verdicts) for verdicts in zip(*columns)]
+    """One verdict for each (problem, attempt), in order, with its `reward`."""
+    if self._grader is not None:
+      own = self._grader.grade(problems, attempts)
+    columns = [
+      own if function is None else function.grade(problems, attempts)
+      for function, _ in self._rewards
+    ]
+    rewards = [self._sum(verdicts) for verdicts in zip(*columns, strict=True)]
+    if self._correct_from is not None:
+      own = [_by_reward(reward, self._correct_from) for reward in rewards]
+    return [
+      dataclasses.replace(verdict, reward=reward)
+      for verdict, reward in zip(own, rewards, strict=True)
+    ]
 
   def close(self) -> None:
-    """Closes every grader."""
-    for grader in self._graders:
-      grader.close()
+    """Closes the task's grader."""
+    if self._grader is not None:
+      self._grader.close()
 
   def _sum(self, verdicts: Sequence[types.Verdict]) -> types.Verdict:
     seconds = sum(verdict.seconds for verdict in verdicts)
     reason = '; '.join(v.reason for v in verdicts if v.reason)
+    # What is counted of a sum: the first of its parts that went amiss.
+    labels = [v.label for v in verdicts if v.label not in ('correct', 'wrong')]
     parts = [
       weight * verdict.score
-      for weight, verdict in zip(self._weights, verdicts)
+      for verdict, (_, weight) in zip(verdicts, self._rewards)
       if verdict.score is not None
     ]
-    if not parts:
-      return types.Verdict(verdicts[0].label, None, seconds, reason)
+    has_failed = any(v.score is None and v.label != 'wrong' for v in verdicts)
+    if has_failed or not parts:
+      label = labels[0] if labels else 'wrong'
+      return types.Verdict(label, None, seconds, reason)
     score = sum(parts)
-    return types.Verdict(_label(score), score, seconds, reason)
+    label = labels[0] if labels else _label(score)
+    return types.Verdict(label, score, seconds, reason)
+
+
+def _by_reward(reward: types.Verdict, correct_from: float) -> types.Verdict:
+  """The verdict on an attempt that is correct from a reward on."""
+  if reward.score is None:
+    return types.Verdict(reward.label, None, reason=reward.reason)
+  is_correct = reward.score >= correct_from
+  return types.Verdict('correct' if is_correct else 'wrong', float(is_correct))

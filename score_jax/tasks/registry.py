@@ -41,8 +41,11 @@ class Choices:
     first_prompt: replaces the first turn's text; `{question}` and `{column}`
       stand for the problem's.
     instruction: replaces the text between attempts.
-    rewards: `path.py:function` or `path.py:function@weight`; `task` or
-      `task@weight` stands for the task's own grader. Empty: the task's own.
+    rewards: of training: `path.py:function` or `path.py:function@weight`;
+      `task` or `task@weight` stands for the task's own grader. Empty: the
+      task's own.
+    correct_from: with `rewards`, an attempt is correct from this reward on;
+      None: by the task's own grader.
     sandbox: for programs: auto, bwrap, landlock, none.
     workers: grader processes; None for one less than there are cores.
     seed: seed of the problems that a task generates.
@@ -63,6 +66,7 @@ class Choices:
   first_prompt: str | None = None
   instruction: str | None = None
   rewards: Sequence[str] = ()
+  correct_from: float | None = None
   sandbox: str = 'auto'
   workers: int | None = None
   seed: int = 0
@@ -90,7 +94,7 @@ def load_task(name: str, **choices: Any) -> types.Task:
     **choices: fields of `Choices`.
 
   Raises:
-    ValueError: no such task, or a choice that it needs is missing.
+    ValueError: no such task, or a choice that it or another needs is missing.
 
   Example:
     >>> task = sj.load_task('arithmetic', options={'digits': 2})
@@ -98,6 +102,8 @@ def load_task(name: str, **choices: Any) -> types.Task:
     (1000, 'Look again')
   """
   chosen = Choices(**choices)
+  if chosen.correct_from is not None and not chosen.rewards:
+    raise ValueError('correct_from is a reward: give rewards, too')
   task = _with_validation(_entry(name).load(chosen), chosen.num_validation)
   changes = {}
   if chosen.first_prompt:
@@ -106,7 +112,10 @@ def load_task(name: str, **choices: Any) -> types.Task:
     changes['instruction'] = chosen.instruction
   if chosen.rewards:
     changes['make_grader'] = functools.partial(
-      _reward_grader, tuple(chosen.rewards), task.make_grader
+      _reward_grader,
+      tuple(chosen.rewards),
+      chosen.correct_from,
+      task.make_grader,
     )
   return dataclasses.replace(task, **changes)
 
@@ -149,19 +158,21 @@ def _with_validation(task: types.Task, count: int) -> types.Task:
 
 
 def _reward_grader(
-  rewards: Sequence[str], make_grader: Callable[[], types.Grader]
-) -> types.Grader:
-  """The weighted sum of a user's rewards."""
-  named = [user_rewards.split_weight(reward) for reward in rewards]
-  graders = [
-    make_grader()
-    if name == 'task'
-    else user_rewards.FunctionGrader(user_rewards.load_function(name))
-    for name, _ in named
-  ]
-  if len(graders) == 1 and named[0][1] == 1:
-    return graders[0]
-  return user_rewards.WeightedGrader(graders, [weight for _, weight in named])
+  rewards: Sequence[str],
+  correct_from: float | None,
+  make_grader: Callable[[], types.Grader],
+) -> user_rewards.RewardGrader:
+  """The task's grader, where it is needed, with a user's rewards."""
+  weighted = []
+  for name, weight in map(user_rewards.split_weight, rewards):
+    function = None
+    if name != 'task':
+      function = user_rewards.FunctionGrader(user_rewards.load_function(name))
+    weighted.append((function, weight))
+  # Last: it may start workers, which an error above would leave behind.
+  is_needed = correct_from is None or any(f is None for f, _ in weighted)
+  grader = make_grader() if is_needed else None
+  return user_rewards.RewardGrader(grader, weighted, correct_from)
 
 
 def _arithmetic(chosen: Choices) -> types.Task:
@@ -246,8 +257,14 @@ def _records(chosen: Choices) -> types.Task:
     else []
     for split, file in files.items()
   }
-  if alike == 'math' and not chosen.rewards:
-    problems = _readable(problems, make_grader)
+  if alike == 'math' and chosen.correct_from is None:
+    every, problems = problems, _readable(problems, make_grader)
+    for split, file in files.items():
+      if every[split] and not problems[split]:
+        raise ValueError(
+          f'the grader math can read no reference of {file}: choose another '
+          'grader or, with rewards, correct_from'
+        )
   templates = prompt_templates.math_templates(chat=chosen.chat)
   if alike == 'humaneval':
     templates = prompt_templates.humaneval_templates(chat=chosen.chat)

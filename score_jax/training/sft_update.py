@@ -40,8 +40,7 @@ def make_update(
     max_grad_norm: gradients are clipped to this global norm.
     cosine_steps: updates over which the learning rate is warmed up and falls
       to a 20th along a cosine; None: it is constant.
-    **options: of `make_supervised_step`, dtype the layout's by
-      default.
+    **options: of `make_supervised_step`; dtype is the layout's by default.
   """
   schedule: optax.ScalarOrSchedule = learning_rate
   if cosine_steps is not None:

@@ -59,6 +59,28 @@ def test_scores_of_what_was_graded():
   assert graded.tolist() == [[True, False], [True, True]]
 
 
+def rewarded(score, reward):
+  return dataclasses.replace(verdict(score), reward=verdict(reward))
+
+
+def test_rewards_are_trained_on_and_reported_apart():
+  rows = [
+    [rewarded(1.0, 0.1), rewarded(0.0, 3.0)],
+    [rewarded(0.0, 0.3), rewarded(1.0, None)],
+    [rewarded(None, 0.8), rewarded(1.0, 7.0)],
+  ]
+  score, graded = evaluate.score_arrays(rows)
+  np.testing.assert_allclose(score, [[0.1, 3.0], [0.3, 0.0], [0.8, 7.0]])
+  assert graded.tolist() == [[True, True], [True, False], [True, True]]
+  nothing = [None] * 3
+  summary = evaluate.Evaluation(nothing, nothing, rows).summary()
+  assert (summary['acc_t1'], summary['acc_t2']) == (0.5, 0.5)
+  assert (summary['problems'], summary['ungraded']) == (2, 1)
+  # (0.1 + 0.3 + 0.8) / 3 and (3 + 7) / 2.
+  assert summary['reward_t1'] == pytest.approx(0.4)
+  assert summary['reward_t2'] == pytest.approx(5.0)
+
+
 def make_evaluation(scores, samples=1):
   return evaluate.Evaluation(
     [None] * len(scores),
@@ -75,6 +97,7 @@ def test_a_summary_by_hand():
   assert (summary['acc_t1'], summary['acc_t2']) == (0.5, 0.5)
   assert (summary['i_to_c'], summary['c_to_i']) == (0.25, 0.25)
   assert (summary['problems'], summary['ungraded']) == (4, 1)
+  assert 'reward_t1' not in summary
 
 
 def test_samples_of_a_problem_stay_together():

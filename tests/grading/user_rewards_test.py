@@ -10,6 +10,8 @@ PROBLEM = types.Problem('7', 'own', 'How long?', '5', {'level': 3})
 SOURCE = """
 import asyncio
 
+import numpy as np
+
 def length(attempt, level):
   return len(attempt) / level
 
@@ -26,11 +28,23 @@ def everything(**columns):
 def broken(attempt):
   raise KeyError('oh')
 
-def text(attempt):
-  return 'good'
+RETURNED = {
+  'text': 'good',
+  'number as text': '0.5',
+  'infinite': float('inf'),
+  'too large for float32': 1e39,
+  'too large for float': 10**400,
+  'not a number': float('nan'),
+  'array': np.array([[0.5, 0.5], [0.5, 0.5]]),
+  'array of one': np.array([0.5]),
+  'complex': 1j,
+  'scalar': np.float32(0.5),
+  'array without axes': np.array(0.5),
+  'boolean': True,
+}
 
-def infinite(attempt):
-  return float('inf')
+def returned(attempt):
+  return RETURNED[attempt]
 
 def optional(attempt, difficulty=2):
   return difficulty
@@ -67,8 +81,18 @@ def grade(path, name, *texts, turn=1):
     # len('How long?') + 1
     ('everything', 'x', 10.0, 'correct'),
     ('broken', 'x', None, 'crash'),
-    ('text', 'x', None, 'crash'),
-    ('infinite', 'x', None, 'crash'),
+    ('returned', 'text', None, 'crash'),
+    ('returned', 'number as text', None, 'crash'),
+    ('returned', 'infinite', None, 'crash'),
+    ('returned', 'too large for float32', None, 'crash'),
+    ('returned', 'too large for float', None, 'crash'),
+    ('returned', 'not a number', None, 'crash'),
+    ('returned', 'array', None, 'crash'),
+    ('returned', 'array of one', None, 'crash'),
+    ('returned', 'complex', None, 'crash'),
+    ('returned', 'scalar', 0.5, 'wrong'),
+    ('returned', 'array without axes', 0.5, 'wrong'),
+    ('returned', 'boolean', 1.0, 'correct'),
     ('optional', 'x', 2.0, 'correct'),
   ],
 )
@@ -76,6 +100,20 @@ def test_one_function(path, name, text, score, label):
   [verdict] = grade(path, name, text)
   assert verdict.score == score
   assert verdict.label == label
+  assert bool(verdict.reason) == (score is None)
+  assert '\n' not in verdict.reason
+
+
+def test_failures_are_counted_and_the_first_is_named(path, caplog):
+  texts = ['boolean', 'text', 'no such', 'text']
+  verdicts = grade(path, 'returned', *texts, turn=2)
+  assert [v.label for v in verdicts] == ['correct', *['crash'] * 3]
+  assert verdicts[2].reason == "the function raised KeyError: 'no such'"
+  [record] = caplog.records
+  assert record.getMessage() == (
+    'a reward function failed on 3 of 4 attempts; on attempt 2 at problem 7: '
+    "the function returned 'good', not a finite number"
+  )
 
 
 def test_order_is_kept_in_async_functions(path):
@@ -86,6 +124,9 @@ def test_order_is_kept_in_async_functions(path):
 def test_a_missing_column_is_named(path):
   with pytest.raises(ValueError, match='difficulty.*level'):
     grade(path, 'wants', 'x')
+  function = user_rewards.load_function(f'{path}:wants')
+  with pytest.raises(ValueError, match='difficulty.*level'):
+    user_rewards.FunctionGrader(function).check(PROBLEM)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +146,9 @@ def test_what_is_wrong_is_said(path, reward, message):
 def test_weights(path):
   assert user_rewards.split_weight('a.py:f') == ('a.py:f', 1.0)
   assert user_rewards.split_weight('a.py:f@0.5') == ('a.py:f', 0.5)
-  with pytest.raises(ValueError, match='a.py:f@x'):
-    user_rewards.split_weight('a.py:f@x')
+  for wrong in ('a.py:f@x', 'a.py:f@nan', 'a.py:f@inf'):
+    with pytest.raises(ValueError, match=wrong):
+      user_rewards.split_weight(wrong)
 
 
 def test_sum_of_rewards_with_the_tasks_own(path, tmp_path):
@@ -122,16 +164,96 @@ def test_sum_of_rewards_with_the_tasks_own(path, tmp_path):
   [verdict] = grader.grade(task.train, [types.Attempt('#### 5')])
   grader.close()
   # 1 for the answer, and a tenth of 6 characters / level 2.
-  assert verdict.score == pytest.approx(1.3)
+  assert verdict.reward.score == pytest.approx(1.3)
+  assert (verdict.label, verdict.score) == ('correct', 1.0)
 
 
-def test_an_attempt_that_all_leave_out_is_ungraded(path):
-  function = user_rewards.load_function(f'{path}:nothing')
-  graders = [user_rewards.FunctionGrader(function)] * 2
-  total = user_rewards.WeightedGrader(graders, [1.0, 2.0])
-  attempts = [types.Attempt('skip'), types.Attempt('x')]
-  verdicts = total.grade([PROBLEM] * 2, attempts)
-  assert [verdict.score for verdict in verdicts] == [None, 3.0]
+class Exact:
+  """Attempts that are the reference are correct; 'lost' ones are ungraded."""
+
+  is_closed = False
+
+  def __init__(self):
+    self.asked = 0
+
+  def grade(self, problems, attempts):
+    self.asked += len(attempts)
+    return [
+      types.Verdict('timeout', None, reason='too long')
+      if attempt.text == 'lost'
+      else types.Verdict('correct', 1.0)
+      if attempt.text == problem.reference
+      else types.Verdict('unparseable', 0.0)
+      for problem, attempt in zip(problems, attempts, strict=True)
+    ]
+
+  def grade_answers(self, golds, preds):
+    return ['asked' for _ in golds]
+
+  def close(self):
+    self.is_closed = True
+
+
+def verdicts_of(path, rewards, *texts, correct_from=None):
+  """Verdicts of rewards by name and weight, and the task's grader."""
+  grader = Exact()
+  weighted = [
+    (
+      name
+      and user_rewards.FunctionGrader(
+        user_rewards.load_function(f'{path}:{name}')
+      ),
+      weight,
+    )
+    for name, weight in rewards
+  ]
+  total = user_rewards.RewardGrader(grader, weighted, correct_from)
+  attempts = [types.Attempt(text) for text in texts]
+  verdicts = total.grade([PROBLEM] * len(texts), attempts)
+  assert total.grade_answers(['1'], ['1']) == ['asked']
+  total.close()
+  assert grader.is_closed
+  # Whoever stands for the task's grader has its verdicts: none are made twice.
+  assert grader.asked == len(texts)
+  return verdicts
+
+
+def test_correct_is_what_the_task_says_whatever_is_rewarded(path):
+  # length / level: 1/3, 2, 4/3; the last is beyond the task's grader.
+  verdicts = verdicts_of(path, [('length', 1.0)], '5', '123456', 'lost')
+  assert [v.label for v in verdicts] == ['correct', 'unparseable', 'timeout']
+  assert [v.score for v in verdicts] == [1.0, 0.0, None]
+  rewards = [v.for_training.score for v in verdicts]
+  assert rewards == pytest.approx([1 / 3, 2.0, 4 / 3])
+  # Nothing went amiss with the reward.
+  assert [v.reward.label for v in verdicts] == ['wrong', 'correct', 'correct']
+
+
+def test_correct_from_a_reward_on(path):
+  verdicts = verdicts_of(
+    path, [('returned', 1.0)], 'scalar', 'boolean', 'text', '5',
+    correct_from=0.6,
+  )  # fmt: skip
+  assert [v.score for v in verdicts] == [0.0, 1.0, None, None]
+  assert [v.label for v in verdicts] == ['wrong', 'correct', 'crash', 'crash']
+  assert [v.reward.score for v in verdicts] == [0.5, 1.0, None, None]
+
+
+def test_an_attempt_that_all_leave_out_is_not_rewarded(path):
+  verdicts = verdicts_of(
+    path, [('nothing', 1.0), ('nothing', 2.0)], 'skip', 'x', '5'
+  )
+  assert [v.reward.score for v in verdicts] == [None, 3.0, 3.0]
+  assert [v.score for v in verdicts] == [0.0, 0.0, 1.0]
+
+
+def test_no_part_of_a_sum_fails_unseen(path):
+  rewards = [('nothing', 1.0), ('returned', 1.0), (None, 1.0)]
+  verdicts = verdicts_of(path, rewards, 'boolean', 'text', 'lost')
+  # 1 + 1 + 0; a reward that fails; a task's grader that does, as a reward.
+  assert [v.reward.score for v in verdicts] == [2.0, None, None]
+  assert [v.reward.label for v in verdicts] == ['unparseable', 'crash', 'crash']
+  assert [v.score for v in verdicts] == [0.0, 0.0, None]
 
 
 def test_a_file_that_fails_when_imported_is_an_error(tmp_path):

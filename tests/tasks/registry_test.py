@@ -213,9 +213,27 @@ def test_a_new_task_is_one_entry(monkeypatch):
   task = registry.load_task('echo', seed=3, rewards=('task@2',))
   assert task.prompt(task.test[0]) == 'Say 5. 3'
   [verdict] = task.make_grader().grade(task.test, [types.Attempt('5')])
-  assert verdict.score == 2
+  assert (verdict.score, verdict.reward.score) == (1, 2)
   key = registry.answer_key('echo')
   assert key(task.test[0], types.Attempt('#### 5.0')) == 5
+
+
+def test_records_that_no_grader_reads_need_a_rule(tmp_path):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{"question": "Why?", "reference": "Because \\\\frac"}\n')
+  reward = tmp_path / 'mine.py'
+  reward.write_text('def half(attempt):\n  return 0.5\n')
+  options = {'file': str(rows), 'rewards': (f'{reward}:half',), 'workers': 1}
+  with pytest.raises(ValueError, match='no reference .* correct_from'):
+    registry.load_task('records', **options)
+  task = registry.load_task('records', correct_from=0.5, **options)
+  # No worker is started that nothing asks.
+  grader = task.make_grader()
+  [verdict] = grader.grade(task.train, [types.Attempt('Because.')])
+  grader.close()
+  assert (verdict.label, verdict.score) == ('correct', 1.0)
+  with pytest.raises(ValueError, match='correct_from'):
+    registry.load_task('records', file=str(rows), correct_from=0.5)
 
 
 @pytest.mark.parametrize('name', ['repair', 'records'])

@@ -27,6 +27,7 @@ from experiments.config import checks, schema
     ({'task': 'records'}, '--data.test-file'),
     ({'data': schema.Data(file='no/such')}, '--data.file=no/such'),
     ({'task': 'records', 'data': schema.Data(file='no/such')}, 'no such file'),
+    ({'correct_from_reward': 0.5}, '--correct-from-reward=0.5: needs a --rew'),
     ({'first_prompt': 'Add {question}'}, '--first-prompt'),
     ({'chat_style': 'gemma'}, '--chat-style=gemma'),
     ({'workers': -3}, '--workers=-3'),

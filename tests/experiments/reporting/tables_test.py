@@ -45,6 +45,20 @@ def test_markdown_by_hand():
   )
 
 
+def test_rewards_by_hand():
+  turns = {f'reward_t{k}': float(k) for k in range(1, 11)}
+  table = tables.rewards({'Base': [turns]})
+  assert table.headings == ['Policy', *[f'Reward@t{k}' for k in range(1, 11)]]
+  assert table.rows == [[('Base', ''), *[(str(k), '') for k in range(1, 11)]]]
+  seeds = [{'reward_t1': 2.5, 'reward_t2': -1.0}, {'reward_t1': 3.5}]
+  # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
+  table = tables.rewards({'x': seeds, 'y': [BASE]})
+  assert table.rows[0][1:] == [('3', '±0.707'), ('-1', '')]
+  assert table.rows[1][1:] == [tables.MISSING] * 2
+  assert tables.rewards({'Base': [BASE]}) is None
+  assert tables.columns([BASE | turns]) == tables.columns([BASE])
+
+
 def test_console_shows_everything_in_80_columns():
   shown = printed({'Base': BASE, 'SCoRe': SCORE}, title='MATH')
   assert 'MATH' in shown

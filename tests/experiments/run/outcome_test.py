@@ -7,6 +7,7 @@ import shutil
 import pytest
 from rich import console as rich_console
 
+from experiments import evaluate
 from experiments.reporting import final_report
 from experiments.run import building, outcome, run_directory
 from tests.support import small_run
@@ -78,6 +79,85 @@ def test_results_are_those_of_the_transcripts(finished):
         float(text == record['reference']) for text in record['attempts']
       ]
       assert record['scores'] == right
+
+
+REWARDS = """
+def reward(attempt, turn):
+  open(__file__ + '.called', 'w').close()
+  return turn + 0.25 * (attempt[:1] == '0')
+
+def wants(attempt, level):
+  return reward(attempt, level)
+"""
+
+
+@pytest.fixture
+def rewards(tmp_path):
+  path = tmp_path / 'rewards.py'
+  path.write_text(REWARDS)
+  return path
+
+
+def evaluate_base(finished, path, *flags):
+  flags = ('--method=base', *flags)
+  small_run.begin_from_base(finished, path, *flags)
+  return small_run.main(path, *flags)
+
+
+def test_accuracies_are_the_tasks_whatever_is_rewarded(
+  finished, tmp_path, rewards, capsys
+):
+  path = tmp_path / 'run'
+  assert evaluate_base(finished, path, f'--reward={rewards}:reward') == 0
+  numbers = small_run.results(path)['base']
+  apart = {name: numbers.pop(name) for name in ('reward_t1', 'reward_t2')}
+  # All attempts have a reward of at least 1, and few are right.
+  assert numbers == small_run.results(finished)['base']
+  lines = (path / 'base' / 'evaluation.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  for k in (0, 1):
+    texts = [record['attempts'][k] for record in records]
+    by_hand = [k + 1 + 0.25 * text.startswith('0') for text in texts]
+    assert [record['rewards'][k] for record in records] == by_hand
+    mean = sum(by_hand) / len(by_hand)
+    assert apart[f'reward_t{k + 1}'] == pytest.approx(mean)
+  said = capsys.readouterr().out
+  assert 'Training reward' in said
+  assert f'{apart["reward_t2"]:.3g}' in said
+  page = (path / 'report.html').read_text()
+  assert 'Training reward' in page
+  assert 'Reward@t1' in page
+  # It is in no table of percents.
+  assert 'reward_t1' not in page
+
+
+def test_a_reward_that_decides_what_is_correct_is_stated(
+  finished, tmp_path, rewards, capsys
+):
+  path = tmp_path / 'run'
+  flags = (f'--reward={rewards}:reward', '--correct-from-reward=2')
+  assert evaluate_base(finished, path, *flags) == 0
+  numbers = small_run.results(path)['base']
+  assert (numbers['acc_t1'], numbers['acc_t2']) == (0.0, 1.0)
+  stated = 'correct is a training reward of at least 2'
+  assert stated in ' '.join(capsys.readouterr().out.split())
+  assert stated in (path / 'report.html').read_text()
+  assert evaluate.main([f'--run-dir={path}']) == 0
+  said = ' '.join(capsys.readouterr().out.split())
+  assert stated in said
+  assert 'the same numbers as in results.json' in said
+
+
+def test_a_missing_column_ends_the_run_before_it_begins(
+  finished, tmp_path, rewards, capsys
+):
+  path = tmp_path / 'run'
+  asked = [f'--reward={rewards}:reward', f'{rewards}:wants']
+  assert evaluate_base(finished, path, *asked) == 2
+  [line] = capsys.readouterr().err.strip().splitlines()
+  assert line.startswith('error: the reward function asks for level, which')
+  assert not (tmp_path / 'rewards.py.called').exists()
+  assert not (path / 'results.json').exists()
 
 
 def test_another_number_of_problems_is_evaluated_again(copied):

@@ -1,5 +1,6 @@
 """Episodes for people and for programs."""
 
+import dataclasses
 import io
 import json
 
@@ -21,6 +22,19 @@ EPISODE = transcripts.Episode(
 )
 
 
+REWARDED = dataclasses.replace(
+  EPISODE,
+  verdicts=(
+    dataclasses.replace(
+      EPISODE.verdicts[0], reward=types.Verdict('wrong', 0.25)
+    ),
+    dataclasses.replace(
+      EPISODE.verdicts[1], reward=types.Verdict('crash', None, reason='it fell')
+    ),
+  ),
+)
+
+
 def printed(episode, width=80, **options):
   console = rich_console.Console(file=io.StringIO(), width=width, **options)
   transcripts.print_episodes(console, [episode], 'stage1, step 3')
@@ -37,6 +51,24 @@ def test_everything_is_shown_and_nothing_is_markup():
     'attempt 2  21  correct, cut off by its limit',
     'reference  21',
   ]
+
+
+def test_rewards_are_shown_and_written_apart(tmp_path):
+  lines = [line.strip('│ ') for line in printed(REWARDED).splitlines()]
+  assert lines[2:4] == [
+    'attempt 1  11  wrong ([b]carry[/b] lost), reward 0.25',
+    'attempt 2  21  correct, cut off by its limit, reward none (it fell)',
+  ]
+  path = tmp_path / 'base' / 'samples.jsonl'
+  log = transcripts.SamplesLog('base', path)
+  log.write(0, [REWARDED])
+  log.close()
+  record = json.loads(path.read_text())
+  assert record['scores'] == [0.0, 1.0]
+  assert record['rewards'] == [0.25, None]
+  assert record['reward_reasons'] == ['', 'it fell']
+  [again] = transcripts.read_episodes(path)
+  assert list(REWARDED.verdicts) == again.verdicts
 
 
 def test_right_is_green_and_wrong_is_red():

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.run import building, policies, run_directory
 from experiments.stages import collection, sft_stage
+from score_jax.grading import user_rewards
 from score_jax.io import json_files, metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
@@ -212,7 +213,10 @@ def test_no_repairs_leave_the_policy_as_it_is(finished, tmp_path, capsys):
   # A reward that is never given: nothing is right.
   reward = tmp_path / 'never.py'
   reward.write_text('def never(attempt):\n  return 0.0\n')
-  more = (*STAR[:3], f'--reward={reward}:never', '--sft.rounds=1')
+  more = (
+    *STAR[:3],
+    *(f'--reward={reward}:never', '--correct-from-reward=1', '--sft.rounds=1'),
+  )
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
   assert small_run.main(path, *more) == 0
   assert '0 repairs and 0 pairs' in capsys.readouterr().out
@@ -223,6 +227,21 @@ def test_no_repairs_leave_the_policy_as_it_is(finished, tmp_path, capsys):
   )
   for one, other in zip(base, after, strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_pairs_are_of_right_attempts_whatever_is_rewarded(star, tmp_path):
+  run = reopened(star)
+  stage = run.stages['round1']
+  _, score, graded = collection.read(run.directory.stage('round1'), stage)
+  never = user_rewards.FunctionGrader(lambda: 0.0)
+  grader = user_rewards.RewardGrader(run.task.make_grader(), [(never, 1.0)])
+  directory = run_directory.RunDirectory(tmp_path)
+  again = dataclasses.replace(run, directory=directory, grader=grader)
+  collection.collect(again, 'round1', stage, policies.stage_policy(run, 'base'))
+  _, found, also = collection.read(directory.stage('round1'), stage)
+  np.testing.assert_array_equal(found, score)
+  np.testing.assert_array_equal(also, graded)
+  assert score.any()
 
 
 def test_epochs_bound_the_updates(star):

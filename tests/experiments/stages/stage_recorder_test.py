@@ -1,5 +1,6 @@
 """What a step leaves behind: numbers by hand, and the stop at infinity."""
 
+import dataclasses
 import io
 import types as python_types
 
@@ -75,6 +76,35 @@ def test_attempt_metrics_by_hand():
   )
   assert values['score/frac_zero_spread'] == 0.5
   assert values['reward/selection'] == pytest.approx(1 / 4)
+
+
+def test_accuracies_are_not_the_rewards():
+  # By hand: right at turn 2 alone, whatever is rewarded; the last reward is
+  # missing, and so is one grade.
+  rows = [
+    [(0.0, 0.9), (1.0, 0.1)],
+    [(0.0, 0.9), (1.0, 0.3)],
+    [(0.0, 0.9), (1.0, 0.1)],
+    [(None, 0.5), (1.0, None)],
+  ]
+  verdicts = [
+    [
+      dataclasses.replace(verdict(score), reward=verdict(reward))
+      for score, reward in row
+    ]
+    for row in rows
+  ]
+  attempts = attempts_of([[('5', True), ('6', True)]] * 4)
+  values = rl_stage.attempt_metrics(
+    episodes_of(attempts, verdicts), 2, stage_coefficients.stage_two()
+  )
+  assert (values['score/acc_t1'], values['score/acc_t2']) == (0.0, 1.0)
+  assert values['score/ungraded'] == 1
+  assert values['reward/ungraded'] == 1
+  # (0.9 * 3 + 0.5 + 0.1 + 0.3 + 0.1) / 4.
+  assert values['reward/selection'] == pytest.approx(3.7 / 4)
+  assert values['score/frac_zero_spread_t1'] == 0.5
+  assert values['score/frac_zero_spread_t2'] == 0.5
 
 
 def test_one_turn_has_no_text_metrics():
