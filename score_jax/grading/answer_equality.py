@@ -12,6 +12,11 @@ from typing import Literal
 
 from score_jax.grading import algebra, answer_structure, answer_text, quantities
 
+# A stretch of terms and the signs between it and the gaps around it.
+_STRETCH = re.compile(
+  r'\s*(?:\\cdot|\\times)?([-+]?)\s*(.*?)\s*(?:\\cdot|\\times)?([-+]?)\s*',
+  re.DOTALL,
+)
 _DIGITS_APART = re.compile(r'(?<![_^0-9.])[0-9][0-9.]*\s+[0-9]')
 
 
@@ -46,9 +51,20 @@ def same(gold: str, pred: str, conventions: Conventions | None = None) -> bool:
     return bool(_squeezed(gold))
   if not gold or not pred:
     return False
-  if algebra.too_costly(pred):
-    raise algebra.UnparseableError('too large or too deep to compute')
+  _reject_costly(pred)
   return _same_lists(gold, pred, conventions)
+
+
+def _reject_costly(text: str) -> None:
+  """Raises where `text` is too costly; sums are compared and not computed."""
+  held = None
+  if not algebra.too_long_or_deep(text):
+    held = answer_structure.written_sum(answer_structure.named_value(text)[1])
+  if held:
+    for part in (held.low, held.high, held.term):
+      _reject_costly(part)
+  elif algebra.too_costly(text):
+    raise algebra.UnparseableError('too large or too deep to compute')
 
 
 def readable(gold: str) -> bool:
@@ -69,6 +85,9 @@ def _is_readable_value(text: str) -> bool:
     return all(map(_is_readable_value, answer_structure.split_list(held[1])))
   if matrix:
     return all(_is_readable_value(cell) for row in matrix for cell in row)
+  held_sum = answer_structure.written_sum(text)
+  if held_sum:
+    return _is_readable_value(held_sum.term)
   value = quantities.quantity(text).value
   if quantities.time_of_day(text) or quantities.exact_number(value):
     return True
@@ -95,6 +114,8 @@ def _same_lists(gold: str, pred: str, conventions: Conventions) -> bool:
     answer_structure.elements(gold),
     answer_structure.elements(pred),
   )
+  if answer_structure.is_set(gold) and answer_structure.is_set(pred):
+    preds = _at_most(len(golds), preds)
   if len(golds) != len(preds):
     return False
   if len(golds) == 1:
@@ -108,6 +129,21 @@ def _same_lists(gold: str, pred: str, conventions: Conventions) -> bool:
     pairs = zip(golds, preds)
     return all(_same_value(g, p, conventions) for g, p in pairs)
   return _same_in_any_order(golds, preds, conventions)
+
+
+def _at_most(number: int, members: list[str]) -> list[str]:
+  r"""`members` of an attempt's set, without repetitions if there are too many.
+
+  A set that repeats a member is the same set. Where the reference repeats one,
+  they count: there, `\{1, 2\}` is not `\{1, 2, 2\}`.
+  """
+  if len(members) <= number:
+    return members
+  once: dict[object, str] = {}
+  for member in members:
+    value = quantities.exact_number(member)
+    once.setdefault(value[0] if value else _squeezed(member), member)
+  return list(once.values())
 
 
 def _distinct(names: list[str]) -> bool:
@@ -137,6 +173,13 @@ def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
     return _same_time(*times)
   gold_name, gold_value = answer_structure.named_value(gold)
   pred_name, pred_value = answer_structure.named_value(pred)
+  sums = (
+    answer_structure.written_sum(gold_value),
+    answer_structure.written_sum(pred_value),
+  )
+  if any(sums):
+    same_name = not (gold_name and pred_name) or gold_name == pred_name
+    return same_name and _same_sums(*sums, conventions)
   if _is_equation(gold_value) or _is_equation(pred_value):
     # An equation is no value: `7 = 11a + c` is not `11a + c`.
     both = _is_equation(gold) and _is_equation(pred)
@@ -146,6 +189,8 @@ def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
       '[a-z]', pred_value
     )
     if not (functions and {gold_name, pred_name} & {'y', 'f', 'g', 'z'}):
+      return False
+    if '(' in gold_name + pred_name:
       return False
   if (gold, pred) != (gold_value, pred_value):
     return _same_lists(gold_value, pred_value, conventions)
@@ -158,8 +203,31 @@ def _same_value(gold: str, pred: str, conventions: Conventions) -> bool:
   return _same_quantity(gold, pred, conventions)
 
 
+def _same_sums(
+  gold: answer_structure.Sum | None,
+  pred: answer_structure.Sum | None,
+  conventions: Conventions,
+) -> bool:
+  """Whether two sums run over the same numbers and have the same term.
+
+  Sums of other shapes may be equal, too: those are not computed.
+  """
+  if not pred:
+    return False
+  if not gold:
+    raise algebra.UnparseableError('too large or too deep to compute')
+  used = ''.join(dataclasses.astuple(gold) + dataclasses.astuple(pred))
+  # Neither i nor e, which are numbers to algebra.
+  index = next((letter for letter in 'kmnprstuvwxyz' if letter not in used), '')
+  terms = [answer_structure.with_index(held, index) for held in (gold, pred)]
+  return bool(index) and all(
+    _same_value(g, p, conventions)
+    for g, p in ((gold.low, pred.low), (gold.high, pred.high), terms)
+  )
+
+
 def _same_time(gold, pred) -> bool:
-  half_day = 12 * 60
+  half_day = 12 * 3600
   if gold[1] is None or pred[1] is None:
     return gold[0] % half_day == pred[0] % half_day
   return gold == pred
@@ -228,6 +296,8 @@ def _same_expression(gold: str, pred: str, conventions: Conventions) -> bool:
     return re.sub(r'[\s{}]', '', gold) == re.sub(r'[\s{}]', '', pred)
   if _is_relation(gold) or _is_relation(pred):
     return algebra.same_relation(gold, pred)
+  if '\\ldots' in gold or '\\ldots' in pred:
+    return _same_with_gaps(gold, pred, conventions)
   for text in (gold, pred):
     if '\\text' in text or _DIGITS_APART.search(text):
       raise algebra.UnparseableError(f'words or digits apart in {text[:80]!r}')
@@ -236,6 +306,32 @@ def _same_expression(gold: str, pred: str, conventions: Conventions) -> bool:
     places = [_last_place(*n, conventions) if n else 0 for n in numbers]
     return algebra.same_at_points(*parsed, *places)
   return algebra.same_relation(gold, pred)
+
+
+def _same_with_gaps(gold: str, pred: str, conventions: Conventions) -> bool:
+  r"""Whether what stands around each `\ldots` is the same, term by term.
+
+  The terms that are left out follow those that are written: `1+3+\ldots` is
+  not `2+2+\ldots`.
+  """
+  golds, preds = (
+    [_STRETCH.fullmatch(part).groups() for part in text.split('\\ldots')]
+    for text in (gold, pred)
+  )
+  return len(golds) == len(preds) and all(
+    (g[0], g[2]) == (p[0], p[2])
+    and (
+      _squeezed(g[1]) == _squeezed(p[1]) or _same_terms(g[1], p[1], conventions)
+    )
+    for g, p in zip(golds, preds)
+  )
+
+
+def _same_terms(gold: str, pred: str, conventions: Conventions) -> bool:
+  golds, preds = answer_structure.terms(gold), answer_structure.terms(pred)
+  return len(golds) == len(preds) and _same_in_any_order(
+    golds, preds, conventions
+  )
 
 
 def _primes(text: str) -> int:

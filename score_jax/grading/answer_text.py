@@ -6,7 +6,7 @@ Every rule is about notation in general.
 
 import re
 
-from score_jax.grading import final_answer
+from score_jax.grading import final_answer, quantities
 
 _FONT = re.compile(
   r'\\(?:mathrm|mathbf|mathit|mathsf|mathcal|mathbb|boldsymbol|operatorname'
@@ -17,11 +17,11 @@ _SPACES = re.compile(r'(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s+')
 _SIZES = re.compile(
   r'\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|displaystyle)(?![A-Za-z])'
 )
-_THOUSANDS = re.compile(
-  r'(?<![\w.,(\[])(?<!\\\{)[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])'
+_ELLIPSIS = re.compile(
+  r'\\(?:c|l)?dots[bcimo]?(?![A-Za-z])|\u2026|(?<=[-+, ])\.\.\.(?=\s*[-+,])'
 )
-_LATEX_THOUSANDS = re.compile(
-  r'(?<=[0-9])(?:,\\!\s*|\{,\}|\\,)(?=[0-9]{3}(?!\d))'
+_SENTENCE_END = re.compile(
+  r'(?<=[.!?])\s+(?:I hope it is correct\.?$)?|\n|answer:\s+', re.IGNORECASE
 )
 _SHORT_FRACTION = re.compile(
   r'\\frac\s*(?:([0-9])\s*([0-9])(?![0-9])'
@@ -38,10 +38,11 @@ def plain(text: str) -> str:
   if '\\begin' not in text:
     # A doubled backslash before a command is an escape, not a new row.
     text = re.sub(r'\\\\(?=[A-Za-z])', r'\\', text)
+  text = _ELLIPSIS.sub(r'\\ldots ', text)
   text = text.replace('\u2212', '-').replace('\u00d7', '\\times ')
   text = re.sub(r'\\[dtc]frac(?![A-Za-z])', r'\\frac', text)
   text = re.sub(r'\\([lg]e)([a-pr-z])(?![A-Za-z])', r'\\\1 \2', text)
-  text = _LATEX_THOUSANDS.sub(',', text)
+  text = quantities.join_digits(text)
   text = _FONT.sub(r'\1', _SIZES.sub('', text))
   text = _TEXT.sub(lambda m: '\\text{' + ' '.join(m[1].split()) + '}', text)
   text = re.sub(r'\\text\{\s*\}', '', text)
@@ -51,7 +52,6 @@ def plain(text: str) -> str:
   text = re.sub(r'^\\text\{\s*([0-9][^{}]*)\}$', r'\1', text.strip())
   text = re.sub(r'\s*\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\degree', '°', text)
   text = _SPACES.sub(' ', text).strip()
-  text = _THOUSANDS.sub(lambda m: m.group().replace(',', ''), text)
   return _full_fractions(text).strip()
 
 
@@ -71,15 +71,19 @@ def _full_fractions(text: str) -> str:
 def stated(text: str) -> str:
   r"""The answer in a short text that holds one: `pred` and `gold` fields.
 
-  In order: the forms of `final_answer`; the last formula between math
-  delimiters (all of them where nothing but separators stands outside); what
-  follows 'answer is' or 'answer:'; the text itself. Attempts are
-  rewarded by `final_answer` alone.
+  In order: the forms of `final_answer`; the 34 of a last sentence 'The largest
+  $n$ is 34.'; the last formula between math delimiters (all of them where
+  nothing but separators stands outside); what follows 'answer is' or 'answer:';
+  the text itself. Attempts are rewarded by `final_answer` alone.
   """
   text = re.sub(r'\\\\(?=boxed\s*\{|fbox\s*\{)', r'\\', text.strip())
   answer = final_answer.final_answer(text)
   if answer is not None:
     return answer
+  sentences = [part for part in _SENTENCE_END.split(text) if part]
+  value = final_answer.named_value(sentences[-1] if sentences else '')
+  if value is not None:
+    return value
   text = re.sub(r'^\$?\\boxed\s*\{', '', text)
   formulas = re.findall(
     r'(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$(.+?)(?<!\\)\$'

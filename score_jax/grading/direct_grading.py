@@ -9,11 +9,9 @@ import re
 import time
 
 from score_jax import types
-from score_jax.grading import final_answer
+from score_jax.grading import final_answer, quantities
 
-_THOUSANDS = re.compile(
-  r'(?<![\w.])[0-9]{1,3}(?:(?:,|\{,\}|\\[,!])[0-9]{3})+(?![0-9])'
-)
+_THOUSANDS = re.compile(r'(?<![\w.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])')
 _NUMBER = re.compile(
   r'(?<![\w./])(?:[-+\u2212]\s*)?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)'
   r'(?:\s*/\s*[0-9]+)?(?![0-9]|\.[0-9])'
@@ -82,7 +80,9 @@ def parse_number(answer: str) -> fractions.Fraction | None:
   # The exponent of a unit, as in cm^2, is no number of its own.
   answer = re.sub(r'(?<=[A-Za-z}])\s*\^\{?[23]\}?', '', answer)
   answer = _FRACTION.sub(r' \1/\2 ', answer)
-  answer = _THOUSANDS.sub(lambda m: re.sub('[^0-9]', '', m.group()), answer)
+  answer = quantities.join_digits(answer)
+  # Here a comma never is a tuple's.
+  answer = _THOUSANDS.sub(lambda m: m.group().replace(',', ''), answer)
   if _ARITHMETIC.search(answer):
     return None
   found = {_fraction(match.group()) for match in _NUMBER.finditer(answer)}

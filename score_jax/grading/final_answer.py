@@ -10,12 +10,27 @@ the way does not help; candidates that stand side by side, as in `\boxed{3} or
 import collections
 import re
 
+from score_jax.grading import answer_structure
+
 _SENTENCE = re.compile(r'final answer is\s*:?', re.IGNORECASE)
 _SENTENCE_END = re.compile('I hope it is correct', re.IGNORECASE)
 _BOX_TOKENS = re.compile(r'\\(?:boxed|fbox)\s*\{|\\.|[{}]', re.DOTALL)
 _BARE_BOX = re.compile(r'\\boxed\s+([^\s${}\\]+)')
 _HASHES = re.compile(r'^[ \t]*####[ \t]*(\S[^\n]*)$', re.MULTILINE)
 _DOLLARS = re.compile(r'(?<!\\)\$\$?')
+# A subject that is what it names, as in 'the largest possible value of $n$'. No
+# other word may stand before the name: half of $n$ is not $n$.
+_NAMED_VALUE = re.compile(
+  r'(?:(?:so|thus|hence|therefore),?\s+)?'
+  r'(?:(?:the|final|exact|largest|smallest|greatest|least|biggest|highest|lowest'
+  r'|maximum|minimum|maximal|minimal|only|unique|possible|required|desired'
+  r'|positive|integer|prime|natural|real|whole|number'
+  r'|(?:value|length|area|volume|measure|maximum|minimum)\s+of)\s+){0,12}'
+  r'\$\$?(?P<name>[^$]{1,80})\$\$?\s+(?:is|equals|is\s+equal\s+to)\s+\**'
+  r'(?:\$\$?(?P<formula>[^$]+)\$\$?'
+  r'|(?P<number>-?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?))\**\.?\**',
+  re.IGNORECASE,
+)
 _BETWEEN_BOXES = re.compile(
   r'(?:[\s$,;.]|\\[,;!()\[\] ]|\\q?quad|\\text\{\s*(?:and|or)\s*,?\s*\}'
   r'|\band\b|\bor\b)*',
@@ -64,9 +79,13 @@ def unframe(stated: str) -> str:
   r"""`stated` without math delimiters, boxes and the closing full stop.
 
   Several formulas separated by commas or 'or' become one list; words around a
-  single formula are dropped where they hold no digit and no 'or'.
+  single formula are dropped where they hold no digit and no 'or'. Of 'the
+  largest $n$ is 34' remains 34.
   """
   stated = _unbox(stated.strip().strip('*').strip())
+  value = named_value(stated)
+  if value is not None:
+    return value
   stated = re.sub(r'\\[()\[\]]', '$', stated)
   marks = list(_DOLLARS.finditer(stated))
   if not marks or len(marks) % 2:
@@ -85,6 +104,15 @@ def unframe(stated: str) -> str:
   if len(inside) == 1 and not re.search(r'\d|\bor\b|\band\b|,', rest):
     return _trim(inside[0])
   return _trim(_DOLLARS.sub('', stated))
+
+
+def named_value(sentence: str) -> str | None:
+  """The 34 of 'the largest $n$ is 34', None for any other sentence."""
+  sentence = re.sub(r'\\[()\[\]]', '$', sentence.strip())
+  match = _NAMED_VALUE.fullmatch(sentence)
+  if match and answer_structure.is_name(match['name']):
+    return _trim(match['formula'] or match['number'])
+  return None
 
 
 def _trim(answer: str) -> str:

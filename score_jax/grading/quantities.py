@@ -40,11 +40,56 @@ _NO_UNIT = re.compile(
   r'|undefined|times|divided|plus|minus|dozen|hundred|thousand|million|billion'
   r'|trillion|squared|cubed|factorial|half|quarter|third|pi)\b'
 )
+# No list is written with these between two digits.
+_THIN_SPACE = r'(?:\\[,:;]\s*|\\thinspace(?![A-Za-z])\s*|[\u2009\u202f])'
+_GROUP_MARK = rf'(?:{_THIN_SPACE}|,?\\!\s*|\{{,\}})'
+_MARKED_GROUPS = re.compile(
+  rf'(?<![\w.,^])[1-9][0-9]{{0,2}}(?:{_GROUP_MARK}[0-9]{{3}})+'
+  r'(?![0-9]|,[0-9]{3}(?![0-9]))'
+)
+_GROUPS_OF_PLACES = re.compile(
+  rf'(?<=[0-9])\.[0-9]{{3}}(?:{_THIN_SPACE}[0-9]{{3}})+(?![0-9])'
+)
+# After a bracket, commas are a tuple's.
+_COMMA_GROUPS = re.compile(
+  r'(?<![\w.,(\[])(?<!\\\{)[1-9][0-9]{0,2}(?:,[0-9]{3})+'
+  r'(?![0-9]|,[0-9])'
+)
+_INDIAN_GROUPS = re.compile(
+  r'(?<![\w.,^(\[])(?<!\\\{)[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9]|,[0-9])'
+)
 _POWER = r'(?:\s*\^\s*\{?\s*([23])\s*\}?)?\s*\.?'
 _TEXT_UNIT = re.compile(r'(.+?)\s*\\text\{([^{}]*)\}' + _POWER, re.DOTALL)
 _WORD_UNIT = re.compile(
   r'(.*[0-9})\]])(\s*)([A-Za-z][A-Za-z. /]*)' + _POWER, re.DOTALL
 )
+
+
+def join_digits(text: str) -> str:
+  r"""`text` with the digits of each number together.
+
+  Digits stand in threes, apart by thin spaces (`\,`, `\;`, U+2009, U+202F),
+  `{,}` or commas: `1{,}234`, `1,234`. The Indian `1,00,000` is a number where
+  a group has a leading zero, which no number of a list has: `12,34,567` is a
+  list. Ordinary blanks join nothing, and neither do commas in a tuple.
+  """
+  text = _GROUPS_OF_PLACES.sub(_only_digits, text)
+  text = _MARKED_GROUPS.sub(_marked_number, text)
+  text = _COMMA_GROUPS.sub(_only_digits, text)
+  return _INDIAN_GROUPS.sub(
+    lambda match: _only_digits(match) if ',0' in match[0] else match[0], text
+  )
+
+
+def _marked_number(match: re.Match) -> str:
+  # Before a fraction, a wide space may be a mixed number's.
+  fraction = match.string[match.end() :].lstrip().startswith(('/', '\\frac'))
+  wide = re.search(r'\\[:;]|[\u2009\u202f]', match[0])
+  return match[0] if fraction and wide else _only_digits(match)
+
+
+def _only_digits(match: re.Match) -> str:
+  return re.sub('[^0-9.]', '', match[0])
 
 
 def quantity(text: str) -> Quantity:
@@ -102,24 +147,29 @@ def _unit(phrase: str, power: str | None, *, apart: bool, known: bool) -> str:
 
 
 def time_of_day(text: str) -> tuple[int, bool | None] | None:
-  """(minutes, after noon) of `8:34 p.m.` or `20:34`; None if it is no time.
+  """(seconds, after noon) of `8:34 p.m.` or `20:34`; None if it is no time.
 
-  Minutes count from midnight or, where neither a.m. nor p.m. tells which half
-  of the day a 12-hour time is in, from the last 12 o'clock with None.
+  Seconds count from midnight or, where neither a.m. nor p.m. tells which half
+  of the day a 12-hour time is in, from the last 12 o'clock with None. Three
+  numbers without a.m. or p.m. are a time if the last is 00, else a ratio.
   """
   match = re.fullmatch(
-    r'([0-9]{1,2}):([0-5][0-9])\s*(?:\\text\{)?\s*([AaPp])?(?:\.?\s*[Mm]\.?)?\}?',
+    r'([0-9]{1,2}):([0-5][0-9])(?::([0-5][0-9]))?'
+    r'\s*(?:\\text\{)?\s*([AaPp])?(?:\.?\s*[Mm]\.?)?\}?',
     text.replace('\\text{:}', ':').strip(),
   )
   if not match or int(match[1]) > 24:
     return None
-  hour, minute = int(match[1]), int(match[2])
-  if match[3]:
-    late = match[3] in 'Pp'
-    return (hour % 12 + 12 * late) * 60 + minute, late
+  hour = int(match[1])
+  rest = 60 * int(match[2]) + int(match[3] or 0)
+  if match[4]:
+    late = match[4] in 'Pp'
+    return (hour % 12 + 12 * late) * 3600 + rest, late
+  if match[3] not in (None, '00'):
+    return None
   if match[1].startswith('0') or hour > 12 or hour == 0:
-    return hour * 60 + minute, hour >= 12
-  return hour % 12 * 60 + minute, None
+    return hour * 3600 + rest, hour >= 12
+  return hour % 12 * 3600 + rest, None
 
 
 def exact_number(text: str) -> tuple[fractions.Fraction, int | None] | None:

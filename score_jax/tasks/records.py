@@ -1,7 +1,9 @@
 """Rows and problems from a user's files: JSON lines, JSON, Parquet."""
 
+import codecs
 import collections
 from collections.abc import Mapping
+import contextlib
 import gzip
 import json
 import pathlib
@@ -13,49 +15,71 @@ from score_jax import types
 def read_rows(
   path: str | pathlib.Path, *, name: str | None = None
 ) -> list[dict[str, Any]]:
-  """All rows of a .jsonl, .json or .parquet file (.gz as well), in order.
-
-  Args:
-    path: the file.
-    name: file name whose suffix tells the format, where that of `path` (of a
-      cache, say) does not.
+  """All rows of a file, in order; formats and arguments of `rows_or_errors`.
 
   Raises:
     ValueError: a row is not a JSON object; the message names file and line.
   """
+  rows = []
+  for row in rows_or_errors(path, name=name):
+    if isinstance(row, ValueError):
+      raise row
+    rows.append(row)
+  return rows
+
+
+def rows_or_errors(
+  path: str | pathlib.Path, *, name: str | None = None
+) -> list[dict[str, Any] | ValueError]:
+  """Rows of JSON lines, a JSON list or Parquet, and errors that name the rest.
+
+  Parquet is known by its suffix; a JSON list and gzip by what the file holds.
+
+  Args:
+    path: the file.
+    name: file name whose suffix counts, where that of `path` (of a cache, say)
+      does not.
+
+  Returns:
+    For each row its columns or, where it is not a JSON object, the error.
+  """
   path = pathlib.Path(path)
-  name = name or path.name
-  if name.endswith('.parquet'):
+  if (name or path.name).endswith('.parquet'):
     # Parquet readers are heavy: only those who use them load them.
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path).to_pylist()
-  opened = gzip.open if name.endswith('.gz') else open
-  with opened(path, 'rt', encoding='utf-8', newline='') as file:
-    text = file.read()
-  if '.jsonl' not in name:
-    rows = _parse(text, path, 1)
-    if not isinstance(rows, list):
-      raise ValueError(f'{path} should hold a JSON list of objects')
-    return rows
+  data = path.read_bytes()
+  if data.startswith(b'\x1f\x8b'):
+    data = gzip.decompress(data)
+  data = data.removeprefix(codecs.BOM_UTF8)
+  if data.lstrip().startswith(b'['):
+    with contextlib.suppress(ValueError, RecursionError):
+      return [
+        _object(value, f'{path}, item {number}')
+        for number, value in enumerate(json.loads(data), start=1)
+      ]
   # Not splitlines: it also breaks at U+2028 and the like inside strings.
-  rows = []
-  for number, line in enumerate(text.split('\n'), start=1):
-    if line.strip():
-      row = _parse(line, path, number)
-      if not isinstance(row, dict):
-        raise ValueError(f'{path}, line {number}: not a JSON object: {line!r}')
-      rows.append(row)
-  return rows
+  return [
+    _object_of_line(line, f'{path}, line {number}')
+    for number, line in enumerate(data.split(b'\n'), start=1)
+    if line.strip()
+  ]
 
 
-def _parse(text: str, path: pathlib.Path, line: int) -> Any:
+def _object_of_line(line: bytes, place: str) -> dict[str, Any] | ValueError:
   try:
-    return json.loads(text)
+    return _object(json.loads(line.decode()), place)
   except json.JSONDecodeError as error:
-    raise ValueError(
-      f'{path}, line {line}, column {error.colno}: {error.msg}'
-    ) from error
+    return ValueError(f'{place}, column {error.colno}: {error.msg}')
+  except (ValueError, RecursionError) as error:
+    return ValueError(f'{place}: {error}')
+
+
+def _object(value: Any, place: str) -> dict[str, Any] | ValueError:
+  if isinstance(value, dict):
+    return value
+  return ValueError(f'{place}: not a JSON object: {str(value)[:80]!r}')
 
 
 def load_problems(
