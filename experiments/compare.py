@@ -13,7 +13,7 @@ import pathlib
 import sys
 
 from experiments import many_runs, methods
-from experiments.config import command_line, schema
+from experiments.config import command_line, paper_settings, schema
 from experiments.reporting import comparison_table
 
 # Flags that this program sets for each run.
@@ -49,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
   planned = plan_runs(options, settings, root)
 
   def show(console):
-    console.print(
-      comparison_table.make_table(comparison_table.summarise(planned), titles())
-    )
+    rows = comparison_table.summarise(planned)
+    console.print(comparison_table.make_table(rows, titles()))
+    for note in paper_settings.deviations_in_words(settings):
+      console.print(note, markup=False, highlight=False)
     console.print(
       f'written to {root}/compare.json, .csv and .md; a page of it: '
       f'python -m experiments.report {root}',
@@ -172,7 +173,8 @@ def write(
   root.mkdir(parents=True, exist_ok=True)
   about = {'preset': settings.preset, 'budget': methods.budget(settings)}
   rows = comparison_table.summarise(planned)
-  comparison_table.write(root / 'compare.json', rows, titles(), about)
+  notes = paper_settings.deviations_in_words(settings)
+  comparison_table.write(root / 'compare.json', rows, titles(), about, notes)
 
 
 if __name__ == '__main__':

@@ -2,8 +2,8 @@
 
 Writes report.html, which needs no other file, and beside it in report/ every
 plot as PNG and every table as CSV. Runs whose settings differ only in the seed
-are one row, with mean and spread. The page also has what experiments.evaluate
-keeps in a run (--attempts=10, --scaling, --by=level, ...).
+are one row, with mean, spread and interval. The page also has what
+experiments.evaluate keeps in a run (--attempts=10, --scaling, --by=level, ...).
 """
 
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ import sys
 from typing import Any, Literal
 
 from experiments import compare, many_runs, methods
-from experiments.config import command_line, schema
+from experiments.config import command_line, paper_settings, schema
 from experiments.reporting import comparison_table, study_plots, tables
 from experiments.run import building, outcome, policies
 from score_jax.io import json_files
@@ -103,12 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = make_rows(planned)
     draw(options.sweep, root, rows)
     console.print(make_table(rows))
+    for note in paper_settings.deviations_in_words(settings):
+      console.print(note, markup=False, highlight=False)
     console.print(
       f'written to {root}/study.json, .csv, .md and .png', markup=False
     )
 
   return many_runs.run_program(
-    planned, root, lambda: write(options.sweep, root, make_rows(planned)), show
+    planned,
+    root,
+    lambda: write(options.sweep, root, make_rows(planned), settings),
+    show,
   )
 
 
@@ -217,11 +222,17 @@ def make_rows(planned: Sequence[many_runs.PlannedRun]) -> dict[str, Any]:
   return rows
 
 
-def write(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
+def write(
+  sweep: str,
+  root: pathlib.Path,
+  rows: Mapping[str, Any],
+  settings: schema.Settings,
+) -> None:
   """Writes study.json, .csv and .md of the runs finished so far."""
   root.mkdir(parents=True, exist_ok=True)
   about = {'sweep': sweep, 'label': SWEEPS[sweep].label}
-  comparison_table.write(root / 'study.json', rows, titles(rows), about)
+  notes = paper_settings.deviations_in_words(settings)
+  comparison_table.write(root / 'study.json', rows, titles(rows), about, notes)
 
 
 def sampled(planned: many_runs.PlannedRun, name: str) -> Mapping[str, Any]:
@@ -243,8 +254,7 @@ def draw(sweep: str, root: pathlib.Path, rows: Mapping[str, Any]) -> None:
   curves = {}
   for row in rows.values():
     title = methods.METHODS[row['method']].title
-    points = curves.setdefault(title, {})
-    points[row['value']] = list(row['seeds'].values())
+    curves.setdefault(title, {})[row['value']] = row
   study_plots.draw_study(
     curves,
     root / 'study.png',

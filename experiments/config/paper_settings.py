@@ -51,6 +51,7 @@ PAPER = {
   ),
   'learning_rate': Stated(5e-6, 1e-5),
   'alpha': Stated(10.0, 10.0),
+  'normalize_bonus': Stated(False, False),
   'beta1': Stated(0.01, 0.01),
   'beta2': Stated(0.1, 0.25),
   'discount': Stated(0.0, 0.0),
@@ -76,6 +77,23 @@ def deviations(settings: schema.Settings) -> list[str]:
     if target not in (flat[name], *readings):
       found.append(name)
   return found
+
+
+def remarks(settings: schema.Settings) -> list[str]:
+  """Sentences on what a run's deviations make of the method."""
+  if not settings.normalize_bonus:
+    return []
+  return [
+    'With discount 0, --normalize-bonus makes alpha = 10, alpha = 0 and '
+    'multi-turn RL the same expected objective: only its variance differs.'
+  ]
+
+
+def deviations_in_words(settings: schema.Settings) -> list[str]:
+  """Sentences on a run's deviations: which they are, and `remarks`."""
+  names = ', '.join(fields.flag(name) for name in deviations(settings))
+  listed = [f'Not as the paper states it: {names}.'] if names else []
+  return listed + remarks(settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +177,8 @@ def print_settings(
   console.print('"-" stands for what it does not state.')
   for i, note in enumerate(notes()):
     console.print(f'[{i + 1}] {note}', markup=False)
+  for sentence in remarks(settings):
+    console.print(sentence, markup=False, highlight=False)
   console.print(f'Run directory: {settings.directory}', markup=False)
 
 

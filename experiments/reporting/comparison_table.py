@@ -1,12 +1,15 @@
-"""The table of many runs: a row a method, its seeds' mean and spread."""
+"""The table of many runs: a row a method, the mean of its seeds."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import statistics
 from typing import Any
 
+import numpy as np
+
+from experiments.reporting import runs as runs_lib
 from experiments.reporting import tables
+from score_jax.evaluation import bootstrap
 from score_jax.io import json_files
 
 _SHOWN = {
@@ -21,46 +24,59 @@ _SHOWN = {
 
 
 def summarise(runs: Sequence[Any]) -> dict[str, Any]:
-  """Rows by group: each seed's numbers, their mean and standard deviation.
+  """Rows by group: a record of each seed, and their `tables.pool` as `mean`.
 
   `gain` is the last turn's accuracy less SCoRe's from the same base policy, so
-  that its spread over seeds is not that of the base policies. Runs are
-  `run.many_runs`', with a summary of the last policy once they are finished.
+  that its spread over seeds is not that of the base policies; its intervals are
+  of differences at the same problems. `epochs` are a supervised method's passes
+  over its pairs. Runs are `run.many_runs`', with a summary of the last policy
+  once they are finished.
   """
+  finished = {run: result for run in runs if (result := run.result())}
+  stages = {run: run.directory.stage(run.last_policy) for run in finished}
+  values = {
+    run: runs_lib.problem_values(stage) for run, stage in stages.items()
+  }
   rows: dict[str, Any] = {}
-  for run in runs:
-    result = run.result()
-    if result is None:
-      continue
-    row = rows.setdefault(
-      run.group, {'method': run.settings.method, 'value': run.value}
-    )
-    numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    score = _score_beside(run, runs)
+  values_of_rows: dict[str, list[tables.Values]] = {}
+  for run, result in finished.items():
+    numbers, own = dict(result), values[run]
+    epochs = runs_lib.read_epochs(stages[run], run.settings.batch_size)
+    if epochs is not None:
+      numbers['epochs'] = epochs
+    score = next((other for other in finished if _is_score(other, run)), None)
     if score:
       last = f'acc_t{run.settings.turns}'
-      numbers['gain'] = result[last] - score[last]
-    row.setdefault('seeds', {})[str(run.settings.seed)] = numbers
-  for row in rows.values():
-    names = dict.fromkeys(n for s in row['seeds'].values() for n in s)
-    values = {
-      name: [s[name] for s in row['seeds'].values() if name in s]
-      for name in names
-    }
-    row['mean'] = {n: statistics.fmean(v) for n, v in values.items()}
-    row['spread'] = {
-      n: statistics.stdev(v) for n, v in values.items() if len(v) > 1
-    }
+      numbers['gain'] = result[last] - finished[score][last]
+      gains = _differences(own, values[score], last)
+      if gains:
+        own = {**own, 'gain': gains}
+        column = np.array([*gains.values()])
+        _, numbers['gain_ci95'] = bootstrap.means({'gain': column})['gain']
+    row = rows.setdefault(
+      run.group,
+      {'method': run.settings.method, 'value': run.value, 'seeds': {}},
+    )
+    row['seeds'][str(run.settings.seed)] = numbers
+    values_of_rows.setdefault(run.group, []).append(own)
+  for group, row in rows.items():
+    row['mean'] = tables.pool([*row['seeds'].values()], values_of_rows[group])
   return rows
 
 
-def _score_beside(run: Any, runs: Sequence[Any]) -> Mapping[str, Any] | None:
-  """SCoRe's result with the same seed and value, if it is finished."""
-  key = ('score', run.settings.seed, run.value)
-  for other in runs:
-    if (other.settings.method, other.settings.seed, other.value) == key:
-      return other.result()
-  return None
+def _is_score(run: Any, beside: Any) -> bool:
+  """Whether it is SCoRe with the seed and value of another run."""
+  return run.settings.method == 'score' and (
+    (run.settings.seed, run.value) == (beside.settings.seed, beside.value)
+  )
+
+
+def _differences(
+  own: tables.Values, other: tables.Values, name: str
+) -> dict[str, float]:
+  """The first less the second, at each problem that both have."""
+  ours, theirs = own.get(name, {}), other.get(name, {})
+  return {p: ours[p] - theirs[p] for p in ours if p in theirs}
 
 
 def write(
@@ -68,6 +84,7 @@ def write(
   rows: Mapping[str, Any],
   titles: Mapping[str, str],
   about: Mapping[str, Any],
+  notes: Sequence[str],
 ) -> None:
   """Writes rows as JSON; beside it a markdown table, and a CSV of all seeds.
 
@@ -76,26 +93,30 @@ def write(
     rows: from `summarise`.
     titles: what groups are called.
     about: what else the JSON file says.
+    notes: sentences beneath the table.
   """
-  json_files.write_json(path, {**about, 'rows': rows})
+  json_files.write_json(path, {**about, 'notes': list(notes), 'rows': rows})
   lines = [
     (group, row['method'], seed, numbers)
     for group, row in rows.items()
     for seed, numbers in row['seeds'].items()
   ]
-  metrics = list(dict.fromkeys(name for *_, seed in lines for name in seed))
+  names = dict.fromkeys(name for *_, seed in lines for name in seed)
+  metrics = [name for name in names if not name.endswith('_ci95')]
   tables.write_csv(
     path.with_suffix('.csv'),
     ['group', 'method', 'seed', *metrics],
     ([*line, *[n.get(m, '') for m in metrics]] for *line, n in lines),
   )
-  json_files.write_text(path.with_suffix('.md'), markdown_table(rows, titles))
+  parts = [markdown_table(rows, titles), f'{_caption(rows)}.\n']
+  parts += [f'{note}\n' for note in notes]
+  json_files.write_text(path.with_suffix('.md'), '\n'.join(parts))
 
 
 def make_table(
   rows: Mapping[str, Any], titles: Mapping[str, str]
 ) -> tables.Table:
-  """The paper's table of several methods: percent, spread over seeds beneath.
+  """The paper's table of several methods: percent, intervals beneath.
 
   Rows are `summarise`'s; a group without a title is called by its name.
   """
@@ -106,11 +127,7 @@ def make_table(
     + (f' ({n} seed{"s" * (n > 1)})' if n < most else '')
     for group, n in counts.items()
   }
-  caption = f'percent, mean of {most} seeds, ± their standard deviation'
-  if most == 1:
-    caption = 'percent, one seed'
-  caption += '; vs SCoRe: last accuracy less that from the same base policy'
-  return dataclasses.replace(_table(rows, titles), caption=caption)
+  return dataclasses.replace(_table(rows, titles), caption=_caption(rows))
 
 
 def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
@@ -121,11 +138,30 @@ def markdown_table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> str:
   return tables.Table([*table.headings, 'Seeds'], lines).markdown()
 
 
+def _caption(rows: Mapping[str, Any]) -> str:
+  seeds = max((len(row['seeds']) for row in rows.values()), default=1)
+  problems = tables.either(row['mean']['problems'] for row in rows.values())
+  parts = [
+    f'Percent of {problems} held-out problems',
+    tables.notes_of_cells(str(seeds)),
+    'vs SCoRe: last accuracy less that from the same base policy',
+  ]
+  if any('epochs' in row['mean'] for row in rows.values()):
+    parts.append(tables.ABOUT_EPOCHS)
+  return '; '.join(parts)
+
+
 def _table(rows: Mapping[str, Any], titles: Mapping[str, str]) -> tables.Table:
   shown = [n for n in _SHOWN if any(n in row['mean'] for row in rows.values())]
-  headings = ['Method', *[_SHOWN[name] for name in shown]]
-  seeds = {
-    titles.get(group, group): list(row['seeds'].values())
-    for group, row in rows.items()
-  }
-  return tables.metric_table(seeds, shown, headings=headings)
+  labels = {group: titles.get(group, group) for group in rows}
+  return tables.metric_table(
+    {labels[group]: row['mean'] for group, row in rows.items()},
+    shown,
+    headings=['Method', *[_SHOWN[name] for name in shown]],
+    notes={
+      labels[group]: tables.epochs(
+        [seed.get('epochs') for seed in row['seeds'].values()]
+      )
+      for group, row in rows.items()
+    },
+  )

@@ -1,10 +1,11 @@
 """The page's sections on what experiments.evaluate keeps in runs.
 
 Runs of a group that keep the same evaluation are one row, as in the table of
-results: their mean and its spread over seeds.
+results: their mean and its spread over seeds. It has no interval: kept
+evaluations do not say which problems were right.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import pathlib
 from typing import Any, NamedTuple
 
@@ -87,6 +88,13 @@ def _pool(
   return pooled
 
 
+def _means(
+  policies: Mapping[str, Sequence[tables.Record]],
+) -> dict[str, tables.Record]:
+  """One record a policy."""
+  return {name: tables.pool(seeds) for name, seeds in policies.items()}
+
+
 def _with_papers(title: str, groups, *parts) -> page.Section:
   """A section whose parts, if there are any, the paper's tables follow."""
   papers = tables.of_the_paper(title, groups[0].runs[0].settings.task)
@@ -101,7 +109,7 @@ def _more_attempts(groups, out) -> page.Section:
     caption = f'Accuracy of each attempt: {conditions}.'
     figures.append(out.figure(f'attempts-{len(figures) + 1}', figure, caption))
     caption = f'Percent, by attempt; {conditions}.'
-    made.append(measure_tables.every_attempt(policies, caption))
+    made.append(measure_tables.every_attempt(_means(policies), caption))
     lines += [
       [name, policy, k, seed[f'acc_t{k}'], *seed[f'acc_t{k}_ci95']]
       for policy, seeds in policies.items()
@@ -139,7 +147,8 @@ def _several_samples(groups, out) -> page.Section:
     for (_, conditions), policies in _pool(groups, measure).items():
       held = {n: [m[measure] for m in seeds] for n, seeds in policies.items()}
       caption = f'Percent; {conditions}.'
-      made.append(measure_tables.at_k(title, held, caption))
+      means = {name: _means_by_size(seeds) for name, seeds in held.items()}
+      made.append(measure_tables.at_k(title, means, caption))
       lines += [
         [policy, turn, f'{name}{k}', *values]
         for policy, seeds in held.items()
@@ -150,6 +159,17 @@ def _several_samples(groups, out) -> page.Section:
   headings = ['policy', 'turn', 'measure', 'value', 'low', 'high']
   out.table('several-samples', headings, lines)
   return page.Section('Several samples', made)
+
+
+def _means_by_size(
+  seeds: Sequence[Mapping[str, tables.Record]],
+) -> dict[str, tables.Record]:
+  """One record for each number of samples."""
+  sizes = dict.fromkeys(k for by_size in seeds for k in by_size)
+  return {
+    k: tables.pool([by_size[k] for by_size in seeds if k in by_size])
+    for k in sizes
+  }
 
 
 def _difficulty(groups, out) -> page.Section:
@@ -182,7 +202,7 @@ def _other_problems(groups, out) -> page.Section:
   pooled = _pool(groups, 'acc_t1', _is_of_other_problems)
   for (name, conditions), policies in pooled.items():
     caption = f'Percent; {conditions}.'
-    made.append(tables.metric_table(policies, tables.METRICS, caption))
+    made.append(tables.metric_table(_means(policies), tables.METRICS, caption))
     for policy, seeds in policies.items():
       for seed in seeds:
         lines += tables.lines([policy, name], seed, tables.METRICS)
@@ -194,17 +214,16 @@ def _other_problems(groups, out) -> page.Section:
 def _given_attempts(groups, out) -> page.Section:
   """Corrections of off-policy first attempts beside its own (Figure 4)."""
   # Summaries and rates by policy, whose attempts, and split: one a seed, but of
-  # its own attempts the rates of all seeds' episodes together.
+  # its own attempts all seeds' together.
   pooled: dict[tuple[str, str, str], tuple[list, list]] = {}
   for found in _find(groups, 'changes'):
     options = found.evaluation['options']
     if not options['given_attempts']:
       continue
-    own = found.group.summaries(found.policy)
+    own = found.group.row(found.policy)
     key = found.name, 'its own', 'test'
-    if own and key not in pooled:
-      rates = between.summarize_policy(found.group, found.policy)
-      pooled[key] = own, [rates]
+    if own.runs and key not in pooled:
+      pooled[key] = [own.pooled()], [between.pool(between.summarize(own))]
     key = found.name, options['given_attempts'], options['split']
     summaries, rates = pooled.setdefault(key, ([], []))
     summaries.append(found.measures)
@@ -213,8 +232,9 @@ def _given_attempts(groups, out) -> page.Section:
   for (name, whose, split), (summaries, rates) in pooled.items():
     row = [tables.Cell(name, f'{whose} ({split})')]
     row.append(tables.Cell(f'{summaries[0]["problems"]:,}'))
-    row += [tables.cell(f'acc_t{turn}', summaries) for turn in (1, 2)]
-    rows.append(row + [tables.cell(rate, rates) for rate in _RATES])
+    held = tables.pool(summaries), tables.pool(rates)
+    row += [tables.cell(f'acc_t{turn}', held[0]) for turn in (1, 2)]
+    rows.append(row + [tables.cell(rate, held[1]) for rate in _RATES])
     lines += [
       [name, whose, split, *[record.get(rate, '') for rate in _RATES]]
       for record in rates

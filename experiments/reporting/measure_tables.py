@@ -1,15 +1,14 @@
 """Tables of what an evaluation measured beyond the five metrics.
 
-`Policies` are records of measures by the name to show: one record for each run
-(seed) of a policy, whose mean and spread the table then has.
+`Policies` are records of measures by the name to show.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 import dataclasses
 
 from experiments.reporting import tables
 
-Policies = Mapping[str, Sequence[tables.Record]]
+Policies = Mapping[str, tables.Record]
 
 AT_K = {
   'pass_at': 'pass@k: at least one of k samples is right',
@@ -25,9 +24,9 @@ SHARES = {
 _CURVES = {'parallel': '2K', 'corrected': 'K, corrected', 'gain': 'difference'}
 
 
-def attempts(policies: Mapping[str, tables.Record]) -> tables.Table:
+def attempts(policies: Policies) -> tables.Table:
   """Accuracy of every attempt, for the console: without intervals."""
-  table = every_attempt({name: [held] for name, held in policies.items()})
+  table = every_attempt(policies)
   # Ten intervals would not fit a terminal; they are in the file.
   rows = [[tables.Cell(cell.value) for cell in row] for row in table.rows]
   title = f'Accuracy of {len(table.headings) - 1} attempts'
@@ -36,22 +35,20 @@ def attempts(policies: Mapping[str, tables.Record]) -> tables.Table:
 
 def every_attempt(policies: Policies, caption: str = '') -> tables.Table:
   """Accuracy of every attempt, for episodes of more than a few turns."""
-  turns = max(
-    tables.number_of_turns(held) for each in policies.values() for held in each
-  )
+  turns = max(map(tables.number_of_turns, policies.values()))
   names = [f'acc_t{k}' for k in range(1, turns + 1)]
   headings = ['Policy', *map(str, range(1, turns + 1))]
   return tables.metric_table(policies, names, caption, headings=headings)
 
 
-def others(policies: Mapping[str, tables.Record]) -> Iterator[tables.Table]:
+def others(policies: Policies) -> Iterator[tables.Table]:
   """A table of each other measure that any of the policies has."""
-  rewards = tables.rewards({name: [held] for name, held in policies.items()})
+  rewards = tables.rewards(policies)
   if rewards:
     yield rewards
   titles = {'changes': 'From the first attempt to the second'} | AT_K
   for measure, title in titles.items():
-    held = {n: [m[measure]] for n, m in policies.items() if measure in m}
+    held = {n: m[measure] for n, m in policies.items() if measure in m}
     if held:
       yield changes(held, title) if measure == 'changes' else at_k(title, held)
   for name, measured in policies.items():
@@ -92,15 +89,20 @@ def changes(policies: Policies, title: str = '') -> tables.Table:
   return tables.metric_table(policies, list(SHARES), '', title, headings)
 
 
-def at_k(title: str, policies: Policies, caption: str = '') -> tables.Table:
+def at_k(
+  title: str,
+  policies: Mapping[str, Mapping[str, tables.Record]],
+  caption: str = '',
+) -> tables.Table:
   """A measure of k samples: a row a policy and turn, a column a k."""
-  records = [record for each in policies.values() for record in each]
-  sizes = list(dict.fromkeys(k for record in records for k in record))
-  turns = [t for t in records[0][sizes[0]] if not t.endswith('_ci95')]
+  sizes = list(
+    dict.fromkeys(k for by_size in policies.values() for k in by_size)
+  )
+  turns = [t for t in next(iter(policies.values()))[sizes[0]] if '_' not in t]
   rows = [
     [tables.Cell(f'{name}, {turn}')]
-    + [tables.cell(turn, [r.get(k, {}) for r in each]) for k in sizes]
-    for name, each in policies.items()
+    + [tables.cell(turn, by_size.get(k, {})) for k in sizes]
+    for name, by_size in policies.items()
     for turn in turns
   ]
   headings = ['Policy', *[f'k = {k}' for k in sizes]]
@@ -114,7 +116,7 @@ def _scaling(name: str, scaling: tables.Record) -> tables.Table:
     for i in range(len(scaling['budgets']))
   ]
   rows = [
-    [tables.Cell(label), *[tables.cell(curve, [r]) for r in records]]
+    [tables.Cell(label), *[tables.cell(curve, r) for r in records]]
     for curve, label in _CURVES.items()
   ]
   headings = ['Attempts', *map(str, scaling['budgets'])]
@@ -125,7 +127,7 @@ def _scaling(name: str, scaling: tables.Record) -> tables.Table:
 def _by(
   name: str, column: str, groups: Mapping[str, tables.Record]
 ) -> tables.Table:
-  rows = {f'{g} ({held["problems"]:,})': [held] for g, held in groups.items()}
+  rows = {f'{g} ({held["problems"]:,})': held for g, held in groups.items()}
   title = f'{name}, by {column} (problems)'
   headings = [column, *map(tables.heading, tables.METRICS)]
   return tables.metric_table(rows, tables.METRICS, '', title, headings)

@@ -1,6 +1,7 @@
 """One self-contained HTML page about runs, with plots and tables as files."""
 
 from collections.abc import Sequence
+import itertools
 import os
 import pathlib
 from typing import Any
@@ -61,6 +62,7 @@ def _contents(groups: runs.Groups, out: page.Output) -> dict[str, Any]:
     *[make(groups, out) for make in evaluations.SECTIONS],
   ]
   settings = paper_settings.rows(first.settings)
+  remarks = [paper_settings.remarks(g.runs[0].settings) for g in groups]
   return {
     'tasks': list(dict.fromkeys(g.runs[0].settings.task for g in groups)),
     'groups': groups,
@@ -70,6 +72,7 @@ def _contents(groups: runs.Groups, out: page.Output) -> dict[str, Any]:
     'first': first,
     'transcripts': episodes.samples(groups),
     'deviations': _table([row for row in settings if row.differs]),
+    'remarks': list(dict.fromkeys(itertools.chain(*remarks))),
     'settings': _table(settings),
     'footnotes': paper_settings.notes(),
     'other_groups': {g.label: _differences(first, g) for g in groups[1:]},

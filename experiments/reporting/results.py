@@ -1,6 +1,6 @@
 """The page's first parts: the numbers, the paper's, the learning curves."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from experiments import methods
 from experiments.reporting import (
@@ -26,19 +26,21 @@ def tiles(groups: runs.Groups) -> dict[str, tuple[tables.Cell, tables.Cell]]:
   """
   group = runs.headline(groups)
   is_trained = group.last_policy != methods.BASE
-  base = group.summaries(methods.BASE) if is_trained else []
-  last = group.summaries(group.last_policy)
+  base = group.row(methods.BASE).summaries if is_trained else []
+  base, last = (
+    tables.pool(held) for held in (base, group.row(group.last_policy).summaries)
+  )
   return {
     name: (tables.cell(name, last), tables.cell(name, base))
     for name in tables.METRICS
-    if any(name in summary for summary in last)
+    if name in last
   }
 
 
 def results(groups: runs.Groups, out: page.Output) -> page.Section:
   """The paper's table of all policies, and the paper's own."""
-  policies = {label: held for label, *_, held in runs.table_rows(groups)}
-  summaries = [summary for held in policies.values() for summary in held]
+  rows = runs.table_rows(groups)
+  summaries = [summary for row in rows for summary in row.summaries]
   names = tables.columns(summaries)
   if max(map(tables.number_of_turns, summaries)) > _MOST_TURNS:
     names = [name for name in names if name.startswith('acc_t')]
@@ -54,30 +56,29 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
   rules = {group.runs[0].settings.correct_from_reward for group in groups}
   # Where groups differ in it, the page says so of each.
   rule = tables.rule(rules.pop() if len(rules) == 1 else None)
-  caption = _caption(policies.values(), rule)
-  parts = [tables.metric_table(policies, names, caption=caption)]
-  rewards = tables.rewards(policies)
+  pooled = {row.label: row.pooled() for row in rows}
+  epochs = {row.label: row.epochs() for row in rows}
+  caption = _caption(rows, rule, any(epochs.values()))
+  parts = [tables.metric_table(pooled, names, caption, notes=epochs)]
+  rewards = tables.rewards(pooled)
   if rewards:
     parts.append(rewards)
-  if len(policies) >= _FEWEST_DRAWN and len(names) > 1:
+  if len(rows) >= _FEWEST_DRAWN and len(names) > 1:
+    figure = charts.draw_turns({row.label: row.summaries for row in rows})
     caption = 'Accuracy of the first and of the last attempt.'
-    parts.append([out.figure('turns', charts.draw_turns(policies), caption)])
+    parts.append([out.figure('turns', figure, caption)])
   papers = tables.of_the_paper('Results', groups[0].runs[0].settings.task)
   return page.Section('Results', [*parts, *papers])
 
 
-def _caption(policies: Collection[Sequence[tables.Record]], rule: str) -> str:
-  problems, seeds = (
-    ' or '.join(f'{number:,}' for number in sorted(numbers))
-    for numbers in (
-      {summary['problems'] for held in policies for summary in held},
-      {len(held) for held in policies},
-    )
-  )
-  spread = f'mean ± standard deviation over {seeds} seeds'
-  if seeds == '1':
-    spread = '95 % bootstrap intervals beneath'
-  return f'Percent of {problems} held-out problems, greedy; {spread}{rule}.'
+def _caption(rows: Sequence[runs.Row], rule: str, has_epochs: bool) -> str:
+  problems = tables.either(s['problems'] for row in rows for s in row.summaries)
+  seeds = tables.either(len(row.runs) for row in rows)
+  caption = f'Percent of {problems} held-out problems, greedy; '
+  caption += tables.notes_of_cells(seeds) + rule
+  if has_epochs:
+    caption += f'; {tables.ABOUT_EPOCHS}'
+  return f'{caption}.'
 
 
 def curves(groups: runs.Groups, out: page.Output) -> page.Section:

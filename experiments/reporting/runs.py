@@ -6,13 +6,17 @@ import functools
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from experiments import methods
 from experiments.config import fields, schema
 from experiments.evaluations import kept_evaluations
-from experiments.reporting import curves
+from experiments.reporting import curves, tables
 from experiments.run import run_directory, transcripts
+from score_jax.evaluation import metrics
+from score_jax.io import json_files
 
 # Settings that do not make two runs different.
 _IGNORED = schema.free() | {'seed'}
@@ -47,9 +51,10 @@ class Run:
     return methods.policy_label(self.settings, policy)
 
   def episodes(self, policy: str) -> list[transcripts.Episode]:
-    """The graded episodes of the run's own evaluation of a policy."""
-    path = self.directory.stage(policy).path / 'evaluation.jsonl'
-    return list(transcripts.read_episodes(path))
+    """The episodes of the run's own evaluation of a policy."""
+    return list(
+      transcripts.read_episodes(self.directory.stage(policy).evaluation)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +68,10 @@ class Group:
   label: str
   runs: Sequence[Run]
 
-  def summaries(self, policy: str) -> list[Mapping[str, Any]]:
-    """A policy's summary in every run that has it."""
-    return [run.results[policy] for run in self.runs if policy in run.results]
+  def row(self, policy: str) -> 'Row':
+    """A policy in every run that has it."""
+    members = [run for run in self.runs if policy in run.results]
+    return Row(self.name(policy), policy, members)
 
   @property
   def policies(self) -> list[str]:
@@ -89,30 +95,107 @@ class Group:
 Groups = Sequence[Group]
 
 
-def table_rows(
-  groups: Groups,
-) -> list[tuple[str, Group, str, list[Mapping[str, Any]]]]:
-  """Policies of the table of results: label, group, policy and summaries.
+class Row(NamedTuple):
+  """A policy of the table of results, in its runs: one a seed."""
+
+  label: str
+  policy: str
+  runs: list[Run]
+
+  @property
+  def summaries(self) -> list[tables.Record]:
+    """The policy's summary in each run."""
+    return [run.results[self.policy] for run in self.runs]
+
+  def pooled(self) -> dict[str, Any]:
+    """One record of all seeds, see `tables.pool`."""
+    # One run's intervals are in its summary.
+    values = [
+      problem_values(run.directory.stage(self.policy))
+      for run in (self.runs if len(self.runs) > 1 else ())
+    ]
+    return tables.pool(self.summaries, values)
+
+  def epochs(self) -> str:
+    """A note on how often supervised updates saw their pairs; may be ''."""
+    return tables.epochs(
+      [
+        read_epochs(run.directory.stage(self.policy), run.settings.batch_size)
+        for run in self.runs
+      ]
+    )
+
+
+def table_rows(groups: Groups) -> list[Row]:
+  """Policies of the table of results.
 
   All policies of a single group. Of several groups each one's last policy, and
   every base policy once, although each run has its own record of it.
   """
-  rows = []
-  bases: list[list[Mapping[str, Any]]] = []
+  rows: list[Row] = []
+  bases: list[Row] = []
   for group in groups:
     for policy in group.policies:
-      held, label = group.summaries(policy), group.name(policy)
+      row = group.row(policy)
       if policy == methods.BASE:
-        shared = next((b for b in bases if any(s in b for s in held)), None)
+        shared = next((base for base in bases if _share_seed(base, row)), None)
         if shared is not None:
           # This group may have more seeds than the groups before it.
-          shared += [summary for summary in held if summary not in shared]
+          known = shared.summaries
+          shared.runs.extend(
+            run for run in row.runs if run.results[policy] not in known
+          )
           continue
-        label = label if bases else group.runs[0].name(policy)
-        bases.append(held)
+        if not bases:
+          row = row._replace(label=group.runs[0].name(policy))
+        bases.append(row)
       if policy in (methods.BASE, group.last_policy) or len(groups) == 1:
-        rows.append((label, group, policy, held))
+        rows.append(row)
   return rows
+
+
+def _share_seed(one: Row, other: Row) -> bool:
+  return any(summary in one.summaries for summary in other.summaries)
+
+
+def problem_values(stage: run_directory.StageDirectory) -> tables.Values:
+  """`metrics.problem_columns` of a policy's own evaluation, by problem."""
+  episodes = [
+    episode
+    for episode in transcripts.read_episodes(stage.evaluation)
+    if is_graded(episode)
+  ]
+  if not episodes:
+    return {}
+  ids = [episode.problem.id for episode in episodes]
+  return {
+    name: dict(zip(ids, values.tolist(), strict=True))
+    for name, values in metrics.problem_columns(correct(episodes)).items()
+  }
+
+
+def is_graded(episode: transcripts.Episode) -> bool:
+  """Whether all attempts of an episode are graded."""
+  return all(verdict.score is not None for verdict in episode.verdicts)
+
+
+def correct(episodes: Sequence[transcripts.Episode]) -> np.ndarray:
+  """Right attempts of graded episodes, bool [M, K]."""
+  return np.array([[v.score >= 0.5 for v in e.verdicts] for e in episodes])
+
+
+def read_epochs(
+  stage: run_directory.StageDirectory, batch_size: int
+) -> float | None:
+  """Passes that a supervised stage's updates made over its pairs, else None."""
+  if not stage.pairs.exists():
+    return None
+  counts = json.loads(stage.pairs.read_text())
+  pairs = counts['repairs'] + counts['both_right']
+  updates = max(
+    (r['step'] for r in json_files.read_lines(stage.metrics)), default=0
+  )
+  return updates * batch_size / pairs if pairs else 0.0
 
 
 def headline(groups: Groups) -> Group:

@@ -1,13 +1,13 @@
 """The plot of a study: what methods gain as one setting is varied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import os
 
 from matplotlib import axes as mpl_axes
 from matplotlib import ticker
 import numpy as np
 
-from experiments.reporting import plots
+from experiments.reporting import plots, tables
 
 _PANELS = {
   'acc_t1': 'accuracy of attempt 1',
@@ -15,8 +15,9 @@ _PANELS = {
   'delta': 'gain of attempt 2 over 1',
 }
 
-# By value of the setting, a record of metrics (fractions) for each seed.
-Points = Mapping[float, Sequence[Mapping[str, float]]]
+# By value of the setting, a row of `comparison_table.summarise`: a record of
+# metrics (fractions) for each of its `seeds`, and their `mean`.
+Points = Mapping[float, Mapping[str, tables.Record]]
 
 
 def draw_study(
@@ -27,7 +28,7 @@ def draw_study(
   notes: Mapping[float, str],
   is_logarithmic: bool = False,
 ) -> None:
-  """Writes a PNG: a line through the means over seeds, a dot for each seed.
+  """Writes a PNG: means over seeds with 95 % intervals, a dot for each seed.
 
   Args:
     curves: by method's title; metrics `acc_t1`, `acc_t2` and `delta`.
@@ -69,12 +70,19 @@ def _draw_curve(
 ) -> None:
   """Draws one method in one panel."""
   style = plots.series(index)
-  seeds = {
-    value: [r[metric] for r in points[value]] for value in sorted(points)
-  }
-  means = [np.mean(each) for each in seeds.values()]
-  axes.plot(list(seeds), means, label=method, markersize=5, **style)
-  for value, each in seeds.items():
-    if len(each) > 1:
+  values = sorted(points)
+  means = [points[value]['mean'] for value in values]
+  centres = np.array([mean[metric] for mean in means])
+  axes.plot(values, centres, label=method, markersize=5, **style)
+  for value in values:
+    seeds = [seed[metric] for seed in points[value]['seeds'].values()]
+    if len(seeds) > 1:
       dots = {'linestyle': '', 'alpha': 0.35, 'markersize': 4}
-      axes.plot([value] * len(each), each, **dots, **style)
+      axes.plot([value] * len(seeds), seeds, **dots, **style)
+  bounds = np.array(
+    [mean.get(f'{metric}_ci95', [mean[metric]] * 2) for mean in means]
+  )
+  axes.errorbar(
+    values, centres, yerr=np.abs(bounds.T - centres), linestyle='',
+    color=style['color'], alpha=0.5, linewidth=1, capsize=2,
+  )  # fmt: skip

@@ -76,6 +76,11 @@ class StageDirectory:
     return self.path / 'collected'
 
   @property
+  def pairs(self) -> pathlib.Path:
+    """For a supervised stage: how many pairs of attempts it learns from."""
+    return self.path / 'pairs.json'
+
+  @property
   def tensorboard(self) -> pathlib.Path:
     """TensorBoard's event files."""
     return self.path / 'tensorboard'

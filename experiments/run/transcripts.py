@@ -11,6 +11,7 @@ from rich import text as rich_text
 
 from score_jax import types
 from score_jax.io import json_files
+from score_jax.tasks import answer_keys
 
 # Longer attempts are cut on a terminal; samples.jsonl has all of them.
 _PRINTED_CHARACTERS = 1500
@@ -73,6 +74,14 @@ class SamplesLog:
           'rewards': [reward.score for reward in rewards],
           'reward_reasons': [reward.reason for reward in rewards],
         }
+      columns = {
+        name: problem.columns[name]
+        for name in answer_keys.COLUMNS
+        if name in problem.columns
+      }
+      if columns:
+        # Whoever reads the episodes can tell their answers apart.
+        record['columns'] = columns
       self._lines.write(record)
 
   def close(self) -> None:
@@ -84,7 +93,11 @@ def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
   """Reads the episodes that a SamplesLog wrote."""
   for record in json_files.read_lines(path):
     problem = types.Problem(
-      record['id'], '', record['question'], record['reference']
+      record['id'],
+      '',
+      record['question'],
+      record['reference'],
+      record.get('columns', {}),
     )
     attempts = [
       types.Attempt(text, turn, finished)

@@ -1,9 +1,10 @@
-"""Confidence intervals of means over problems, and paired tests of policies."""
+"""Confidence intervals of means over problems and seeds, and paired tests."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 # Of the intervals of means. Not 0.025, whose last bits differ: results on disk
 # are compared with repeated ones.
@@ -94,6 +95,56 @@ def ratio(
   drawn = parts[wholes > 0] / wholes[wholes > 0]
   low, high = np.quantile(drawn, [0.025, 0.975])
   return float(np.sum(part) / np.sum(whole)), [float(low), float(high)]
+
+
+def ratio_values(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+  """Numbers [M] whose mean is sum(part) / sum(whole), for `margin_over_seeds`.
+
+  Their variance over problems is that of the ratio to first order (the delta
+  method).
+
+  Args:
+    part: [M].
+    whole: [M], not all zero.
+  """
+  rate = np.sum(part) / np.sum(whole)
+  return rate + (part - rate * whole) / np.mean(whole)
+
+
+def margin_over_seeds(values: np.ndarray) -> float:
+  """Half the width of a mean's 95 % interval, over S seeds and M problems.
+
+  Every seed is asked the same problems, so that the two are crossed: a value is
+  mean + effect of the seed + effect of the problem + rest. The first and the
+  last vary the seeds' means, and the mean of these by their variance / S. What
+  problems do to all seeds alike is the covariance of two seeds over problems;
+  it varies the mean by that / M, however many seeds there are. Student's t of
+  S - 1 degrees of freedom for the one and the normal quantile for the other
+  give two margins, which add up as independent errors do.
+
+  Resampling seeds and problems (the pigeonhole bootstrap of Owen, 2007) has the
+  same parts, but the percentiles of a few seeds are far too narrow: 82 %
+  instead of 95 with three seeds that differ by 10 points. Taking all S * M
+  values for independent leaves out the seeds: 30 %.
+
+  For two methods with the same seeds, `values` are the differences at each seed
+  and problem: what both share cancels.
+
+  Args:
+    values: [S, M], S and M at least 2.
+  """
+  seeds, problems = values.shape
+  error = values.mean(axis=1).std(ddof=1) / np.sqrt(seeds)
+  covariance = np.cov(values)
+  shared = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+  # An estimate may be negative where there is nothing to estimate.
+  error_of_problems = np.sqrt(max(shared, 0.0) / problems)
+  return float(
+    np.hypot(
+      special.stdtrit(seeds - 1, 1 - _TAIL) * error,
+      special.ndtri(1 - _TAIL) * error_of_problems,
+    )
+  )
 
 
 def paired_test(

@@ -85,22 +85,55 @@ def conditional_rates(
     `correction_rate` and `spoiling_rate` with `<name>_ci95`; without a rate
     whose denominator is 0.
   """
+  result: dict[str, Any] = {}
+  for name, parts in _rate_parts(correct).items():
+    part, whole = (
+      values.reshape(-1, samples_per_problem).sum(axis=1) for values in parts
+    )
+    rate, interval = bootstrap.ratio(
+      part, whole, seed=seed, resamples=resamples
+    )
+    result |= {name: rate, f'{name}_ci95': interval}
+  return result
+
+
+def problem_columns(
+  texts: Sequence[tuple[str, str]],
+  keys: Sequence[tuple[Hashable | None, Hashable | None]],
+  correct: np.ndarray,
+) -> dict[str, np.ndarray]:
+  """Numbers of each problem whose means are shares and rates of `summarize`.
+
+  Args are those of `summarize`, with one sample of each problem.
+
+  Returns:
+    float64 [M] each; without a rate whose denominator is 0.
+  """
+  columns = _share_columns(texts, keys)
+  for name, (part, whole) in _rate_parts(correct).items():
+    columns[name] = bootstrap.ratio_values(part, whole)
+  return columns
+
+
+def _share_columns(texts, keys) -> dict[str, np.ndarray]:
+  """Whether each of the episodes has another answer, or the same text."""
+  return {
+    'changed_answer': changed_answers(*zip(*keys, strict=True)).astype(float),
+    'frac_identical': np.array([float(one == other) for one, other in texts]),
+  }
+
+
+def _rate_parts(
+  correct: np.ndarray,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Numerator and denominator of each rate by episode, but for empty ones."""
   pair = metrics.transitions(correct)
   before = correct[:, 0].astype(float)
-  result: dict[str, Any] = {}
-  for name, part, whole in (
-    ('correction_rate', pair['i_to_c'], 1 - before),
-    ('spoiling_rate', pair['c_to_i'], before),
-  ):
-    if whole.any():
-      rate, interval = bootstrap.ratio(
-        part.reshape(-1, samples_per_problem).sum(axis=1),
-        whole.reshape(-1, samples_per_problem).sum(axis=1),
-        seed=seed,
-        resamples=resamples,
-      )
-      result |= {name: rate, f'{name}_ci95': interval}
-  return result
+  parts = {
+    'correction_rate': (pair['i_to_c'], 1 - before),
+    'spoiling_rate': (pair['c_to_i'], before),
+  }
+  return {name: part for name, part in parts.items() if part[1].any()}
 
 
 def summarize(
@@ -125,14 +158,10 @@ def summarize(
     `frac_identical` of all episodes with `<name>_ci95`, the mean
     `edit_distance_ratio`, and `conditional_rates`.
   """
-  columns = {
-    'changed_answer': changed_answers(*zip(*keys, strict=True)),
-    'frac_identical': np.array([one == other for one, other in texts]),
-  }
   shares = bootstrap.means(
     {
       name: values.reshape(-1, samples_per_problem).mean(axis=1)
-      for name, values in columns.items()
+      for name, values in _share_columns(texts, keys).items()
     },
     seed=seed,
   )

@@ -22,6 +22,9 @@ from score_jax.grading import (
 # Between two letters a space may be all that ends a command: `\\sin x`.
 _SPACES = re.compile(r'(?<![A-Za-z])\s+|\s+(?![A-Za-z])')
 
+# Columns of a problem that `program` reads.
+COLUMNS = ('entry_point', 'prompt_code')
+
 # None: the attempt gives no answer, and abstains.
 AnswerKey = Callable[[types.Problem, types.Attempt], Hashable | None]
 
@@ -59,12 +62,8 @@ def program(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
   Programs that behave alike but are written differently have different keys:
   comparing behaviour would take inputs to run them on.
   """
-  columns = problem.columns
-  source = extraction.extract(
-    attempt.text,
-    columns.get('entry_point', ''),
-    columns.get('prompt_code', ''),
-  )
+  entry_point, prompt = (problem.columns.get(name, '') for name in COLUMNS)
+  source = extraction.extract(attempt.text, entry_point, prompt)
   tree = None if source is None else extraction.parse(source)
   if tree is None:
     return None

@@ -57,6 +57,75 @@ def test_distinct_rows_and_chunks_draw_from_all_problems(monkeypatch):
   assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
 
 
+def test_ratio_values_have_the_mean_and_the_spread_of_the_ratio():
+  rng = np.random.default_rng(3)
+  whole = (rng.random(2000) < 0.4).astype(float)
+  part = whole * (rng.random(2000) < 0.3)
+  values = bootstrap.ratio_values(part, whole)
+  ratio, (low, high) = bootstrap.ratio(part, whole)
+  assert values.mean() == pytest.approx(ratio)
+  width = 2 * 1.96 * values.std() / np.sqrt(2000)
+  assert width == pytest.approx(high - low, rel=0.05)
+
+
+def draw_seeds(rng, seeds, seed_sd, problems=500):
+  """Right or wrong, [S, M]: problems of all difficulties, mean 0.5."""
+  effects = rng.normal(0, seed_sd, (seeds, 1))
+  difficulty = rng.uniform(-0.3, 0.3, problems)
+  chance = np.clip(0.5 + effects + difficulty, 0, 1)
+  return (rng.random(chance.shape) < chance).astype(float)
+
+
+class TestMarginOverSeeds:
+  def test_by_hand(self):
+    # Means 0.75 and 0.5: standard deviation 0.25 / sqrt(2), over sqrt(2) 0.125,
+    # times t of one degree of freedom, 12.706. Deviations (-.75, .25, .25, .25)
+    # and (-.5, -.5, .5, .5): covariance 0.5 / 3, of the mean a fourth.
+    values = np.array([[0, 1, 1, 1], [0, 0, 1, 1]], float)
+    expected = np.hypot(12.706 * 0.125, 1.96 * np.sqrt(0.5 / 3 / 4))
+    margin = bootstrap.margin_over_seeds(values)
+    assert margin == pytest.approx(expected, rel=1e-4)
+
+  @pytest.mark.parametrize('seed_sd', [0.0, 0.03, 0.1])
+  @pytest.mark.parametrize('seeds', [3, 5, 10])
+  def test_covers(self, seeds, seed_sd):
+    # 500 data sets: the standard error of a coverage of 95 % is 1 point.
+    rng = np.random.default_rng(seeds)
+    covered = pooled = 0
+    for _ in range(500):
+      values = draw_seeds(rng, seeds, seed_sd)
+      error = abs(values.mean() - 0.5)
+      covered += error <= bootstrap.margin_over_seeds(values)
+      # All S * M values taken for independent ones.
+      pooled += error <= 1.96 * values.std() / np.sqrt(values.size)
+    assert 0.92 <= covered / 500 <= 0.995
+    if seed_sd == 0.1:
+      assert pooled / 500 < 0.4
+
+  def test_more_seeds_leave_the_problems_error(self):
+    # Ten equal seeds say no more about the problems than one: with a variance
+    # of 0.25 a problem, 1.96 * sqrt(0.25 / 400).
+    values = np.tile(np.arange(400) % 2, (10, 1)).astype(float)
+    margin = bootstrap.margin_over_seeds(values)
+    assert margin == pytest.approx(1.96 * 0.5 / 20, rel=2e-3)
+
+  def test_differences_leave_out_what_methods_share(self):
+    # Base policies differ by 20 points, what a method adds by 2, on average 5.
+    rng = np.random.default_rng(0)
+    covered, margins, apart = 0, [], []
+    for _ in range(300):
+      base = rng.uniform(0.3, 0.7, (5, 1)) + rng.uniform(-0.2, 0.2, 400)
+      luck = rng.random((5, 400))
+      added = 0.05 + rng.normal(0, 0.02, (5, 1))
+      one, other = (luck < chance for chance in (base, base + added))
+      gain = other.astype(float) - one
+      margins.append(bootstrap.margin_over_seeds(gain))
+      apart.append(bootstrap.margin_over_seeds(one.astype(float)))
+      covered += abs(gain.mean() - 0.05) <= margins[-1]
+    assert covered / 300 >= 0.92
+    assert np.median(margins) < np.median(apart) / 4
+
+
 class TestPairedTest:
   def test_by_hand(self):
     # 30 of 100 problems gained, 10 lost: +0.2, about

@@ -14,6 +14,7 @@ from rich import console as rich_console
 
 from experiments import compare, many_runs, methods
 from experiments.reporting import comparison_table
+from score_jax.evaluation import bootstrap
 from score_jax.io import metric_log
 from tests.support import small_run
 
@@ -57,16 +58,60 @@ def test_files_and_numbers(compared):
       values.append(numbers['acc_t2'])
     assert row['mean']['acc_t2'] == pytest.approx(sum(values) / 2)
     # Of two values: their difference over the root of 2.
-    assert row['spread']['acc_t2'] == pytest.approx(
+    assert row['mean']['acc_t2_sd'] == pytest.approx(
       abs(values[0] - values[1]) / np.sqrt(2)
     )
-  assert (compared / 'compare.md').read_text().count('\n') == 6
+    low, high = row['mean']['gain_ci95']
+    assert low <= row['mean']['gain'] <= high
+  assert rows['score']['mean']['gain_ci95'] == [0, 0]
+  said = (compared / 'compare.md').read_text()
+  assert 'Percent of 10 held-out problems; mean of 2 seeds' in said
+  assert f'\n{record["notes"][0]}\n' in said
+  assert record['notes'][0].startswith('Not as the paper states it: --')
   text = (compared / 'compare.csv').read_text()
   lines = list(csv.DictReader(io.StringIO(text)))
   assert len(lines) == 8
   for line in lines:
     row = rows[line['method']]
     assert float(line['delta']) == row['seeds'][line['seed']]['delta']
+
+
+def test_intervals_of_gains_are_of_the_same_problems(compared):
+  rows = json.loads((compared / 'compare.json').read_text())['rows']
+
+  def right(seed, method, stage):
+    path = compared / f'seed{seed}' / method / stage / 'evaluation.jsonl'
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return np.array([line['scores'][1] for line in lines])
+
+  gains = np.stack(
+    [right(s, 'star', 'round3') - right(s, 'score', 'stage2') for s in (0, 1)]
+  )
+  mean = rows['star']['mean']
+  margin = bootstrap.margin_over_seeds(gains)
+  assert mean['gain'] == pytest.approx(gains.mean())
+  assert mean['gain_ci95'] == pytest.approx(
+    [max(gains.mean() - margin, -1), min(gains.mean() + margin, 1)]
+  )
+  for own, numbers in zip(gains, rows['star']['seeds'].values(), strict=True):
+    (bounds,) = bootstrap.intervals(own[:, None])
+    assert numbers['gain_ci95'] == pytest.approx(bounds)
+
+
+def test_epochs_of_supervised_methods(compared):
+  rows = json.loads((compared / 'compare.json').read_text())['rows']
+  for seed in ('0', '1'):
+    stage = compared / f'seed{seed}' / 'star' / 'round3'
+    counts = json.loads((stage / 'pairs.json').read_text())
+    # 16 pairs an update.
+    updates = len(small_run.metrics(stage.parent, 'round3'))
+    pairs = counts['repairs'] + counts['both_right']
+    expected = 16 * updates / pairs if pairs else 0
+    assert rows['star']['seeds'][seed]['epochs'] == pytest.approx(expected)
+  assert 'epochs' not in rows['score']['seeds']['0']
+  lines = (compared / 'compare.md').read_text().splitlines()
+  (line,) = [line for line in lines if line.startswith('| STaR, D ')]
+  assert ' epochs) |' in line
 
 
 def test_the_base_is_made_once_a_seed(compared):
@@ -92,7 +137,7 @@ def test_again_there_is_nothing_to_do(compared, capsys):
   assert main(compared, '--seeds=2') == 0
   said = capsys.readouterr().out
   assert 'run 1 of' not in said
-  for text in ('SCoRe', 'STaR, D', 'w/o reward', 'Acc@t2', '±'):
+  for text in ('SCoRe', 'STaR, D', 'w/o', 'Acc@t2', '±'):
     assert text in said
   assert {p: p.stat().st_mtime_ns for p in compared.rglob('*.jsonl')} == before
 
@@ -162,21 +207,25 @@ def test_the_table_by_hand():
     'base': {
       'method': 'base',
       'seeds': {'0': {'acc_t1': 0.1, 'delta': -0.012}, '1': {'acc_t1': 0.2}},
-      'mean': {'acc_t1': 0.15, 'delta': -0.012},
-      'spread': {'acc_t1': statistics.stdev([0.1, 0.2])},
+      'mean': {
+        'acc_t1': 0.15,
+        'acc_t1_sd': statistics.stdev([0.1, 0.2]),
+        'acc_t1_ci95': [0.0, 0.75],
+        'delta': -0.012,
+        'problems': 10,
+      },
     },
     'star': {
       'method': 'star',
-      'seeds': {'0': {'acc_t1': 0.3}},
-      'mean': {'acc_t1': 0.3},
-      'spread': {},
+      'seeds': {'0': {'acc_t1': 0.3, 'epochs': 1.0}},
+      'mean': {'acc_t1': 0.3, 'epochs': 1.0, 'problems': 10},
     },
   }
   console = rich_console.Console(file=io.StringIO(), width=100)
   console.print(comparison_table.make_table(rows, {'star': 'STaR'}))
   said = ' '.join(console.file.getvalue().split())
-  assert 'base 15.0 -1.2 ±7.1' in said
-  assert 'STaR (1 seed) 30.0 -' in said
+  assert 'base 15.0 -1.2 ±7.1 [0.0, 75.0]' in said
+  assert 'STaR (1 seed) 30.0 - (1.0 epochs)' in said
   assert 'mean of 2 seeds' in said
   markdown = comparison_table.markdown_table(
     rows, {'star': 'STaR'}
@@ -184,8 +233,8 @@ def test_the_table_by_hand():
   assert markdown == [
     '| Method | Acc@t1 | Δ(t1,t2) | Seeds |',
     '| --- | ---: | ---: | ---: |',
-    '| base | 15.0 ±7.1 | -1.2 | 2 |',
-    '| STaR | 30.0 | - | 1 |',
+    '| base | 15.0 ±7.1 [0.0, 75.0] | -1.2 | 2 |',
+    '| STaR (1.0 epochs) | 30.0 | - | 1 |',
   ]
 
 

@@ -1,5 +1,6 @@
 """Deviations from the paper's table, under each reading that it allows."""
 
+import dataclasses
 import io
 
 import pytest
@@ -22,6 +23,7 @@ MATH = schema.Settings(task='math')
     (schema.Settings(task='math', steps_stage1=3000, steps_stage2=100),
      ['steps_stage2']),
     (schema.Settings(task='math', beta2=0.25), ['beta2']),
+    (schema.Settings(task='math', normalize_bonus=True), ['normalize_bonus']),
     # Beside MBPP's column; 1500 steps are its 1500.
     (schema.Settings(task='mbpp'),
      ['problems_per_step', 'learning_rate', 'beta2', 'eval_problems']),
@@ -29,6 +31,18 @@ MATH = schema.Settings(task='math')
 )  # fmt: skip
 def test_deviations(settings, deviating):
   assert sorted(paper_settings.deviations(settings)) == sorted(deviating)
+
+
+def test_the_normalized_bonus_is_said_to_change_nothing():
+  assert paper_settings.deviations_in_words(MATH) == []
+  settings = dataclasses.replace(MATH, normalize_bonus=True, beta2=0.3)
+  listed, remark = paper_settings.deviations_in_words(settings)
+  assert listed == ('Not as the paper states it: --normalize-bonus, --beta2.')
+  assert remark.startswith('With discount 0, --normalize-bonus makes')
+  assert 'alpha = 10, alpha = 0 and multi-turn RL the same' in remark
+  console = rich_console.Console(file=io.StringIO(), width=80)
+  paper_settings.print_settings(settings, console)
+  assert remark in ' '.join(console.file.getvalue().split())
 
 
 def test_print():

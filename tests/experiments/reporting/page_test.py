@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from experiments import evaluate, report
+from experiments.reporting import between, plots, runs
 from experiments.reporting import page as page_lib
-from experiments.reporting import plots
-from experiments.run import run_directory
+from experiments.run import run_directory, transcripts
+from score_jax import types
 from tests.support import small_run
 
 NASTY = '<script>alert("x")</script> & <b>'
@@ -224,22 +226,45 @@ def altered(run, path, **changes):
   return path
 
 
-def test_seeds_are_one_line_with_spread(run, tmp_path):
+def test_seeds_are_one_line_with_spread_and_interval(run, tmp_path):
+  # Another seed's base policy: the first attempts at all problems but one are
+  # right, and nothing else changes.
   other = altered(run, tmp_path / 'other', seed=1)
+  path = other / 'base' / 'evaluation.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  before = [row['scores'][0] for row in rows]
+  after = [1.0] * 9 + [0.0]
+  for row, score in zip(rows, after, strict=True):
+    row['scores'][0] = score
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   results = small_run.results(other)
-  for summary in results.values():
-    summary |= {'acc_t1': 0.9, 'acc_t1_ci95': [0.8, 1.0]}
+  results['base'] |= {'acc_t1': 0.9, 'acc_t1_ci95': [0.7, 1.0]}
   (other / 'results.json').write_text(json.dumps(results))
   out = tmp_path / 'out'
   assert report.main([str(run), str(other), f'--output={out}']) == 0
   page = Page((out / 'report.html').read_text())
   own = small_run.results(run)['base']['acc_t1']
   # Two values a and b: mean (a + b) / 2, standard deviation |a - b| / sqrt 2.
-  mean, spread = 100 * (own + 0.9) / 2, 100 * abs(own - 0.9) / 2**0.5
+  mean, spread = (own + 0.9) / 2, abs(own - 0.9) / 2**0.5
+  margin = 12.706 * spread / 2**0.5
+  covariance = np.cov(before, after)[0, 1]
+  margin = np.hypot(margin, 1.96 * np.sqrt(max(covariance, 0) / 10))
+  low, high = max(mean - margin, 0), min(mean + margin, 1)
+  said = [f'{100 * value:.1f}' for value in (mean, spread, low, high)]
   cell = page.tables[0][1][1]
-  assert cell.split() == [f'{mean:.1f}', f'±{spread:.1f}']
-  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+  assert cell.split() == [
+    said[0], f'±{said[1]}', f'[{said[2]},', f'{said[3]}]'
+  ]  # fmt: skip
+  text = ''.join(page.texts)
+  assert 'Percent of 10 held-out problems, greedy; mean of 2 seeds' in text
   assert len(page.tables[0]) == 4
+  # Counts are of the ten problems that both seeds are asked.
+  between = next(t for t in page.tables if 'corrected' in t[0][2])
+  for row in between[1:]:
+    assert sum(float(cell) for cell in row[1:5]) == pytest.approx(10, abs=1)
+  with (out / 'report' / 'transitions.csv').open() as file:
+    lines = list(csv.DictReader(file))
+  assert [line['seed'] for line in lines] == ['0', '1'] * 3
   # Both keep the same evaluations: one row a policy there, too.
   attempts = next(t for t in page.tables if t[0][1].strip() == '1')
   assert len(attempts) == 4
@@ -266,15 +291,57 @@ def test_a_directory_of_runs(run, tmp_path):
   root = tmp_path / 'compared'
   for seed in (0, 1):
     (root / f'seed{seed}').mkdir(parents=True)
-    for method in ('without_bonus', 'score'):
+    for method in ('without_bonus', 'score', 'pair_sft'):
       path = root / f'seed{seed}' / method
       altered(run, path, seed=seed, method=method)
+    # What a supervised method leaves: 4 updates of 16 of its 24 or 40 pairs.
+    (path / 'stage2').rename(path / 'pair_sft')
+    counts = {'repairs': 20, 'both_right': 4 + 16 * seed}
+    (path / 'pair_sft' / 'pairs.json').write_text(json.dumps(counts))
+    results = small_run.results(path)
+    results = {'base': results['base'], 'pair_sft': results['stage2']}
+    (path / 'results.json').write_text(json.dumps(results))
   assert report.main([str(root)]) == 0
   page = Page((root / 'report.html').read_text())
-  labels = [row[0].strip() for row in page.tables[0][1:]]
+  labels = [' '.join(row[0].split()) for row in page.tables[0][1:]]
   # Base once, then what each method ended with, in the methods' order.
-  assert labels == ['Base', 'SCoRe', 'w/o reward shaping']
-  assert 'standard deviation over 2 seeds' in ''.join(page.texts)
+  assert labels == [
+    'Base', 'Pair-SFT, D (1.6–2.7 epochs)', 'SCoRe', 'w/o reward shaping'
+  ]  # fmt: skip
+  text = ''.join(page.texts)
+  assert 'mean of 2 seeds, ± their standard deviation' in text
+  assert '; epochs: passes of supervised updates' in text
+
+
+def test_the_page_says_what_the_normalized_bonus_makes_of_alpha(run, tmp_path):
+  path = altered(run, tmp_path / 'normalized', normalize_bonus=True)
+  assert report.main([str(path)]) == 0
+  page = Page((path / 'report.html').read_text())
+  # The last table but one has what is not the paper's.
+  assert '--normalize-bonus' in [row[0].strip() for row in page.tables[-2]]
+  remark = 'makes alpha = 10, alpha = 0 and multi-turn RL the same expected'
+  assert remark in ''.join(page.texts)
+
+
+def test_programs_of_the_prompts_function_are_told_apart(run, tmp_path):
+  # HumanEval's attempts may go on with the prompt, and are no programs alone.
+  path = altered(run, tmp_path / 'run', task='humaneval')
+  (path / 'base' / 'evaluation.jsonl').unlink()
+  prompt = 'def add(x):\n    """Adds one."""\n'
+  columns = {'entry_point': 'add', 'prompt_code': prompt}
+  log = transcripts.SamplesLog('base', path / 'base' / 'evaluation.jsonl')
+  for name, second in (('same', 'return x + 1 # 1'), ('other', 'return x + 2')):
+    texts = ('    return x + 1\n', f'    {second}\n')
+    episode = transcripts.Episode(
+      types.Problem(name, 'humaneval', prompt, '', columns),
+      [types.Attempt(text, turn) for turn, text in enumerate(texts, start=1)],
+      [types.Verdict('wrong', 0.0)] * 2,
+    )
+    log.write(0, [episode])
+  log.close()
+  (group,) = runs.make_groups([runs.read(str(path))])
+  (changed,) = between.summarize(group.row('base'))
+  assert changed.values['changed_answer'] == {'same': 0, 'other': 1}
 
 
 def test_of_unfinished_comparisons(run, tmp_path):

@@ -3,14 +3,27 @@
 from matplotlib import figure as figure_lib
 import pytest
 
-from experiments.reporting import study_plots
+from experiments.reporting import study_plots, tables
 
+
+def row(*seeds, **intervals):
+  return {
+    'seeds': {str(i): seed for i, seed in enumerate(seeds)},
+    'mean': tables.pool(seeds) | intervals,
+  }
+
+
+EQUAL = {'acc_t1': 0.2, 'acc_t2': 0.2, 'delta': 0.0}
 CURVES = {
   'SCoRe': {
-    0.5: [{'acc_t1': 0.1, 'acc_t2': 0.3, 'delta': 0.2}] * 2,
-    0.9: [{'acc_t1': 0.2, 'acc_t2': 0.2, 'delta': 0.0}],
+    0.9: row(EQUAL),
+    0.5: row(
+      {'acc_t1': 0.1, 'acc_t2': 0.3, 'delta': 0.2},
+      {'acc_t1': 0.3, 'acc_t2': 0.4, 'delta': 0.1},
+      acc_t2_ci95=[0.15, 0.5],
+    ),
   },
-  'Multi-turn RL': {0.5: [{'acc_t1': 0.2, 'acc_t2': 0.2, 'delta': 0.0}]},
+  'Multi-turn RL': {0.5: row(EQUAL)},
 }
 
 
@@ -23,18 +36,9 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
     savefig(figure, *args, **kwargs)
 
   monkeypatch.setattr(figure_lib.Figure, 'savefig', keep)
-  curves = CURVES | {
-    'SCoRe': {
-      0.5: [
-        {'acc_t1': 0.1, 'acc_t2': 0.3, 'delta': 0.2},
-        {'acc_t1': 0.3, 'acc_t2': 0.4, 'delta': 0.1},
-      ],
-      0.9: CURVES['SCoRe'][0.9],
-    }
-  }
   path = tmp_path / 'study.png'
   study_plots.draw_study(
-    curves, path, label='share of copies', notes={0.5: '2 %', 0.9: '0 %'}
+    CURVES, path, label='share of copies', notes={0.5: '2 %', 0.9: '0 %'}
   )
   assert path.read_bytes().startswith(b'\x89PNG')
   (figure,) = figures
@@ -50,6 +54,10 @@ def test_lines_are_the_means(tmp_path, monkeypatch):
     assert line.get_ydata()[0] == pytest.approx(expected)
     # The seeds themselves, where there are several.
     assert len(axes.lines[1].get_ydata()) == 2
+  # Intervals, where they are known.
+  bars = second.collections[0].get_segments()
+  assert bars[0][:, 1].tolist() == pytest.approx([0.15, 0.5])
+  assert bars[1][:, 1].tolist() == pytest.approx([0.2, 0.2])
 
 
 def test_nothing_is_rejected(tmp_path):

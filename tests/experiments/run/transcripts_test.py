@@ -8,6 +8,7 @@ from rich import console as rich_console
 
 from experiments.run import transcripts
 from score_jax import types
+from score_jax.tasks import registry
 
 EPISODE = transcripts.Episode(
   problem=types.Problem('sum/7', 'arithmetic', '19 + 2 = [?]', '21'),
@@ -106,3 +107,24 @@ def test_long_attempts_are_shortened_when_printed_only(tmp_path):
   again = list(transcripts.read_episodes(path))
   assert printed(again[1]) == printed(EPISODE)
   assert again[0].attempts == list(episode.attempts)
+
+
+def test_programs_can_be_told_apart_when_read_again(tmp_path):
+  # HumanEval's attempts may be the rest of the prompt's function.
+  prompt = 'def add(x):\n    """Adds one."""\n'
+  problem = types.Problem(
+    'HumanEval/0', 'humaneval', prompt, '',
+    {'entry_point': 'add', 'prompt_code': prompt, 'tests': ['check(add)']},
+  )  # fmt: skip
+  attempts = [types.Attempt(f'    return x + {n}\n', n) for n in (1, 2)]
+  verdicts = [types.Verdict('wrong', 0.0)] * 2
+  path = tmp_path / 'evaluation.jsonl'
+  log = transcripts.SamplesLog('base', path)
+  log.write(0, [transcripts.Episode(problem, attempts, verdicts)])
+  log.close()
+  (again,) = transcripts.read_episodes(path)
+  key = registry.answer_key('humaneval')
+  keys = [key(again.problem, attempt) for attempt in again.attempts]
+  assert keys == [key(problem, attempt) for attempt in attempts]
+  assert None not in keys
+  assert keys[0] != keys[1]
