@@ -156,8 +156,9 @@ def may_change_steps(
   """Whether a run may go on with other --steps-stage1 and --steps-stage2.
 
   The last stage that has begun may be made longer if it is one of RL, whose
-  steps do not depend on how many follow; stages before it, and supervised ones,
-  whose rounds share the batches, must keep their number of steps.
+  steps do not depend on how many follow, unless the learning rate falls with
+  the stage; stages before it, and supervised ones, whose rounds share the
+  batches, must keep their number of steps.
 
   Args:
     existing: settings that the run was started with.
@@ -168,12 +169,15 @@ def may_change_steps(
   names = list(before | after)
   last = max((i for i, name in enumerate(names) if has_begun(name)), default=-1)
   begun = names[: last + 1]
+  is_constant = wanted.optimizer.schedule == 'constant'
   return all(
     name in before
     and name in after
     and (
       before[name].steps == after[name].steps
-      or (name == begun[-1] and isinstance(before[name], RLStage))
+      or (
+        is_constant and name == begun[-1] and isinstance(before[name], RLStage)
+      )
     )
     for name in begun
   )

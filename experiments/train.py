@@ -34,7 +34,7 @@ from score_jax.algorithm import rewards
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from score_jax.rollout import randomness
-from score_jax.training import checkpoint_manifest, reference_policy, rl_update
+from score_jax.training import checkpoint_manifest, reference_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,8 +125,7 @@ def train_rl_stage(
   Its parameters start from `start`, KL-anchored to those of `reference`.
   """
   samples = run.settings.samples_per_problem
-  options = rl_stage.update_options(run.settings)
-  update = rl_update.make_update(run.layout, **options)
+  update = rl_stage.make_update(run, stage.steps)
   state = policies.begin_state(run, start, update.optimizer)
   reference = policies.make_reference(run, reference)
 
@@ -150,6 +149,7 @@ def train_rl_stage(
     asked = [problem for problem in problems for _ in range(samples)]
     verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
     score, graded = evaluate.score_arrays(verdicts)
+    score = rl_stage.penalise_length(run, trajectory, score)
     recorder.mark('grade')
 
     # Learn: each attempt is credited with its own shaped reward.
@@ -157,12 +157,14 @@ def train_rl_stage(
     reward, valid, loss_coefficients = rl_stage.shape_rewards(
       run, update, coefficients, reference, trajectory, score, graded
     )
-    advantages = stage.advantages(reward, valid & trajectory.sampled, samples)
+    learning = rl_stage.learning_attempts(run, trajectory)
+    advantages = stage.advantages(reward, valid & learning, samples)
+    kept = rl_stage.kept_sequences(run, reward, valid & learning)
     state, metrics = update.step(
       state,
       reference_policy.on_device(reference),
-      arrays.TrainBatch(trajectory, run.layout.put_batch(advantages)),
-      trajectory.sampled & graded,
+      arrays.TrainBatch(trajectory, *run.layout.put_batch((advantages, kept))),
+      learning & graded,
       loss_coefficients,
     )
     metrics |= rewards.reward_metrics(score, graded, coefficients)

@@ -67,6 +67,8 @@ class TrainBatch:
   Attributes:
     trajectory: B sequences.
     advantages: f32 [B, K]; 0 where an attempt carries no policy gradient.
+    kept: bool [B]; False for sequences that are in neither the loss nor the
+      number that its mean divides by. None: all are in both.
 
   Example:
     >>> sj.TrainBatch(trajectory, advantages).advantages.shape
@@ -75,6 +77,7 @@ class TrainBatch:
 
   trajectory: Trajectory
   advantages: jax.Array
+  kept: jax.Array | None = None
 
 
 @struct.dataclass
@@ -82,7 +85,7 @@ class TrainState:
   """What a resumed stage needs beyond its settings.
 
   Attributes:
-    step: i32 []; updates attempted in this stage.
+    step: i32 []; batches learnt from in this stage.
     params: the policy, or its adapters (models/lora.py).
     opt_state: optax state.
     beta2: f32 []; the first-attempt KL coefficient, where it adapts.

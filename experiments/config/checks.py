@@ -43,14 +43,8 @@ def _ranges(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
-  model, size = settings.model, settings.micro_batch
-  if size and 0 < size < settings.batch_size and settings.batch_size % size:
-    yield (
-      'micro_batch',
-      f'must divide the {settings.batch_size} sequences of an update '
-      f'(--problems-per-step times --samples-per-problem); '
-      f'{_nearest_divisor(settings.batch_size, size)} does',
-    )
+  model = settings.model
+  yield from _updates(settings)
   if model.kv_heads > 0 and model.heads % model.kv_heads:
     yield 'model.kv_heads', f'must divide --model.heads={model.heads}'
   if model.head_dim % 2:
@@ -94,6 +88,42 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
     yield 'data_dir', 'there is no such directory'
+
+
+def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:
+  """Parts of a step's batch, Adam's numbers, what is left out of the loss."""
+  problems, updates = settings.problems_per_step, settings.updates_per_rollout
+  size, whole = settings.micro_batch, settings.batch_size // max(updates, 1)
+  if updates > 0 and problems % updates:
+    yield (
+      'updates_per_rollout',
+      f'must divide --problems-per-step={problems}; '
+      f'{_nearest_divisor(problems, updates)} does',
+    )
+  elif size and 0 < size < whole and whole % size:
+    yield (
+      'micro_batch',
+      f'must divide the {whole} sequences of an update (--problems-per-step '
+      'times --samples-per-problem, over --updates-per-rollout); '
+      f'{_nearest_divisor(whole, size)} does',
+    )
+  for name in ('adam_b1', 'adam_b2'):
+    if getattr(settings.optimizer, name) == 1:
+      yield f'optimizer.{name}', 'must be less than 1, or nothing is averaged'
+  buffer = settings.overlong_buffer
+  if buffer is not None and settings.overlong != 'penalty':
+    yield 'overlong_buffer', 'belongs to --overlong=penalty'
+  elif buffer is not None and buffer > settings.max_attempt_tokens:
+    yield (
+      'overlong_buffer',
+      f'must be at most --max-attempt-tokens={settings.max_attempt_tokens}',
+    )
+  if settings.drop_zero_spread and settings.kl == 'reward':
+    yield (
+      'drop_zero_spread',
+      'with --kl=reward the sampled KL gives every sample another reward, and '
+      'none would be dropped; choose --kl=exact',
+    )
 
 
 def _data(settings: schema.Settings) -> Iterator[tuple[str, str]]:
@@ -159,6 +189,13 @@ def _stages(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       'method',
       f'needs a step for each of {", ".join(supervised)}: raise '
       '--steps-stage2, or lower --sft.rounds',
+    )
+  warmup = settings.optimizer.warmup_steps
+  short = [n for n, stage in table.items() if 0 < stage.steps <= warmup]
+  if short:
+    yield (
+      'optimizer.warmup_steps',
+      f'must be less than the {table[short[0]].steps} steps of {short[0]}',
     )
   existing = [n for n in ('1', '1a', '1b', '2') if f'stage{n}' in table]
   if settings.stage not in ('all', *existing):

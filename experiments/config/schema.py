@@ -130,8 +130,30 @@ class SFT:
   """D+: largest share of pairs of two right attempts, in [0, 1]. 1: as many as
   were sampled, because the paper states no mix."""
   learning_rate: float | None = fields.setting(None, 'stage', above=0)
-  """Adam's step size, constant. None: --learning-rate, because the paper does
-  not vary it between methods."""
+  """Adam's step size. None: --learning-rate, because the paper does not vary it
+  between methods."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """Adam in every stage of a method; pre-training has its own."""
+
+  schedule: Literal['constant', 'linear', 'cosine'] = fields.setting(
+    'constant', 'stage'
+  )
+  """Learning rate after the warm-up: constant, or down to 0 along a line or a
+  cosine that ends with the stage. Every stage begins anew."""
+  warmup_steps: int = fields.setting(0, 'stage', low=0)
+  """First steps of every stage, over which the learning rate rises from 0."""
+  adam_b1: float = fields.setting(0.9, 'stage', low=0, high=1)
+  """Decay of the gradients' running mean, in [0, 1)."""
+  adam_b2: float = fields.setting(0.999, 'stage', low=0, high=1)
+  """Decay of the squared gradients' running mean, in [0, 1)."""
+  adam_epsilon: float = fields.setting(1e-8, 'stage', above=0)
+  """Added to the root of the squares' mean."""
+  weight_decay: float = fields.setting(0.0, 'stage', low=0)
+  """Share of the weights, times the learning rate, that an update takes off
+  them: decoupled from the gradient, as in AdamW."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +231,16 @@ class Settings:
   max_prompt_tokens: int = fields.setting(512, 'base', low=1)
   """Longest prompt, in tokens; longer problems are left out."""
   max_attempt_tokens: int = fields.setting(512, 'base', low=1)
-  """Longest attempt, in tokens; graded as it stands when cut off."""
+  """Longest attempt, in tokens."""
+  overlong: Literal['grade', 'mask', 'penalty'] = fields.setting(
+    'grade', 'stage'
+  )
+  """Attempts that are cut off: grade them as they stand; mask them, out of loss
+  and baseline; or penalty: graded, less up to 1 over --overlong-buffer (the
+  filter and the soft punishment of DAPO, arXiv:2503.14476)."""
+  overlong_buffer: int | None = fields.setting(None, 'stage', low=1)
+  """Last tokens of an attempt over which the penalty grows from 0 to 1. None: a
+  fifth of --max-attempt-tokens, as in DAPO."""
   temperature: float = fields.setting(1.0, 'stage', above=0)
   """Sampling temperature of training."""
   given_attempts_share: float = fields.setting(0.0, 'stage', low=0, high=1)
@@ -233,10 +264,20 @@ class Settings:
   """Number of padded lengths of an update's micro-batches, each compiled apart;
   sequences are sorted first, so that short ones cost less. None: 2 where an
   episode's attempts may have 512 tokens together, else 1."""
+  drop_zero_spread: bool = fields.setting(False, 'stage')
+  """Leave problems whose samples all have the same rewards out of the loss, KL
+  included: its mean is over the others (DAPO's filter, without resampling)."""
+  updates_per_rollout: int = fields.setting(1, 'stage', low=1)
+  """Updates that a step's episodes are split into, by whole problems. From the
+  second on, importance weights correct for the policy that sampled them."""
+  importance_cap: float = fields.setting(2.0, 'stage', low=1)
+  """Largest importance weight of a token, where --updates-per-rollout is more
+  than 1; with one update a rollout every weight is 1."""
   learning_rate: float = fields.setting(5e-6, 'stage', above=0)
-  """Adam's step size, constant."""
-  max_grad_norm: float = fields.setting(1.0, 'stage', above=0)
-  """Global norm that gradients are clipped to."""
+  """Adam's step size; the largest one where --optimizer.schedule or
+  --optimizer.warmup-steps vary it."""
+  max_grad_norm: float | None = fields.setting(1.0, 'stage', above=0)
+  """Global norm that gradients are clipped to. None: they are not clipped."""
 
   dtype: Dtype = fields.setting('auto', 'base')
   """Number format of activations and key-value cache; auto: bfloat16 on
@@ -307,6 +348,7 @@ class Settings:
   lora: LoRA = LoRA()
   mesh: Mesh = Mesh()
   processes: Processes = Processes()
+  optimizer: Optimizer = Optimizer()
   sft: SFT = SFT()
   pretrain: Pretraining = Pretraining()
   arithmetic: Arithmetic = Arithmetic()
@@ -318,13 +360,18 @@ class Settings:
 
   @property
   def batch_size(self) -> int:
-    """Episodes of an update, B = N * G."""
+    """Episodes of a step, B = N * G."""
     return self.problems_per_step * self.samples_per_problem
+
+  @property
+  def update_size(self) -> int:
+    """Episodes of one of a step's updates."""
+    return self.batch_size // self.updates_per_rollout
 
   @property
   def micro_batch_size(self) -> int:
     """Episodes whose gradient is computed at once."""
-    return min(self.micro_batch or self.batch_size, self.batch_size)
+    return min(self.micro_batch or self.update_size, self.update_size)
 
   @property
   def attempt_tokens(self) -> int:

@@ -20,8 +20,6 @@ from score_jax.training import sharding
 SEPARATOR_TOKENS = 80
 # What a run trains its own tokenizer to, where no checkpoint brings one.
 _OWN_VOCABULARY = 300
-# Constants of the program, which change neither its memory nor its shapes.
-_OF_THE_OPTIMIZER = ('learning_rate', 'max_grad_norm')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +83,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     mesh=layout.mesh,
     rollout_mesh=layout.rollout_mesh,
     micro_batch=settings.micro_batch_size,
-    update_options={
-      name: value
-      for name, value in rl_stage.update_options(settings).items()
-      if name not in _OF_THE_OPTIMIZER
-    }
+    update_options=rl_stage.update_options(settings)
     | {
       'attention': attention.default_path(
         platform, dtype, config.attention_softcap

@@ -15,8 +15,11 @@ from score_jax import arrays, distributed
 from score_jax.models import transformer
 from score_jax.rollout import engine, episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic, batches
-from score_jax.training import sft_update, train_state
+from score_jax.training import optimizers, sft_update, train_state
 
+# Updates until the learning rate is at its largest, and what is left of it at
+# the end.
+_WARMUP, _LAST_SHARE = 100, 1 / 20
 # Updates between measurements for --pretrain.until-accuracy.
 _MEASURED_EVERY = 50
 _INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
@@ -40,12 +43,16 @@ def _pretrain(run: context.Run) -> Any:
   of an example is the reference answer.
   """
   settings, layout = run.settings.pretrain, run.layout.without_adapters()
-  optimizer, update = sft_update.make_update(
-    layout,
-    learning_rate=settings.learning_rate,
-    cosine_steps=settings.steps,
-    dtype=jnp.float32,
+  optimizer = optimizers.make_optimizer(
+    optimizers.make_schedule(
+      settings.learning_rate,
+      'cosine',
+      warmup=min(_WARMUP, settings.steps // 2),
+      updates=settings.steps,
+      last_share=_LAST_SHARE,
+    )
   )
+  update = sft_update.make_update(layout, optimizer, dtype=jnp.float32)
   key = randomness.stream(run.settings.seed, 'init', 'base', 0)
   params = transformer.init_params(run.config, key)
   # Sharded before the optimizer sees them, so that its moments are as well.

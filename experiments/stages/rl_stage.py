@@ -1,41 +1,102 @@
 """Parts of a reinforcement learning step: update, coefficients, metrics."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from experiments import methods
 from experiments.config import schema
 from experiments.run import context, transcripts
-from experiments.stages import stage_recorder
+from experiments.stages import stage_optimizer, stage_recorder
 from score_jax import arrays, types
-from score_jax.algorithm import adaptive, rewards, stage_coefficients
+from score_jax.algorithm import (
+  adaptive,
+  advantages,
+  overlong,
+  rewards,
+  stage_coefficients,
+)
 from score_jax.evaluation import evaluate
 from score_jax.evaluation import metrics as metrics_lib
 from score_jax.rollout import given_attempts, randomness
 from score_jax.training import (
+  device_layout,
   length_buckets,
   reference_policy,
   rl_update,
+  teacher_forcing,
+  train_state,
 )
+
+# DAPO's buffer is the last fifth of an attempt: 4,096 of 20,480 tokens.
+_BUFFERS = 5
+
+
+class Update(NamedTuple):
+  """The compiled programs of RL, the same for all stages."""
+
+  optimizer: optax.GradientTransformation
+  # `rl_update.make_train_step`
+  step: Callable[..., tuple[arrays.TrainState, rl_update.Metrics]]
+  reference_logprobs: Callable[..., jax.Array]  # of `teacher_forcing`
+
+
+def make_update(run: context.StoredRun, steps: int) -> Update:
+  """The programs of a stage of so many steps.
+
+  The same ones for equal settings and, unless the learning rate falls with the
+  stage, for any number of steps.
+  """
+  settings = run.settings
+  updates = settings.updates_per_rollout
+  optimizer = stage_optimizer.make(
+    settings,
+    settings.learning_rate,
+    warmup=settings.optimizer.warmup_steps * updates,
+    updates=steps * updates,
+  )
+  return _make_update(run.layout, optimizer, **update_options(settings))
+
+
+@functools.cache  # jit compiles once for each function object.
+def _make_update(
+  layout: device_layout.Layout,
+  optimizer: optax.GradientTransformation,
+  **options: Any,
+) -> Update:
+  forward = {'dtype': layout.dtype, 'unroll': layout.unrolls}
+  shardings = train_state.state_shardings(
+    optimizer, layout.trained_shapes, layout.trained
+  )
+  step = rl_update.make_train_step(
+    layout.config, optimizer, shardings=shardings, **forward, **options
+  )
+  reference_logprobs = teacher_forcing.make_reference_logprobs(
+    layout.config, temperature=options['temperature'], **forward
+  )
+  return Update(optimizer, step, reference_logprobs)
 
 
 def update_options(settings: schema.Settings) -> dict[str, Any]:
-  """Arguments of `rl_update.make_update`, the same for all stages of a run.
+  """Options of `rl_update.make_train_step`, the same for all stages of a run.
 
   Coefficients are not among them: they are arguments of the compiled update, so
   that no stage compiles it again.
   """
   return {
-    'learning_rate': settings.learning_rate,
-    'max_grad_norm': settings.max_grad_norm,
     'kl': settings.kl,
     'temperature': settings.temperature,
     'attempt_tokens': settings.attempt_tokens,
-    'micro_batches': settings.batch_size // settings.micro_batch_size,
+    'max_grad_norm': settings.max_grad_norm,
+    'mini_batches': settings.updates_per_rollout,
+    'samples_per_problem': settings.samples_per_problem,
+    'importance_cap': settings.importance_cap,
+    'micro_batches': settings.update_size // settings.micro_batch_size,
     'length_buckets': settings.length_buckets
     or length_buckets.default_count(settings.attempt_tokens),
     'remat': settings.remat,
@@ -110,9 +171,50 @@ def adapt_beta2(
   return state.replace(beta2=beta2)
 
 
+def penalise_length(
+  run: context.Run, trajectory: arrays.Trajectory, score: np.ndarray
+) -> np.ndarray | jax.Array:
+  """Scores, f32 [B, K], less the penalty of --overlong=penalty."""
+  settings = run.settings
+  if settings.overlong != 'penalty':
+    return score
+  limits = run.sampler.max_new_tokens[: score.shape[1]]
+  buffer = settings.overlong_buffer or max(1, limits[0] // _BUFFERS)
+  return score + overlong.soft_penalty(trajectory.turn, limits, buffer)
+
+
+def learning_attempts(
+  run: context.Run, trajectory: arrays.Trajectory
+) -> jax.Array:
+  """Attempts, bool [B, K], in baseline and loss as far as they are graded.
+
+  Those that the policy sampled; with --overlong=mask, less those cut off.
+  Without them in the baseline either, what is maximised is the mean reward of
+  the attempts that end by themselves, and ending is not a reward of its own.
+  """
+  if run.settings.overlong == 'mask':
+    return trajectory.sampled & trajectory.finished
+  return trajectory.sampled
+
+
+def kept_sequences(
+  run: context.Run, reward: jax.Array, valid: jax.Array
+) -> jax.Array | None:
+  """Sequences, bool [B], that --drop-zero-spread leaves; None: all.
+
+  Args:
+    run: the run.
+    reward: f32 [B, K].
+    valid: bool [B, K], rewards that are in the baseline.
+  """
+  if not run.settings.drop_zero_spread:
+    return None
+  return advantages.has_spread(reward, valid, run.settings.samples_per_problem)
+
+
 def shape_rewards(
   run: context.Run,
-  update: rl_update.Update,
+  update: Update,
   coefficients: stage_coefficients.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,

@@ -14,7 +14,12 @@ import numpy as np
 
 from experiments import methods
 from experiments.run import context, outcome, policies, run_directory
-from experiments.stages import collection, stage_loop, stage_recorder
+from experiments.stages import (
+  collection,
+  stage_loop,
+  stage_optimizer,
+  stage_recorder,
+)
 from score_jax import arrays
 from score_jax.algorithm import repair_pairs
 from score_jax.io import json_files
@@ -51,7 +56,8 @@ def train_round(
   pairs, loss_mask = make_sequences(run, directory, stage)
 
   # Learn: the paired attempts, token by token.
-  optimizer, update = make_update(run)
+  steps = _updates(run, stage, len(loss_mask))
+  optimizer, update = make_update(run, steps)
   state = policies.begin_state(run, start, optimizer)
   frozen = start if run.layout.adapters else None
 
@@ -69,7 +75,6 @@ def train_round(
     state, metrics = update(state, sequences, mask, frozen)
     return state, stage_recorder.StepReport(sequences, metrics)
 
-  steps = _updates(run, stage, len(loss_mask))
   chosen = stage_loop.train(
     run, name, steps, state, step, frozen=frozen, select_by=_select_by(run)
   )
@@ -79,13 +84,18 @@ def train_round(
   return chosen
 
 
-def make_update(run: context.Run):
-  """Optimizer and compiled update, shared by the run's supervised stages."""
+def make_update(run: context.Run, steps: int):
+  """Optimizer and compiled update of a supervised stage of so many updates."""
   settings = run.settings
-  return sft_update.make_update(
+  optimizer = stage_optimizer.make(
+    settings,
+    settings.sft.learning_rate or settings.learning_rate,
+    warmup=settings.optimizer.warmup_steps,
+    updates=steps,
+  )
+  return optimizer, sft_update.make_update(
     run.layout,
-    learning_rate=settings.sft.learning_rate or settings.learning_rate,
-    max_grad_norm=settings.max_grad_norm,
+    optimizer,
     attempt_tokens=settings.attempt_tokens,
     micro_batches=settings.batch_size // settings.micro_batch_size,
     remat=settings.remat,

@@ -23,6 +23,11 @@ _SAMPLES_WRITTEN = 4
 # bonus, which a policy could raise by failing first.
 SELECTION = 'reward/selection'
 NO_SPREAD = 'score/frac_zero_spread'
+# Metrics whose means over a whole stage are its last lines.
+_SHARES = {
+  NO_SPREAD: 'problems without reward spread',
+  'clipped': 'updates with a clipped gradient',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +155,7 @@ class StageRecorder:
       lambda: list(json_files.read_lines(directory.metrics))
     )
     self._selection: dict[int, float] = {}
-    self._no_spread: list[float] = []
+    self._shares: dict[str, list[float]] = {name: [] for name in _SHARES}
     for record in records:
       self._note(record['step'], record)
 
@@ -211,11 +216,11 @@ class StageRecorder:
     self._stop_if_not_finite(state, report.sequences)
 
   def _note(self, step: int, values: Mapping[str, float]) -> None:
-    """Keeps what the scores of checkpoints and the stage's last line need."""
+    """Keeps what the scores of checkpoints and the stage's last lines need."""
     if self._select_by in values:
       self._selection[step] = values[self._select_by]
-    if NO_SPREAD in values:
-      self._no_spread.append(values[NO_SPREAD])
+    for name in _SHARES.keys() & values.keys():
+      self._shares[name].append(values[name])
 
   def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
     """Writes a few random episodes to samples.jsonl and prints one."""
@@ -255,8 +260,9 @@ class StageRecorder:
       f'{best if is_best else "last"}, '
       f'of step {restored.step}.'
     )
-    if self._no_spread:
-      self._run.console.print(_spread_sentence(np.mean(self._no_spread)))
+    for name, shares in self._shares.items():
+      if shares:
+        self._run.console.print(_sentence(name, np.mean(shares)))
     return restored.state.params
 
   def _speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
@@ -295,11 +301,11 @@ class StageRecorder:
     )
 
 
-def _spread_sentence(share: float) -> str:
-  """A sentence on the share, in [0, 1], of problems without reward spread."""
-  if share == 1:
+def _sentence(name: str, share: float) -> str:
+  """A sentence on a share, in [0, 1], of `_SHARES`."""
+  if name == NO_SPREAD and share == 1:
     return (
-      'Share of problems without reward spread: 100 %. No attempt was ever '
-      'better than another at the same problem, so nothing was learnt.'
+      f'Share of {_SHARES[name]}: 100 %. No attempt was ever better than '
+      'another at the same problem, so nothing was learnt.'
     )
-  return f'Share of problems without reward spread: {share:.0%}.'
+  return f'Share of {_SHARES[name]}: {share:.0%}.'

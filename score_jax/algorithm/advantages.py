@@ -71,6 +71,20 @@ def leave_one_out(
   return (factor * centred).reshape(rewards.shape)
 
 
+def has_spread(
+  rewards: jax.Array, valid: jax.Array, samples_per_problem: int
+) -> jax.Array:
+  """Sequences of problems whose valid rewards differ in some turn, bool [B].
+
+  The others have no advantage. DAPO (Yu et al., 2025, arXiv:2503.14476, section
+  3.2) leaves them out of its batches, and samples others in their place.
+  Arguments and errors are those of `leave_one_out`.
+  """
+  centred, _ = _centred_groups(rewards, valid, samples_per_problem)
+  differs = (centred != 0).any(axis=(1, 2))
+  return jnp.repeat(differs, samples_per_problem)
+
+
 def group_normalized(
   rewards: jax.Array,
   valid: jax.Array,

@@ -21,10 +21,11 @@ def score_loss(
   *,
   num_sequences: int | None = None,
   entropy: jax.Array | None = None,
+  weights: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, masked.SumCount]]:
   """REINFORCE with a baseline and a KL penalty, every attempt on its own.
 
-    L = 1/B * sum_{sequences, k} [ -A_k * s_k * sum_{t in k} log pi_t
+    L = 1/B * sum_{sequences, k} [ -A_k * s_k * sum_{t in k} w_t log pi_t
                                    + c_k * sum_{t in k} KL_t ]
 
   Minus Eq. 2, 3 or 4, by the stage's coefficients. The mean is over all
@@ -42,6 +43,8 @@ def score_loss(
     num_sequences: B of the whole batch where the arrays are one micro-batch of
       it; the micro-batches' losses and gradients then add up to the whole's.
     entropy: f32 [B, T], for metrics only.
+    weights: f32 [B, T], w_t of `algorithm.importance`, where another policy
+      than this one sampled; not differentiated. None: 1.
 
   Returns:
     The loss, f32 [], and (sum, count) pairs: per sampled attempt `kl/turn{k}`
@@ -60,6 +63,8 @@ def score_loss(
   chex.assert_shape([advantages, sampled], (turn.shape[0], stage.turns))
   advantages = jax.lax.stop_gradient(advantages) * stage.advantage_scale[None]
   attempt_kl = masked.turn_sums(kl, turn, stage.turns)
+  if weights is not None:
+    logprobs = jax.lax.stop_gradient(weights) * logprobs
   policy_loss = -advantages * masked.turn_sums(logprobs, turn, stage.turns)
   attempt_loss = policy_loss + stage.kl_coefficient[None] * attempt_kl
   if num_sequences is None:

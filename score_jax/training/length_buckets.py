@@ -48,7 +48,7 @@ def deal_by_length(tree: Any, length: jax.Array, parts: int) -> Any:
     length: i32 [B], tokens of each sequence.
     parts: number of micro-batches, a divisor of B.
   """
-  # `gradient_accumulation.split_batch` deals them out: part p gets sequences
+  # `batch_parts.split_batch` deals them out: part p gets sequences
   # p, p + parts, ... So column by column of the sorted [parts, B / parts].
   order = jnp.argsort(length).reshape(parts, -1).T.reshape(-1)
   return jax.tree.map(lambda x: x[order], tree)

@@ -1,35 +1,35 @@
 """The update: trajectories and advantages in, a better policy out.
 
 One compiled step scans over micro-batches, accumulates their gradients, and
-applies Adam once. The reference policy's logits are made chunk by chunk beside
-the policy's, so that the KL is exact over the vocabulary and no [B, T, V]
-array exists.
+applies Adam: once, or once for each mini-batch of whole problems. The reference
+policy's logits are made chunk by chunk beside the policy's, so that the KL is
+exact over the vocabulary and no [B, T, V] array exists.
 """
 
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import kl_divergence, losses
+from score_jax.algorithm import importance, kl_divergence, losses
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config
 from score_jax.training import (
-  device_layout,
+  batch_parts,
   gradient_accumulation,
   length_buckets,
   optimizers,
   sharding,
   teacher_forcing,
-  train_state,
 )
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
+_GAP = 'engine/logprob_gap_max'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,15 @@ class UpdateOptions:
   # 'exact' over the vocabulary; 'k3' from the sampled token; 'reward': the
   # rewards contain it already, and the loss only reports it.
   kl: Literal['exact', 'k3', 'reward'] = 'exact'
-  # M, a divisor of B; activations take 1 / M of the memory.
+  # Updates of a batch, one after the other, each on its share of the problems,
+  # whose `samples_per_problem` sequences are adjacent. From the second on, the
+  # policy that learns is not the one that sampled, and where there is a second
+  # all have `importance` weights of at most the cap.
+  mini_batches: int = 1
+  samples_per_problem: int = 1
+  importance_cap: float = 2.0
+  # M of each update, a divisor of its sequences; activations take 1 / M of the
+  # memory.
   micro_batches: int = 1
   # Padded lengths of micro-batches, each compiled apart: `length_buckets`.
   length_buckets: int = 1
@@ -49,49 +57,11 @@ class UpdateOptions:
   remat: bool = False  # recompute activations in the backward pass
   # Most attempt tokens of a sequence, which alone get logits; None: T.
   attempt_tokens: int | None = None
+  # The optimizer's, for the metric `clipped`; None: it clips nothing.
+  max_grad_norm: float | None = None
   # Path of `attention.attend`; None: that of the default device. A program that
   # is compiled for another platform must name it.
   attention: attention_lib.Path | None = None
-
-
-class Update(NamedTuple):
-  """The compiled programs of RL, the same for all stages."""
-
-  optimizer: optax.GradientTransformation
-  step: Callable[..., tuple[arrays.TrainState, Metrics]]  # `make_train_step`
-  reference_logprobs: Callable[..., jax.Array]  # of `teacher_forcing`
-
-
-@functools.cache  # jit compiles once for each function object.
-def make_update(
-  layout: device_layout.Layout,
-  *,
-  learning_rate: float,
-  max_grad_norm: float | None = 1.0,
-  **options: Any,
-) -> Update:
-  """The programs for a layout; the same ones for equal arguments.
-
-  Args:
-    layout: of the model on its devices.
-    learning_rate: Adam's, constant.
-    max_grad_norm: global norm that gradients are clipped to.
-    **options: of `UpdateOptions`; dtype and unroll are the layout's.
-  """
-  optimizer = optimizers.make_optimizer(
-    learning_rate, max_grad_norm=max_grad_norm
-  )
-  forward = {'dtype': layout.dtype, 'unroll': layout.unrolls}
-  shardings = train_state.state_shardings(
-    optimizer, layout.trained_shapes, layout.trained
-  )
-  step = make_train_step(
-    layout.config, optimizer, shardings=shardings, **forward, **options
-  )
-  reference_logprobs = teacher_forcing.make_reference_logprobs(
-    layout.config, temperature=options.get('temperature', 1.0), **forward
-  )
-  return Update(optimizer, step, reference_logprobs)
 
 
 def make_train_step(
@@ -112,9 +82,10 @@ def make_train_step(
   Returns:
     step(state, reference params, batch, loss_mask bool [B, K], stage) ->
     (state, metrics as (sum, count) pairs). `loss_mask` is true for the
-    attempts that carry loss. The state's buffers are donated. Where its
-    params are adapters, the policy is the reference with them: there is no
-    second copy.
+    attempts that carry loss. `state.step` grows by one, however many
+    mini-batches there are. The state's buffers are donated. Where its params
+    are adapters, the policy is the reference with them: there is no second
+    copy.
 
   Example:
     >>> update = sj.make_train_step(config, optimizer, temperature=1.0)
@@ -126,14 +97,18 @@ def make_train_step(
   batch_sharding, jit_options = sharding.update_layout(shardings)
   loss_fn = functools.partial(_loss, config, options, batch_sharding)
 
-  def train_step(state, reference, batch, loss_mask, stage):
+  def update(state, sequences, reference, stage):
+    batch, loss_mask = sequences
+    num_sequences = loss_mask.shape[0]
+    if batch.kept is not None:
+      num_sequences = jnp.maximum(batch.kept.sum(), 1)
+
     def gradient_fn(part):
       (loss, (metrics, gap)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
-      )(state.params, reference, part, stage, loss_mask.shape[0])
+      )(state.params, reference, part, stage, num_sequences)
       return (loss, metrics, gradients), gap
 
-    sequences = (batch, loss_mask)
     if options.length_buckets > 1:
       gradient_fn = length_buckets.at_own_length(
         gradient_fn, options.length_buckets
@@ -145,16 +120,34 @@ def make_train_step(
       )
     (loss, metrics, gradients), gap = gradient_accumulation.accumulate(
       gradient_fn,
-      gradient_accumulation.split_batch(sequences, options.micro_batches),
+      batch_parts.split_batch(sequences, options.micro_batches),
     )
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     one = jnp.int32(1)
+    limit = options.max_grad_norm or jnp.inf
     metrics |= {
       'loss': (loss, one),
       'grad_norm': (norm, one),
-      'engine/logprob_gap_max': (gap, one),
+      'clipped': ((norm > limit).astype(jnp.float32), one),
+      _GAP: (gap, one),
     }
     return state, metrics
+
+  def train_step(state, reference, batch, loss_mask, stage):
+    sequences = (batch, loss_mask)
+    if options.mini_batches == 1:
+      return update(state, sequences, reference, stage)
+    after, each = jax.lax.scan(
+      lambda state, part: update(state, part, reference, stage),
+      state,
+      batch_parts.split_problems(
+        sequences, options.mini_batches, options.samples_per_problem
+      ),
+    )
+    metrics = jax.tree.map(lambda x: x.sum(axis=0), each)
+    # Only the first update is that of the policy that sampled.
+    metrics[_GAP] = jax.tree.map(lambda x: x[0], each[_GAP])
+    return after.replace(step=state.step + 1), metrics
 
   # Donated, so that new parameters and moments overwrite the old ones: without
   # it the state would exist twice while the update runs.
@@ -162,10 +155,12 @@ def make_train_step(
 
 
 def _loss(
-  config, options, batch_sharding, params, reference, part, stage, batch_size
+  config, options, batch_sharding, params, reference, part, stage, num_sequences
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
   batch, loss_mask = part
+  if batch.kept is not None:
+    loss_mask &= batch.kept[:, None]
   policy = lora.complete(params, reference)
   trajectory, is_k3 = batch.trajectory, options.kl == 'k3'
   statistics, index = teacher_forcing.attempt_statistics(
@@ -189,11 +184,19 @@ def _loss(
     jnp.take_along_axis(values, index, axis=1)
     for values in (trajectory.turn, trajectory.logprobs)
   )  # [B, A]
-  divergence = statistics.divergence
+  drawn = teacher_forcing.attempts_mask(turn, trajectory.sampled)
+  divergence, weights = statistics.divergence, None
   if is_k3:
     divergence = kl_divergence.k3(
       statistics.logprob, statistics.reference_logprob
     )
+  if options.mini_batches > 1:
+    weights = importance.truncated_weights(
+      statistics.logprob, sampler_logprobs, drawn, options.importance_cap
+    )
+    if is_k3:
+      # A mean over what was sampled; the exact KL is one over the vocabulary.
+      divergence = weights * divergence
   loss, metrics = losses.score_loss(
     statistics.logprob,
     divergence,
@@ -201,11 +204,17 @@ def _loss(
     turn,
     loss_mask,
     stage,
-    # Of the whole batch, so that micro-batches add up to its mean.
-    num_sequences=batch_size,
+    # Of the whole update, so that micro-batches add up to its mean.
+    num_sequences=num_sequences,
     entropy=statistics.entropy,
+    weights=weights,
   )
+  if weights is not None:
+    metrics |= importance.weight_metrics(
+      weights,
+      teacher_forcing.attempts_mask(turn, loss_mask),
+      options.importance_cap,
+    )
   # Sampler and trainer differ by rounding alone unless something is wrong.
   gap = jnp.abs(statistics.logprob - sampler_logprobs)
-  drawn = teacher_forcing.attempts_mask(turn, trajectory.sampled)
   return loss, (metrics, jnp.where(drawn, gap, 0.0).max(initial=0.0))

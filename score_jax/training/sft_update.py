@@ -11,6 +11,7 @@ import optax
 from score_jax import arrays
 from score_jax.models import lora, model_config, token_logprobs, transformer
 from score_jax.training import (
+  batch_parts,
   device_layout,
   gradient_accumulation,
   optimizers,
@@ -19,40 +20,21 @@ from score_jax.training import (
   train_state,
 )
 
-# Updates until the learning rate of a schedule is at its largest.
-_WARMUP = 100
-
 
 @functools.cache  # jit compiles once for each function object.
 def make_update(
   layout: device_layout.Layout,
-  *,
-  learning_rate: float,
-  max_grad_norm: float | None = 1.0,
-  cosine_steps: int | None = None,
+  optimizer: optax.GradientTransformation,
   **options: Any,
-) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-  """Optimizer and update of supervised learning.
+) -> Callable[..., tuple[arrays.TrainState, dict[str, Any]]]:
+  """The update of supervised learning; the same one for equal arguments.
 
   Args:
     layout: of the model on its devices.
-    learning_rate: Adam's largest.
-    max_grad_norm: gradients are clipped to this global norm.
-    cosine_steps: updates over which the learning rate is warmed up and falls
-      to a 20th along a cosine; None: it is constant.
+    optimizer: see `training.optimizers`.
     **options: of `make_supervised_step`; dtype is the layout's by default.
   """
-  schedule: optax.ScalarOrSchedule = learning_rate
-  if cosine_steps is not None:
-    schedule = optax.warmup_cosine_decay_schedule(
-      0.0,
-      learning_rate,
-      min(_WARMUP, cosine_steps // 2),
-      max(cosine_steps, 1),
-      learning_rate / 20,
-    )
-  optimizer = optimizers.make_optimizer(schedule, max_grad_norm=max_grad_norm)
-  step = make_supervised_step(
+  return make_supervised_step(
     layout.config,
     optimizer,
     shardings=train_state.state_shardings(
@@ -60,7 +42,6 @@ def make_update(
     ),
     **{'dtype': layout.dtype, 'unroll': layout.unrolls, **options},
   )
-  return optimizer, step
 
 
 def make_supervised_step(
@@ -131,9 +112,7 @@ def make_supervised_step(
     else:
       result, _ = gradient_accumulation.accumulate(
         gradient_fn,
-        gradient_accumulation.split_batch(
-          (trajectory, loss_mask), micro_batches
-        ),
+        batch_parts.split_batch((trajectory, loss_mask), micro_batches),
       )
     (loss, total), gradients = result
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)

@@ -68,6 +68,26 @@ def test_group_normalized_by_hand():
   )
 
 
+@pytest.mark.parametrize('samples', [2, 3])
+def test_spread_against_double_loop(batch, samples):
+  # Few values, so that some groups have none.
+  rewards, valid = batch[0] > 5, batch[1]
+  expected = []
+  for b in range(len(rewards)):
+    first = b // samples * samples
+    turns = [
+      {rewards[j, k] for j in range(first, first + samples) if valid[j, k]}
+      for k in range(rewards.shape[1])
+    ]
+    expected.append(any(len(values) > 1 for values in turns))
+  # 0.1 is no number of float32, and its mean another one.
+  found = advantages.has_spread(
+    jnp.where(rewards, 0.3, 0.1), jnp.asarray(valid), samples
+  )
+  assert found.tolist() == expected
+  assert len(set(expected)) == 2
+
+
 @pytest.mark.parametrize('samples', [2, 3, 4, 12])
 @pytest.mark.parametrize(
   ('fast', 'slow'),

@@ -84,6 +84,39 @@ class TestByHand:
     turn_two = 7 + 0.03 - 2.5 / 11 + 0.04
     assert float(loss) == pytest.approx((3.01 + 0.2525 + turn_two) / 2)
 
+  def test_importance_weights(self):
+    # Row 1: 2 * -1 + 1/2 * -2 = -3 in turn 1, 1 * -3 + 4 * -4 = -19 in turn 2;
+    # row 2: 3 * -0.5 and 1 * -0.25. The KL is not weighted.
+    weights = jnp.array([[9.0, 2, 0.5, 9, 1, 4, 9], [9, 9, 3, 9, 9, 1, 9]])
+
+    def loss_of_logprobs(logprobs):
+      return losses.score_loss(
+        logprobs,
+        KL,
+        ADVANTAGES,
+        TURN,
+        SAMPLED,
+        stage_coefficients.stage_two(),
+        weights=weights,
+      )
+
+    (loss, metrics), gradient = jax.value_and_grad(
+      loss_of_logprobs, has_aux=True
+    )(LOGPROBS)
+    policy = 1 * 3 + 11 * 19 + 0.5 * 1.5 - 10 * 0.25
+    kl = 0.01 * (1 + 3 + 0.25 + 4)
+    assert float(loss) == pytest.approx((policy + kl) / 2)
+    assert float(metrics['policy_loss/turn1'][0]) == pytest.approx(3.75)
+    # -A_k * w_t / 2 on each token of an attempt.
+    np.testing.assert_allclose(
+      gradient,
+      [
+        [0, -1, -0.25, 0, -5.5, -22, 0],
+        [0, 0, -0.75, 0, 0, 5, 0],
+      ],
+      rtol=1e-6,
+    )
+
   def test_given_attempts_stay_out_but_their_sequences_count(self):
     # Only row 1's second attempt and row 2's first are left, still over 2 rows.
     sampled = jnp.array([[False, True], [True, False]])

@@ -408,6 +408,19 @@ def test_a_run_may_be_made_longer(method, changes, begun, allowed):
   assert methods.may_change_steps(existing, wanted, has_begun) == allowed
 
 
+@pytest.mark.parametrize('schedule', ['linear', 'cosine'])
+def test_no_longer_stage_where_the_learning_rate_falls_with_it(schedule):
+  existing = command_line.parse_settings(
+    [*FLAGS, f'--optimizer.schedule={schedule}']
+  )
+  wanted = dataclasses.replace(existing, steps_stage2=9)
+  # The steps of a stage that has not begun are free.
+  for begun, allowed in ((['stage1'], True), (['stage1', 'stage2'], False)):
+    assert (
+      methods.may_change_steps(existing, wanted, begun.__contains__) == allowed
+    )
+
+
 def test_the_table_is_printed():
   console = rich_console.Console(file=io.StringIO(), width=200)
   methods.print_methods(console)

@@ -16,7 +16,7 @@ from experiments.run import building, policies, run_directory
 from experiments.stages import rl_stage
 from score_jax import arrays
 from score_jax.io import json_files
-from score_jax.training import checkpointing, rl_update
+from score_jax.training import checkpointing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASK = ('--arithmetic.digits=1', '--arithmetic.nines=0')
@@ -80,8 +80,7 @@ def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   params = policies.restore(run, stage, 'latest')
   if stage == 'base':
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-  options = rl_stage.update_options(run.settings)
-  update = rl_update.make_update(run.layout, **options)
+  update = rl_stage.make_update(run, run.stages[stage].steps)
   with checkpointing.Checkpoints(
     run.directory.stage(stage).checkpoints, read_only=True
   ) as checkpoints:

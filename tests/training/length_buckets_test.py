@@ -7,7 +7,7 @@ import pytest
 
 from score_jax.algorithm import stage_coefficients
 from score_jax.training import (
-  gradient_accumulation,
+  batch_parts,
   length_buckets,
   rl_update,
   train_state,
@@ -41,7 +41,7 @@ def test_micro_batches_go_from_short_to_long():
   length = jnp.array([9, 4, 7, 1, 8, 3])
   tree = {'row': jnp.arange(6), 'length': length}
   dealt = length_buckets.deal_by_length(tree, length, parts=3)
-  parts = gradient_accumulation.split_batch(dealt, 3)
+  parts = batch_parts.split_batch(dealt, 3)
   assert parts['length'].tolist() == [[1, 3], [4, 7], [8, 9]]
   assert parts['row'].tolist() == [[3, 5], [1, 2], [4, 0]]
 

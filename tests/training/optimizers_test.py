@@ -69,6 +69,59 @@ def test_a_schedule_counts_updates():
     np.testing.assert_allclose(state.params['b'], [[expected]], rtol=1e-5)
 
 
+def test_betas_epsilon_and_decay():
+  # One step from zero moments: bias correction leaves m = g, v = g^2, and
+  # g / (|g| + eps) = 4 / (4 + 4) = 1/2. Decay takes 0.1 * 0.3 * 3 off besides.
+  optimizer = optimizers.make_optimizer(
+    0.1, max_grad_norm=None, b1=0.5, b2=0.75, epsilon=4.0, weight_decay=0.3
+  )
+  gradients = {'a': jnp.zeros(2), 'b': jnp.array([[4.0]])}
+  state, _ = optimizers.apply_if_finite(
+    optimizer, jnp.float32(1.0), gradients, make_state(optimizer)
+  )
+  np.testing.assert_allclose(state.params['b'], [[3 - 0.05 - 0.09]], rtol=1e-6)
+  # Without a gradient decay alone.
+  np.testing.assert_allclose(state.params['a'], [0.97, 1.94], rtol=1e-6)
+  # Half of the gradient, a quarter of its square.
+  assert float(optax.tree.get(state.opt_state, 'mu')['b'][0, 0]) == 2.0
+  assert float(optax.tree.get(state.opt_state, 'nu')['b'][0, 0]) == 4.0
+
+
+@pytest.mark.parametrize(
+  ('kind', 'expected'),
+  [
+    # Of 10 updates 2 rise: 0, then half of it. 8 are left.
+    ('constant', {0: 0, 1: 0.4, 2: 0.8, 9: 0.8}),
+    ('linear', {0: 0, 1: 0.4, 2: 0.8, 3: 0.7, 6: 0.4, 9: 0.1, 10: 0}),
+    # 0.4 * (1 + cos(pi * t / 8)), a quarter and half of the way down.
+    ('cosine', {1: 0.4, 2: 0.8, 4: 0.4 + 0.4 * 0.5**0.5, 6: 0.4, 10: 0}),
+  ],
+)
+def test_learning_rates_by_hand(kind, expected):
+  schedule = optimizers.make_schedule(0.8, kind, warmup=2, updates=10)
+  found = {count: float(schedule(count)) for count in expected}
+  assert found == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize('kind', ['linear', 'cosine'])
+def test_what_is_left_of_the_learning_rate(kind):
+  schedule = optimizers.make_schedule(0.8, kind, updates=10, last_share=0.25)
+  assert float(schedule(0)) == pytest.approx(0.8)
+  assert float(schedule(5)) == pytest.approx(0.5)
+  assert float(schedule(10)) == float(schedule(11)) == pytest.approx(0.2)
+
+
+def test_a_constant_learning_rate_is_a_number():
+  # The state then has no counter of its own: that of existing checkpoints.
+  assert optimizers.make_schedule(0.8) == 0.8
+  counted = optimizers.make_schedule(0.8, warmup=1)
+  leaves = [
+    len(jax.tree.leaves(optimizers.make_optimizer(rate).init(PARAMS)))
+    for rate in (0.8, counted)
+  ]
+  assert leaves == [5, 6]
+
+
 @pytest.mark.parametrize(
   ('loss', 'gradient'),
   [(np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan), (1.0, -np.inf)],

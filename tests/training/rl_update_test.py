@@ -60,8 +60,13 @@ def whole(policy, reference, sgd_step):
   return gradient(sgd_step, policy, reference, small_batch.make_batch())
 
 
-def slow_loss(params, reference, batch, stage, temperature=1.0):
-  """Eq. 2 to 4, sequence by sequence and token by token, without padding."""
+def slow_loss(
+  params, reference, batch, stage, temperature=1.0, cap=None, kl='exact'
+):
+  """Eq. 2 to 4, sequence by sequence and token by token, without padding.
+
+  With a cap, what is sampled has importance weights up to it.
+  """
   trajectory = jax.device_get(batch.trajectory)
   batch_size = len(trajectory.length)
   total = 0.0
@@ -78,10 +83,19 @@ def slow_loss(params, reference, batch, stage, temperature=1.0):
         continue
       log_pi = jax.nn.log_softmax(logits['policy'][t - 1])
       log_ref = jax.nn.log_softmax(logits['reference'][t - 1])
-      kl = jnp.sum(jnp.exp(log_pi) * (log_pi - log_ref))
+      own = log_pi[tokens[t]]
+      weight = 1.0
+      if cap:
+        ratio = jnp.exp(own - trajectory.logprobs[b, t])
+        weight = jax.lax.stop_gradient(jnp.minimum(ratio, cap))
+      if kl == 'k3':
+        change = log_ref[tokens[t]] - own
+        cost = weight * (jnp.exp(change) - 1 - change)
+      else:
+        cost = jnp.sum(jnp.exp(log_pi) * (log_pi - log_ref))
       scale = float(stage.advantage_scale[k])
-      total -= batch.advantages[b, k] * scale * log_pi[tokens[t]]
-      total += float(stage.kl_coefficient[k]) * kl
+      total -= batch.advantages[b, k] * scale * weight * own
+      total += float(stage.kl_coefficient[k]) * cost
   return total / batch_size
 
 
@@ -103,6 +117,88 @@ def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
   small_batch.assert_close(fast, slow, atol=1e-5)
   norm = np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(fast)))
   assert float(metrics['grad_norm'][0]) == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.parametrize('kl', ['exact', 'k3'])
+def test_mini_batches_are_updates_in_turn(policy, reference, kl):
+  # Two problems of one sample: two updates of one sequence. The sampler's
+  # probabilities are random, so that some weights reach the cap.
+  batch = jax.tree.map(lambda x: x[jnp.array([3, 5])], small_batch.make_batch())
+  noise = np.random.default_rng(7).normal(-3, 1, batch.trajectory.turn.shape)
+  trajectory = batch.trajectory.replace(logprobs=noise.astype(np.float32))
+  batch = batch.replace(trajectory=trajectory)
+  optimizer = optax.sgd(0.1)
+  step = rl_update.make_train_step(
+    CONFIG, optimizer, mini_batches=2, importance_cap=1.5, kl=kl
+  )
+  state = train_state.init_state(policy, optimizer)
+  after, metrics = step(state, reference, batch, ALL[:2], STAGE)
+
+  expected, losses = policy, []
+  for number in range(2):
+    part = jax.tree.map(lambda x, n=number: x[n : n + 1], batch)
+    loss, slope = jax.jit(
+      jax.value_and_grad(
+        lambda p, part=part: slow_loss(
+          p, reference, part, STAGE, cap=1.5, kl=kl
+        )
+      )
+    )(expected)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, slope)
+    losses.append(float(loss))
+  small_batch.assert_close(after.params, expected, atol=1e-5)
+  assert float(metrics['loss'][0]) == pytest.approx(sum(losses), abs=1e-5)
+  # A step is one rollout, of two updates.
+  assert int(after.step) == 1
+  assert int(metrics['grad_norm'][1]) == 2
+  share = float(metrics['importance/truncated'][0])
+  tokens = int(metrics['importance/truncated'][1])
+  assert tokens == int((batch.trajectory.turn > 0).sum())
+  assert 0 < share < tokens
+
+
+@pytest.fixture(scope='module')
+def clipping_step():
+  return rl_update.make_train_step(
+    CONFIG, SGD, micro_batches=2, max_grad_norm=0.5
+  )
+
+
+def test_sequences_that_are_not_kept_are_as_if_absent(
+  policy, reference, sgd_step, clipping_step
+):
+  # The second problem leaves the loss, KL included, and the mean.
+  batch, kept = small_batch.make_batch(), jnp.arange(8) < 4
+  found, metrics = gradient(
+    clipping_step, policy, reference, batch.replace(kept=kept)
+  )
+  masked, of_masked = gradient(
+    sgd_step, policy, reference, batch, ALL & kept[:, None]
+  )
+  # Out of the loss alone, they would count in a mean over 8 instead of 4.
+  doubled = jax.tree.map(lambda g: 2 * g, masked)
+  small_batch.assert_close(found, doubled, atol=4e-6)
+  loss, of_eight = (float(m['loss'][0]) for m in (metrics, of_masked))
+  assert loss == pytest.approx(2 * of_eight, rel=1e-5)
+  assert int(metrics['kl/turn1'][1]) == 4
+  # Nothing left is no gradient, not a division by 0.
+  none, metrics = gradient(
+    clipping_step, policy, reference, batch.replace(kept=jnp.zeros(8, bool))
+  )
+  assert all((leaf == 0).all() for leaf in jax.tree.leaves(none))
+  assert float(metrics['loss'][0]) == 0
+
+
+def test_clipped_updates_are_counted(policy, reference, clipping_step, whole):
+  batch = small_batch.make_batch().replace(kept=jnp.ones(8, bool))
+  no_kl = rewards.without_kl(STAGE)
+  for factor, clipped in ((1e3, 1), (1e-3, 0)):
+    scaled = batch.replace(advantages=factor * batch.advantages)
+    _, metrics = gradient(clipping_step, policy, reference, scaled, ALL, no_kl)
+    assert [float(x) for x in metrics['clipped']] == [clipped, 1]
+    assert (float(metrics['grad_norm'][0]) > 0.5) == clipped
+  # Where nothing is clipped, whatever the norm.
+  assert [float(x) for x in whole[1]['clipped']] == [0, 1]
 
 
 @pytest.fixture(scope='module')

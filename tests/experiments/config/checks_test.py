@@ -21,6 +21,24 @@ from experiments.config import checks, schema
     # 64 * 8 = 512 sequences; the divisor of 512 nearest to 60 is 64.
     ({'micro_batch': 60}, '; 64 does'),
     ({'micro_batch': 0}, '--micro-batch=0: must be at least 1'),
+    # 64 problems; of 8 updates of 8 problems each has 64 sequences.
+    ({'updates_per_rollout': 0}, '--updates-per-rollout=0: must be at least'),
+    ({'updates_per_rollout': 7}, '--problems-per-step=64; 8 does'),
+    ({'updates_per_rollout': 8, 'micro_batch': 33}, 'the 64 sequences'),
+    ({'importance_cap': 0.5}, '--importance-cap=0.5: must be at least 1'),
+    ({'max_grad_norm': 0.0}, '--max-grad-norm=0.0: must be more than 0'),
+    ({'overlong_buffer': 8}, 'belongs to --overlong=penalty'),
+    (
+      {'overlong_buffer': 513, 'overlong': 'penalty'},
+      '--overlong-buffer=513: must be at most --max-attempt-tokens=512',
+    ),
+    ({'drop_zero_spread': True, 'kl': 'reward'}, '--drop-zero-spread=True'),
+    ({'optimizer': schema.Optimizer(adam_b1=1.0)}, '--optimizer.adam-b1=1.0'),
+    ({'optimizer': schema.Optimizer(adam_b2=1.0)}, '--optimizer.adam-b2=1.0'),
+    (
+      {'optimizer': schema.Optimizer(warmup_steps=9), 'steps_stage1': 9},
+      '--optimizer.warmup-steps=9: must be less than the 9 steps of stage1',
+    ),
     ({'given_attempts_share': 1.0}, '--given-attempts-share'),
     ({'given_attempts_share': 0.5, 'turns': 1}, '--given-attempts-share'),
     ({'task': 'records'}, '--data.file'),

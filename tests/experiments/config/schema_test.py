@@ -84,5 +84,7 @@ def test_every_field_has_a_help_text():
 
 def test_rows_and_default_directory():
   settings = schema.Settings(problems_per_step=3, samples_per_problem=5)
-  assert settings.batch_size == 15
+  assert (settings.batch_size, settings.micro_batch_size) == (15, 15)
+  parts = dataclasses.replace(settings, updates_per_rollout=3, micro_batch=9)
+  assert (parts.update_size, parts.micro_batch_size) == (5, 5)
   assert settings.directory == pathlib.Path('runs/tiny')

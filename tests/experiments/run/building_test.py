@@ -8,7 +8,6 @@ import pytest
 from experiments.config import command_line
 from experiments.run import building, run_directory
 from experiments.stages import rl_stage
-from score_jax.training import rl_update
 from tests.support import small_run
 
 
@@ -85,14 +84,19 @@ def test_digests_see_references():
 
 
 def test_updates_are_shared_by_settings(tmp_path):
-  def update(*flags):
-    run = build(tmp_path, *flags)
-    options = rl_stage.update_options(run.settings)
-    return rl_update.make_update(run.layout, **options)
+  def update(*flags, steps=4):
+    return rl_stage.make_update(build(tmp_path, *flags), steps)
 
   one = update()
   # Alpha, betas and the number of steps enter as arrays, or not at all.
   assert update('--alpha=3', '--beta1=1', '--steps-stage1=9') is one
+  assert update('--optimizer.warmup-steps=2', steps=8) is update(
+    '--optimizer.warmup-steps=2', steps=9
+  )
+  # A falling learning rate is another program for each length of stage.
+  falling = update('--optimizer.schedule=cosine', steps=8)
+  assert update('--optimizer.schedule=cosine', steps=8) is falling
+  assert update('--optimizer.schedule=cosine', steps=9) is not falling
   for flag in ('--kl=k3', '--micro-batch=4', '--learning-rate=1', '--seed=1'):
     assert (update(flag) is one) == (flag == '--seed=1')
 

@@ -140,7 +140,7 @@ def test_a_round_starts_from_the_base_again(star):
   sequences, loss_mask = sft_stage.make_sequences(
     run, run.directory.stage('round2'), stage
   )
-  optimizer, update = sft_stage.make_update(run)
+  optimizer, update = sft_stage.make_update(run, steps=2)
   base = policies.stage_policy(run, 'base')
   state = train_state.init_state(base, optimizer)
   for step in range(2):

@@ -177,7 +177,11 @@ class Recorded:
     )
     report = stage_recorder.StepReport(
       trajectory,
-      {'loss': (jnp.float32(3.0), jnp.int32(2))},
+      # Every second update is clipped.
+      {
+        'loss': (jnp.float32(3.0), jnp.int32(2)),
+        'clipped': (jnp.float32(number % 2), jnp.int32(1)),
+      },
       rl_stage.attempt_metrics(episodes, 4, stage_coefficients.stage_two()),
       episodes,
     )
@@ -196,6 +200,7 @@ def test_the_best_policy_is_that_of_the_best_window(tmp_path):
   said = recorded.output.getvalue()
   assert 'best by training reward, of step 4' in said
   assert 'Share of problems without reward spread: 100 %' in said
+  assert 'Share of updates with a clipped gradient: 50%.' in said
   assert recorded.directory.is_finished(6)
   [last] = small_run.metrics(tmp_path, 'stage2')[-1:]
   assert last['loss'] == 1.5
