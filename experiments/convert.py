@@ -20,7 +20,7 @@ from rich import console as rich_console
 from rich import filesize
 import tyro
 
-from experiments.config import command_line, fields, schema
+from experiments.config import command_line, fields, groups
 from experiments.run import (
   base_model,
   building,
@@ -221,7 +221,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   settings = dataclasses.replace(
     settings,
     # One process with one device, whatever the policy was trained on.
-    mesh=schema.Mesh(fsdp=1),
+    mesh=groups.Mesh(fsdp=1),
     init_from=options.init_from or settings.init_from,
     reference_dtype=options.dtype,
   )

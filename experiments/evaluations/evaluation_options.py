@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
-from experiments.config import command_line, schema
+from experiments.config import command_line, groups
 from score_jax.evaluation import measures
 from score_jax.evaluation import scaling as scaling_lib
 
@@ -98,7 +98,7 @@ class Options:
   or of another one (RUN/stage2), on the same problems in the same way."""
 
   data: Data = Data()
-  processes: schema.Processes = schema.Processes()
+  processes: groups.Processes = groups.Processes()
 
 
 def parse(arguments: Sequence[str], document: str) -> Options:

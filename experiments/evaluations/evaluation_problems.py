@@ -8,7 +8,7 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments.config import schema
+from experiments.config import groups
 from experiments.evaluations import evaluation_options
 from experiments.run import (
   base_model,
@@ -89,7 +89,7 @@ def _with_other_task(
   settings = dataclasses.replace(
     run.settings,
     task=options.task,
-    data=schema.Data(
+    data=groups.Data(
       file=asked.file,
       test_file=asked.file,
       question=asked.question,

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.config import schema
+from experiments.config import groups
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
 from score_jax.models import inference, lora, model_config, transformer
@@ -68,7 +68,7 @@ class Model:
   """
 
   config: model_config.ModelConfig
-  lora: schema.LoRA = schema.LoRA()
+  lora: groups.LoRA = groups.LoRA()
   dtype: Any = jnp.float32
   frozen_dtype: Any = jnp.float32
   transposed: bool | None = None

@@ -28,12 +28,12 @@ taken as both stages together and the batch of 512 as episodes, 8 of each of 64
 problems; attempts have 1,024 tokens.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='math',
-  model=schema.Model(name='gemma-2-27b'),
-  mesh=schema.Mesh(rollout_tensor=4),
+  model=groups.Model(name='gemma-2-27b'),
+  mesh=groups.Mesh(rollout_tensor=4),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=512,

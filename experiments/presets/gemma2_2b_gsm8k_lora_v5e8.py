@@ -28,12 +28,12 @@ Differs from the paper: the task; adapters, and with them ten times its learning
 rate, as adapters need; 256 episodes a step and 1,200 steps, for a short run.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='gsm8k',
-  model=schema.Model(name='gemma-2-2b'),
-  lora=schema.LoRA(rank=16, alpha=16.0),
+  model=groups.Model(name='gemma-2-2b'),
+  lora=groups.LoRA(rank=16, alpha=16.0),
   remat=True,
   max_prompt_tokens=256,
   max_attempt_tokens=320,

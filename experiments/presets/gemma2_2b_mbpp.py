@@ -31,11 +31,11 @@ taken as both stages together and the batch of 128 as episodes, 8 of each of 16
 problems; attempts have 512 tokens.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='mbpp',
-  model=schema.Model(name='gemma-2-2b'),
+  model=groups.Model(name='gemma-2-2b'),
   reference_dtype='bfloat16',
   max_prompt_tokens=1024,
   max_attempt_tokens=512,

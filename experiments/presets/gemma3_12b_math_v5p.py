@@ -27,11 +27,11 @@ taken as both stages together and the batch of 512 as episodes, 8 of each of 64
 problems; attempts have 1,024 tokens.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='math',
-  model=schema.Model(name='gemma-3-12b'),
+  model=groups.Model(name='gemma-3-12b'),
   reference_dtype='bfloat16',
   max_prompt_tokens=512,
   max_attempt_tokens=1024,

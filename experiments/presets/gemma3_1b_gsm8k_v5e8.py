@@ -25,11 +25,11 @@ Differs from the paper: model and task; 256 episodes a step and 1,500 steps,
 for a short run.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='gsm8k',
-  model=schema.Model(name='gemma-3-1b'),
+  model=groups.Model(name='gemma-3-1b'),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=256,

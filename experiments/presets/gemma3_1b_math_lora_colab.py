@@ -26,12 +26,12 @@ learning rate, as adapters need; 64 episodes a step, 900 steps and 512 tokens an
 attempt, to fit one chip and a short run.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='math',
-  model=schema.Model(name='gemma-3-1b'),
-  lora=schema.LoRA(rank=16, alpha=16.0),
+  model=groups.Model(name='gemma-3-1b'),
+  lora=groups.LoRA(rank=16, alpha=16.0),
   remat=True,
   max_prompt_tokens=384,
   max_attempt_tokens=512,

@@ -27,11 +27,11 @@ Differs from the paper: model and task; 128 episodes a step and 600 steps, for
 a short run.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='gsm8k',
-  model=schema.Model(name='gemma-3-270m'),
+  model=groups.Model(name='gemma-3-270m'),
   remat=True,
   reference_dtype='bfloat16',
   max_prompt_tokens=256,

@@ -26,13 +26,13 @@ accidents alone. Micro-batches of 16 sequences change nothing but rounding and
 speed: what they need fits a processor's cache.
 """
 
-from experiments.config import schema
+from experiments.config import groups, schema
 
 SETTINGS = schema.Settings(
   task='arithmetic',
   validation_problems=1000,
-  arithmetic=schema.Arithmetic(digits=12, nines=0.75),
-  model=schema.Model(
+  arithmetic=groups.Arithmetic(digits=12, nines=0.75),
+  model=groups.Model(
     layers=2,
     width=64,
     heads=4,
@@ -41,7 +41,7 @@ SETTINGS = schema.Settings(
     ffw=256,
     rope_base=100.0,
   ),
-  pretrain=schema.Pretraining(
+  pretrain=groups.Pretraining(
     steps=1600,
     least_steps=800,
     until_accuracy=0.12,

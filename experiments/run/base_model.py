@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from experiments import methods
-from experiments.config import schema
+from experiments.config import groups, schema
 from experiments.run import run_directory
 from score_jax import distributed, types
 from score_jax.interop import checkpoint_formats
@@ -210,7 +210,7 @@ def _from_scratch(settings, task, directory):
 
 
 def own_config(
-  model: schema.Model, vocab_size: int
+  model: groups.Model, vocab_size: int
 ) -> model_config.ModelConfig:
   """The transformer of a run that makes its own."""
   return model_config.ModelConfig(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich import console as rich_console
 
-from experiments.config import schema
+from experiments.config import groups, schema
 from experiments.run import base_model, context, processes, run_directory
 from score_jax import distributed, types
 from score_jax.grading import user_rewards
@@ -256,7 +256,7 @@ def make_layout(
     ) from error
 
 
-def _devices(mesh: schema.Mesh) -> list[jax.Device]:
+def _devices(mesh: groups.Mesh) -> list[jax.Device]:
   """All devices, or, with `fsdp` given in a single process, the first ones.
 
   Raises:

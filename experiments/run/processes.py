@@ -10,7 +10,7 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments.config import fields, schema
+from experiments.config import fields, groups, schema
 from experiments.run import run_directory
 from score_jax import cluster, distributed
 
@@ -18,7 +18,7 @@ from score_jax import cluster, distributed
 _OWN = ('processes.index',)
 
 
-def join(asked: schema.Processes) -> None:
+def join(asked: groups.Processes) -> None:
   """Joins the other processes, where flags or environment name any.
 
   Raises:

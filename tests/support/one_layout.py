@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.config import schema
+from experiments.config import groups
 from experiments.run import processes
 from score_jax import arrays, distributed
 from score_jax.algorithm import stage_coefficients
@@ -145,7 +145,7 @@ def batch_of(recorded: dict[str, np.ndarray], step: int) -> arrays.TrainBatch:
 
 def main(recorded: str, output: str) -> None:
   """Joins the processes and writes `compute` of the recorded sequences."""
-  processes.join(schema.Processes())
+  processes.join(groups.Processes())
   with np.load(recorded) as sequences:
     found = compute(jax.devices(), dict(sequences))
   distributed.by_first(lambda: np.savez(output, **found))

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments import methods
-from experiments.config import checks, schema
+from experiments.config import checks, groups, schema
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ from experiments.config import checks, schema
       '--overlong-buffer=513: must be at most --max-attempt-tokens=512',
     ),
     ({'drop_zero_spread': True, 'kl': 'reward'}, '--drop-zero-spread=True'),
-    ({'optimizer': schema.Optimizer(adam_b1=1.0)}, '--optimizer.adam-b1=1.0'),
-    ({'optimizer': schema.Optimizer(adam_b2=1.0)}, '--optimizer.adam-b2=1.0'),
+    ({'optimizer': groups.Optimizer(adam_b1=1.0)}, '--optimizer.adam-b1=1.0'),
+    ({'optimizer': groups.Optimizer(adam_b2=1.0)}, '--optimizer.adam-b2=1.0'),
     (
-      {'optimizer': schema.Optimizer(warmup_steps=9), 'steps_stage1': 9},
+      {'optimizer': groups.Optimizer(warmup_steps=9), 'steps_stage1': 9},
       '--optimizer.warmup-steps=9: must be less than the 9 steps of stage1',
     ),
     ({'given_attempts_share': 1.0}, '--given-attempts-share'),
     ({'given_attempts_share': 0.5, 'turns': 1}, '--given-attempts-share'),
     ({'task': 'records'}, '--data.file'),
     ({'task': 'records'}, '--data.test-file'),
-    ({'data': schema.Data(file='no/such')}, '--data.file=no/such'),
-    ({'task': 'records', 'data': schema.Data(file='no/such')}, 'no such file'),
+    ({'data': groups.Data(file='no/such')}, '--data.file=no/such'),
+    ({'task': 'records', 'data': groups.Data(file='no/such')}, 'no such file'),
     ({'correct_from_reward': 0.5}, '--correct-from-reward=0.5: needs a --rew'),
     ({'first_prompt': 'Add {question}'}, '--first-prompt'),
     ({'chat_style': 'gemma'}, '--chat-style=gemma'),
@@ -52,11 +52,11 @@ from experiments.config import checks, schema
     ({'sandbox': 'none'}, '--i-understand-model-code-runs-unsandboxed'),
     ({'data_dir': 'x'}, '--data-dir=x'),
     ({'task': 'math', 'data_dir': 'no/such'}, '--data-dir=no/such'),
-    ({'model': schema.Model(heads=4, kv_heads=3)}, '--model.kv-heads=3'),
-    ({'model': schema.Model(head_dim=15)}, '--model.head-dim=15'),
-    ({'model': schema.Model(name='gemma-2-2c')}, 'did you mean gemma-2-2b'),
-    ({'lora': schema.LoRA(targets=('q', 'x'))}, '--lora.targets'),
-    ({'lora': schema.LoRA(targets=())}, '--lora.targets'),
+    ({'model': groups.Model(heads=4, kv_heads=3)}, '--model.kv-heads=3'),
+    ({'model': groups.Model(head_dim=15)}, '--model.head-dim=15'),
+    ({'model': groups.Model(name='gemma-2-2c')}, 'did you mean gemma-2-2b'),
+    ({'lora': groups.LoRA(targets=('q', 'x'))}, '--lora.targets'),
+    ({'lora': groups.LoRA(targets=())}, '--lora.targets'),
     ({'task': 'mth'}, 'did you mean math?'),
     ({'method': 'scroe'}, 'did you mean score?'),
     ({'stage': '1a'}, '--turns=2 has only 1, 2'),

@@ -9,7 +9,7 @@ import typing
 
 import pytest
 
-from experiments.config import fields, schema
+from experiments.config import fields, groups, schema
 
 
 def test_flat_names_are_flags():
@@ -21,7 +21,7 @@ def test_flat_names_are_flags():
 
 def test_through_json_and_back():
   settings = schema.Settings(
-    alpha=3.0, micro_batch=4, model=schema.Model(width=32)
+    alpha=3.0, micro_batch=4, model=groups.Model(width=32)
   )
   record = json.loads(json.dumps(dataclasses.asdict(settings)))
   assert fields.from_record(schema.Settings, record) == settings
@@ -64,17 +64,17 @@ def test_what_a_continued_run_may_change():
 
 
 def test_every_field_has_a_help_text():
-  source = pathlib.Path(schema.__file__).read_text()
-  for node in ast.parse(source).body:
+  paths = [pathlib.Path(module.__file__) for module in (schema, groups)]
+  bodies = [ast.parse(path.read_text()).body for path in paths]
+  for node in itertools.chain(*bodies):
     if not isinstance(node, ast.ClassDef):
       continue
     for field, after in itertools.pairwise([*node.body, None]):
       if not isinstance(field, ast.AnnAssign):
         continue
-      # Nested records have their own class's docstring instead.
-      function = getattr(field.value, 'func', None)
-      is_record = isinstance(function, ast.Name) and (
-        function.id == getattr(field.annotation, 'id', None)
+      # Groups have their own class's docstring instead.
+      is_record = isinstance(field.value, ast.Call) and (
+        ast.unparse(field.value.func) == ast.unparse(field.annotation)
       )
       is_text = isinstance(getattr(after, 'value', None), ast.Constant)
       assert is_record or (is_text and isinstance(after, ast.Expr)), (

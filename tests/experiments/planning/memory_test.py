@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import pytest
 
-from experiments.config import schema
+from experiments.config import groups
 from experiments.planning import disk, memory, programs, workload
 from score_jax.training import checkpointing, sharding
 from tests.support import small_models
 
-_NO_LORA = schema.LoRA()
+_NO_LORA = groups.LoRA()
 
 
 def _work(lora=_NO_LORA, frozen=jnp.float32):
@@ -67,7 +67,7 @@ def test_what_a_run_keeps():
 
 def test_adapters_instead_of_weights():
   found = memory.resident(
-    _work(schema.LoRA(rank=2, targets=('q', 'down')), frozen=jnp.bfloat16)
+    _work(groups.LoRA(rank=2, targets=('q', 'down')), frozen=jnp.bfloat16)
   )
   # q is 24 x 40, down 40 x 24, in 2 layers. What fsdp splits is the width: A of
   # q and B of down.
@@ -88,7 +88,7 @@ def test_disk():
 
 
 def test_disk_of_adapters():
-  lora = schema.LoRA(rank=2, targets=('q', 'down'))
+  lora = groups.LoRA(rank=2, targets=('q', 'down'))
   found = disk.needed(_work(lora))
   adapters = 2 * (24 * 2 + 2 * 40 + 40 * 2 + 2 * 24)
   assert found.checkpoint == 12 * adapters + 4 * 4

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.config import schema
+from experiments.config import groups
 from experiments.planning import chips, programs, roofline, workload
 from score_jax.models import gemma
 from score_jax.training import sharding
@@ -45,7 +45,7 @@ def test_update_counts_four_forward_passes_or_three():
   # Policy forward, backward (two), reference forward.
   model = programs.Model(config)
   assert roofline.update_flops(model, 6, 10, 5) == 6 * 4 * forward
-  adapted = programs.Model(config, lora=schema.LoRA(rank=1))
+  adapted = programs.Model(config, lora=groups.LoRA(rank=1))
   assert roofline.update_flops(adapted, 6, 10, 5) == 6 * 3 * forward
 
 
@@ -56,7 +56,7 @@ def test_two_flops_a_parameter_and_token():
   assert found == pytest.approx(2 * 2.61e9 * 1000, rel=0.05)
 
 
-_NO_LORA = schema.LoRA()
+_NO_LORA = groups.LoRA()
 
 
 def _work(config, lora=_NO_LORA):
@@ -131,8 +131,8 @@ def test_upper_ends():
 @pytest.mark.parametrize(
   ('name', 'lora'),
   [
-    ('gemma-3-1b', schema.LoRA()),
-    ('gemma-2-2b', schema.LoRA(rank=16)),
+    ('gemma-3-1b', groups.LoRA()),
+    ('gemma-2-2b', groups.LoRA(rank=16)),
   ],
 )
 def test_no_upper_end_where_nothing_is_published(name, lora):

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from experiments import train
-from experiments.config import schema
+from experiments.config import groups
 from experiments.run import processes, run_directory
 from tests.support import process_group, small_run
 
@@ -170,7 +170,7 @@ def test_other_settings_are_a_message(tmp_path):
 
 
 def join(**fields):
-  processes.join(schema.Processes(**fields))
+  processes.join(groups.Processes(**fields))
 
 
 def test_where_nothing_is_said_nothing_happens():

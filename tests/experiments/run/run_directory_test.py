@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from experiments.config import schema
+from experiments.config import groups, schema
 from experiments.run import run_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ def test_settings_that_matter_may_not(run):
     SETTINGS,
     alpha=3.0,
     normalize_bonus=True,
-    model=schema.Model(kv_heads=2),
+    model=groups.Model(kv_heads=2),
   )
   with pytest.raises(run_directory.RunError) as error:
     run.begin(changed, DATA)
