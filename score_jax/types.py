@@ -39,7 +39,7 @@ class Attempt:
   """What the policy wrote in one turn.
 
   Attributes:
-    text: the attempt, without its stop token.
+    text: the attempt, up to its stop token or stop text.
     turn: 1 for the first attempt.
     finished: False where the token limit cut it off.
 
@@ -115,6 +115,8 @@ class Task:
     make_grader: starts a grader, whose verdicts have training rewards apart.
     refine_instruction: replaces `instruction` in the Self-Refine baseline.
     validation: held-out problems that whatever is chosen is chosen by.
+    stop_texts: texts with which the prompt shows that an answer has ended, for
+      `ChatFormat.stop_texts`; of a model that writes no end-of-text token.
 
   Example:
     >>> problem = sj.Problem('7', 'sums', question='2+3=', reference='5')
@@ -133,3 +135,4 @@ class Task:
   make_grader: Callable[[], Grader]
   refine_instruction: str = ''
   validation: Sequence[Problem] = ()
+  stop_texts: Sequence[str] = ()

@@ -78,6 +78,8 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     yield 'correct_from_reward', 'needs a --reward'
   if settings.given_attempts_share > 0 and settings.turns < 2:
     yield 'given_attempts_share', 'needs --turns=2 or more'
+  if '' in settings.stop:
+    yield 'stop', 'an empty text would end every attempt: leave it out'
   yield from _data(settings)
   unsandboxed = settings.i_understand_model_code_runs_unsandboxed
   if settings.sandbox == 'none' and not unsandboxed:

@@ -157,6 +157,10 @@ class Settings:
   """Replaces the first message; {question} and {column} are the problem's."""
   instruction: str | None = fields.setting(None, 'base')
   """Replaces the instruction between the attempts."""
+  stop: tuple[str, ...] = fields.setting((), 'base')
+  """Texts that end an attempt, as an end-of-text token does, for base models
+  that write on after an answer: --stop "Q:" "###". MBPP's [DONE] is one in the
+  plain style, unless --first-prompt replaces the prompt that shows it."""
   self_refine_instruction: str | None = fields.setting(None, 'stage')
   """--instruction of --method=self_refine. None: our own wording (the paper's
   is not published), asking for feedback and then a better attempt."""

@@ -56,10 +56,15 @@ def _chat_style(settings, directory) -> str:
 
 def load(
   settings: schema.Settings,
-  task: types.Task,
+  task: types.Task | None,
   directory: run_directory.RunDirectory,
 ) -> tuple[model_config.ModelConfig, chat.ChatFormat]:
   """Model and chat format of a run; copies or trains its tokenizer if needed.
+
+  Args:
+    settings: the run's.
+    task: its task; None where the run has a tokenizer and samples nothing.
+    directory: the run's.
 
   Raises:
     RunError: the checkpoint, its configuration or its tokenizer is missing or
@@ -72,7 +77,7 @@ def load(
     distributed.by_first(lambda: _copy_small_files(settings, directory))
     tokenizer = tokenization.Tokenizer(directory.tokenizer)
     config = _config(settings, directory, tokenizer)
-    return config, chat.ChatFormat(tokenizer, settings.chat_style)
+    return config, _chat_format(settings, task, tokenizer)
   except (OSError, ValueError) as error:
     raise run_directory.RunError(
       f'{error} (see --init-from, --model.name, --tokenizer, --chat-style)'
@@ -202,11 +207,14 @@ def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
 
 def _from_scratch(settings, task, directory):
   distributed.by_first(lambda: _make_tokenizer(task, directory.tokenizer))
-  chat_format = chat.ChatFormat(
-    tokenization.Tokenizer(directory.tokenizer), settings.chat_style
-  )
-  vocab_size = chat_format.tokenizer.vocab_size
-  return own_config(settings.model, vocab_size), chat_format
+  tokenizer = tokenization.Tokenizer(directory.tokenizer)
+  config = own_config(settings.model, tokenizer.vocab_size)
+  return config, _chat_format(settings, task, tokenizer)
+
+
+def _chat_format(settings, task, tokenizer) -> chat.ChatFormat:
+  stop_texts = () if task is None else tuple(task.stop_texts)
+  return chat.ChatFormat(tokenizer, settings.chat_style, stop_texts)
 
 
 def own_config(

@@ -169,6 +169,7 @@ def _load_task(settings):
       chat=settings.chat_style == 'gemma',
       first_prompt=settings.first_prompt,
       instruction=settings.instruction,
+      stop_texts=settings.stop,
       rewards=settings.reward,
       correct_from=settings.correct_from_reward,
       sandbox=settings.sandbox,

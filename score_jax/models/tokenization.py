@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import functools
 import io
 import pathlib
 
@@ -10,6 +11,8 @@ from sentencepiece import sentencepiece_model_pb2
 
 START_OF_TURN = '<start_of_turn>'
 END_OF_TURN = '<end_of_turn>'
+# What pieces have for a space.
+_SPACE = '\u2581'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,24 @@ class Tokenizer:
   def decode(self, ids: Sequence[int]) -> str:
     """Decodes ids; control pieces such as BOS decode to nothing."""
     return self._pieces.decode([int(i) for i in ids])
+
+  @functools.cached_property
+  def piece_bytes(self) -> tuple[bytes, ...]:
+    """What each of the V pieces adds to a text in UTF-8.
+
+    Joined they are the text that `decode` gives, but for a space that some
+    tokenizers drop at the start, and for bytes that are no UTF-8, which it
+    replaces.
+    """
+    return tuple(map(self._bytes_of, range(self.vocab_size)))
+
+  def _bytes_of(self, index: int) -> bytes:
+    piece = self._pieces.id_to_piece(index)
+    if self._pieces.is_byte(index):  # '<0x0A>'
+      return bytes.fromhex(piece[3:5])
+    if self._pieces.is_control(index) or self._pieces.is_unknown(index):
+      return self.decode([index]).encode()
+    return piece.replace(_SPACE, ' ').encode()
 
   def piece_id(self, piece: str) -> int | None:
     """Returns the id of a piece such as '<end_of_turn>', or None."""

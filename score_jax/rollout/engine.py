@@ -37,6 +37,13 @@ class _State:
   logprobs: jax.Array  # f32 [B, T]
   length: jax.Array  # i32 [B]
   finished: jax.Array  # bool [B, K]
+  # Of the stop texts' automaton, which reads one attempt; None: there are none.
+  text_state: jax.Array | None  # i32 [B]
+
+  @property
+  def newest(self):
+    """Each sequence's newest token, i32 [B]."""
+    return _at(self.tokens, self.length - 1)
 
 
 @struct.dataclass
@@ -63,10 +70,6 @@ class _Rules:
       given_length=self.given_length[index],
       forced_length=pick(self.forced_length),
     )
-
-  def is_stop(self, tokens):
-    """Which of the tokens [B] end an attempt."""
-    return (tokens[:, None] == self.separators.stop_ids[None]).any(axis=-1)
 
 
 def sequence_length(
@@ -113,17 +116,18 @@ def sample_episodes(
     params: the policy, from `inference_params`.
     prompts: of one bucket; lengths are at least 1.
     sequence_keys: [N * G] from `randomness.sequence_keys`.
-    separators: the text given between attempts; at least K - 1 of them.
+    separators: where attempts end, and the text given between them; at least
+      K - 1 of them.
     config: the model.
     max_new_tokens: most tokens of each attempt, stop token included.
     samples_per_problem: G.
     temperature: divides the logits; not used when greedy.
     greedy: take the best token, and report log-probabilities at temperature 1.
-    given: off-policy attempts, each cut off after its `max_new_tokens`; None:
-      all are sampled.
+    given: off-policy attempts, each cut off after its `max_new_tokens` or its
+      first stop text; None: all are sampled.
     forced_lengths: i32 [B, K] in [1, max_new_tokens]; attempts end after
-      exactly that many tokens, the last a stop token, whatever was drawn; for
-      tests and benchmarks.
+      exactly that many tokens, the last a stop token, whatever was drawn, stop
+      texts included; for tests and benchmarks.
     dtype: of the activations.
     cache_dtype: of keys and values.
     transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
@@ -176,6 +180,8 @@ def sample_episodes(
     block=separators.longest,
     cache_dtype=cache_dtype,
   )
+  if separators.stop_table is not None:
+    state = state.replace(text_state=jnp.zeros_like(state.length))
   # A loop over turns too: the decode loop, most of the program, is compiled
   # once for all K attempts.
   state = jax.lax.fori_loop(0, turns, one_turn, state)
@@ -224,16 +230,22 @@ def _prefill(
     logprobs=jnp.zeros((batch, total), jnp.float32),
     length=jnp.repeat(prompts.length, copies),
     finished=jnp.zeros((batch, turns), bool),
+    text_state=None,
   )
 
 
 def _attempt(forward, unembed, rules, turn, compactions, state):
   """Decodes one attempt of every sequence."""
   active = jnp.ones(state.length.shape, bool)
+  has_stop_texts = state.text_state is not None
+  if has_stop_texts:
+    state = state.replace(text_state=jnp.zeros_like(state.text_state))
   state = _decode(
     forward, unembed, rules, turn, compactions, state, active, jnp.int32(0)
   )
-  stopped = rules.is_stop(_at(state.tokens, state.length - 1))
+  stopped = rules.separators.is_stop(state.newest)
+  if has_stop_texts:
+    stopped |= rules.separators.is_stop_text(state.text_state)
   return state.replace(finished=state.finished.at[:, turn].set(stopped))
 
 
@@ -246,12 +258,19 @@ def _decode(forward, unembed, rules, turn, compactions, state, active, count):
 
   def step(carry):
     state, active, count = carry
-    newest = _at(state.tokens, state.length - 1)
+    newest = state.newest
     # Position -1 is padding: sequences that have ended store no keys.
     positions = jnp.where(active, state.length - 1, -1)
     hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
     logits = unembed(hidden[:, 0]) / rules.temperature
     token, logprob, ends = _next_token(rules, logits, state.length, turn, count)
+    if state.text_state is not None:
+      text_state = rules.separators.read(state.text_state, token)
+      # What ended sequences draw is not part of their attempts.
+      text_state = jnp.where(active, text_state, state.text_state)
+      state = state.replace(text_state=text_state)
+      if rules.forced_length is None:
+        ends |= rules.separators.is_stop_text(text_state)
     # Index T is out of bounds, so that these writes are dropped.
     index = jnp.where(active, state.length, state.tokens.shape[1])
     state = state.replace(
@@ -306,7 +325,7 @@ def _next_token(rules, logits, length, turn, count):
   else:
     token = sampling.draw(logits, _at(rules.uniforms, length))
   if rules.forced_length is None:
-    ends = rules.is_stop(token) | (count + 1 == limit)
+    ends = rules.separators.is_stop(token) | (count + 1 == limit)
   else:
     ends = count + 1 == jnp.clip(rules.forced_length[:, turn], 1, limit)
     token = jnp.where(ends, rules.separators.stop_ids[0], token)
@@ -322,14 +341,16 @@ def _next_token(rules, logits, length, turn, count):
 
 def _append(forward, separators, turn, state):
   """Feeds each sequence's newest token and the separator after its attempt."""
-  finished = state.finished[:, turn]
+  closed = state.finished[:, turn]
+  if not separators.stop_text_closes_turn:
+    closed = separators.is_stop(state.newest)
   given = jnp.where(
-    finished[:, None],
+    closed[:, None],
     separators.after_stop[turn][None],
     separators.after_cut[turn][None],
   )  # [B, I]
   count = jnp.where(
-    finished,
+    closed,
     separators.after_stop_length[turn],
     separators.after_cut_length[turn],
   )
@@ -340,9 +361,8 @@ def _append(forward, separators, turn, state):
   )
   batch = jnp.arange(given.shape[0])[:, None]
   tokens = state.tokens.at[batch, index].set(given, mode='drop')
-  newest = _at(state.tokens, state.length - 1)
   # The separator's last token stays out of the cache, as the newest one does.
-  block = jnp.concatenate([newest[:, None], given[:, :-1]], axis=1)
+  block = jnp.concatenate([state.newest[:, None], given[:, :-1]], axis=1)
   positions = jnp.where(inside, state.length[:, None] - 1 + offset, -1)
   _, cache = forward(block, positions, state.cache)
   return state.replace(cache=cache, tokens=tokens, length=state.length + count)

@@ -211,7 +211,10 @@ def pack_sequences(
     owner = [0] * len(ids)
     for k, text in enumerate(texts):
       if k:
-        after = after_stop if finished[i, k - 1] else after_cut
+        is_closed = finished[i, k - 1] and (
+          chat_format.stop_text_closes_turn or ids[-1] in chat_format.stop_ids
+        )
+        after = after_stop if is_closed else after_cut
         ids += after[k - 1]
         owner += [0] * len(after[k - 1])
       attempt = chat_format.attempt_ids(text)

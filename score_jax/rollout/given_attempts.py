@@ -25,7 +25,7 @@ class GivenAttempts:
   """Attempts that are given instead of sampled.
 
   Attributes:
-    tokens: i32 [B, K, A]; stop tokens included.
+    tokens: i32 [B, K, A]; stop tokens and stop texts included.
     length: i32 [B, K]; 0: the attempt is sampled.
   """
 
@@ -49,7 +49,7 @@ def encode(
   """Attempts given as texts.
 
   Args:
-    chat_format: tokenizes the texts and adds stop tokens.
+    chat_format: tokenizes the texts and ends them.
     attempts: [B] lists of K; None where the policy samples.
     max_new_tokens: most tokens of each of the K attempts; a longer text is cut
       there, as a sampled attempt is.

@@ -53,6 +53,7 @@ _MBPP_FIRST = (
   'You are an expert Python programmer, and here is your task: {question} Your '
   'code should pass these tests:\n\n{shown_tests}\n[BEGIN]\n'
 )
+_MBPP_END = '[DONE]'
 _HUMANEVAL_FIRST = (
   'You are an expert Python programmer. Complete this function and give the '
   'whole program:\n\n```python\n{question}```'
@@ -68,11 +69,13 @@ class Templates:
       `{name}` for its column of that name. Other braces are left alone.
     instruction: the given text between two attempts.
     refine_instruction: the same in the Self-Refine baseline.
+    stop_texts: texts that end an attempt of a plain-text model.
   """
 
   first: str
   instruction: str = ''
   refine_instruction: str = ''
+  stop_texts: tuple[str, ...] = ()
 
   def prompt(self, problem: types.Problem) -> str:
     """The first turn's text for one problem."""
@@ -98,16 +101,18 @@ def mbpp_templates(shots: Sequence[types.Problem], *, chat: bool) -> Templates:
 
   Args:
     shots: solved problems to show, in order; the paper shows tasks 2 to 4.
-    chat: False for a plain-text model, which continues after `[BEGIN]`.
+    chat: False for a plain-text model, which continues after `[BEGIN]` and,
+      as it is shown, ends with `[DONE]`: the stop text.
   """
   task = Templates(_MBPP_FIRST)
   shown = ''.join(
-    f'{task.prompt(shot)}{shot.reference.rstrip()}\n[DONE]\n\n'
+    f'{task.prompt(shot)}{shot.reference.rstrip()}\n{_MBPP_END}\n\n'
     for shot in shots
   )
   end = '' if chat else '\n[BEGIN]\n'
   between = _between(CODE_INSTRUCTION, CODE_REFINE, end)
-  return Templates(shown + _MBPP_FIRST, *between)
+  stop_texts = () if chat else (_MBPP_END,)
+  return Templates(shown + _MBPP_FIRST, *between, stop_texts)
 
 
 def humaneval_templates(*, chat: bool) -> Templates:

@@ -39,8 +39,9 @@ class Choices:
     data_dir: directory of original files; None downloads.
     chat: prompts for a chat model; False for a plain-text model.
     first_prompt: replaces the first turn's text; `{question}` and `{column}`
-      stand for the problem's.
+      stand for the problem's. The task's stop texts go with it.
     instruction: replaces the text between attempts.
+    stop_texts: further texts that end an attempt.
     rewards: of training: `path.py:function` or `path.py:function@weight`;
       `task` or `task@weight` stands for the task's own grader. Empty: the
       task's own.
@@ -65,6 +66,7 @@ class Choices:
   chat: bool = True
   first_prompt: str | None = None
   instruction: str | None = None
+  stop_texts: Sequence[str] = ()
   rewards: Sequence[str] = ()
   correct_from: float | None = None
   sandbox: str = 'auto'
@@ -105,9 +107,10 @@ def load_task(name: str, **choices: Any) -> types.Task:
   if chosen.correct_from is not None and not chosen.rewards:
     raise ValueError('correct_from is a reward: give rewards, too')
   task = _with_validation(_entry(name).load(chosen), chosen.num_validation)
-  changes = {}
+  changes, stop_texts = {}, task.stop_texts
   if chosen.first_prompt:
     changes['prompt'] = prompt_templates.Templates(chosen.first_prompt).prompt
+    stop_texts = ()
   if chosen.instruction:
     changes['instruction'] = chosen.instruction
   if chosen.rewards:
@@ -117,6 +120,7 @@ def load_task(name: str, **choices: Any) -> types.Task:
       chosen.correct_from,
       task.make_grader,
     )
+  changes['stop_texts'] = (*stop_texts, *chosen.stop_texts)
   return dataclasses.replace(task, **changes)
 
 
@@ -320,6 +324,7 @@ def _task(
     make_grader=make_grader,
     refine_instruction=templates.refine_instruction,
     validation=problems.get('validation', ()),
+    stop_texts=templates.stop_texts,
   )
 
 

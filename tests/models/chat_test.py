@@ -67,6 +67,20 @@ def test_plain_turns(tokenizer):
 
 
 @pytest.mark.parametrize('style', ['plain', 'gemma'])
+def test_turns_that_end_with_a_stop_text(tokenizer, style):
+  """In a document it is a part's end; in a chat, the turn lacks its token."""
+  form = chat.ChatFormat(tokenizer, style, ('7?', 'sum'))
+  assert form.stop_text_closes_turn == (style == 'plain')
+  assert form.attempt_ids(QUESTION) == tokenizer.encode(QUESTION)
+  assert form.attempt_text(form.attempt_ids(QUESTION)) == 'What is 12 + '
+  # Where there is none, as without stop texts.
+  without = chat.ChatFormat(tokenizer, style)
+  assert without.stop_table is None
+  assert form.attempt_ids('19') == without.attempt_ids('19')
+  assert form.stop_ids == without.stop_ids
+
+
+@pytest.mark.parametrize('style', ['plain', 'gemma'])
 def test_attempt_text(tokenizer, style):
   form = chat.ChatFormat(tokenizer, style)
   ids = tokenizer.encode('The sum is 19.')

@@ -30,11 +30,16 @@ def _both(**options):
   ]
 
 
-@pytest.mark.parametrize('forced', [_LENGTHS, None])
-def test_the_same_episodes(forced):
-  if forced is not None:
-    forced = jnp.array(forced, jnp.int32)
-  whole, shrunk = _both(forced_lengths=forced)
+@pytest.mark.parametrize('ends', ['forced', 'stop tokens', 'stop texts'])
+def test_the_same_episodes(ends):
+  options = {}
+  if ends == 'forced':
+    options['forced_lengths'] = jnp.array(_LENGTHS, jnp.int32)
+  if ends == 'stop texts':
+    options['separators'] = small_models.with_stop_texts(
+      small_models.separators(2)
+    )
+  whole, shrunk = _both(**options)
   for name in ('tokens', 'turn', 'length', 'finished'):
     np.testing.assert_array_equal(getattr(whole, name), getattr(shrunk, name))
   np.testing.assert_allclose(whole.logprobs, shrunk.logprobs, atol=1e-5)

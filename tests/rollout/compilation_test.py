@@ -200,6 +200,14 @@ def test_cond_would_have_copied_the_cache():
   )
 
 
+def test_without_stop_texts_nothing_looks_for_them(episode_text):
+  # Their automaton is the only thing in numbers of 8 bits.
+  assert 'u8[' not in episode_text
+  separators = small_models.with_stop_texts(small_models.separators(2))
+  lowered = engine.sample_episodes.lower(**_arguments(separators=separators))
+  assert 'ui8>' in lowered.as_text()
+
+
 def test_no_logits_of_whole_sequences(episode_text):
   # [B, V] exists, the logits of a step; [N, P, V] of the prefill, which is
   # smaller than [B, T, V], must not.

@@ -10,12 +10,12 @@ from tests.support import slow_episode, small_models
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
-def _slow(name, turns, **options):
+def _slow(name, turns, separators=None, **options):
   return slow_episode.run(
     small_models.CONFIGS[name],
     small_models.params(name),
     small_models.prompts(small_models.PROMPT_LENGTHS, 12),
-    small_models.separators(turns),
+    separators or small_models.separators(turns),
     small_models.LIMITS[:turns],
     small_models.SAMPLES,
     **options,
@@ -51,6 +51,40 @@ def test_sampled_episode_equals_the_slow_one(name, turns):
   first = [row.finished[0] for row in rows]
   assert any(first)
   assert not all(first)
+
+
+@pytest.mark.parametrize('closes_turn', [True, False])
+def test_stop_texts_end_attempts(closes_turn):
+  separators = small_models.with_stop_texts(
+    small_models.separators(2), closes_turn=closes_turn
+  )
+  before = small_models.run('gemma2', 2, seed=3, temperature=0.7)
+  made = small_models.run(
+    'gemma2', 2, seed=3, temperature=0.7, separators=separators
+  )
+  uniforms = randomness.uniforms(
+    small_models.sequence_keys(3), made.tokens.shape[1]
+  )
+  rows = _slow(
+    'gemma2', 2, separators, uniforms=np.asarray(uniforms), temperature=0.7
+  )
+  _assert_equal(made, rows)
+  ends = {_end(made, row, turn) for row in range(8) for turn in (1, 2)}
+  assert ends == {'stop token', 'stop text', 'cut off'}
+  # First attempts are those of the same draws without stop texts, and end
+  # with the token that completes one.
+  for row in range(8):
+    own, longer = _attempt(made, row, 1), _attempt(before, row, 1)
+    assert longer[: len(own)] == own
+    assert (len(own) < len(longer)) <= (_end(made, row, 1) == 'stop text')
+
+
+def _end(trajectory, row, turn):
+  if not trajectory.finished[row, turn - 1]:
+    return 'cut off'
+  last = _attempt(trajectory, row, turn)[-1]
+  is_token = last in (small_models.STOP, small_models.OTHER_STOP)
+  return 'stop token' if is_token else 'stop text'
 
 
 def test_greedy_episode_is_the_argmax_of_full_passes():

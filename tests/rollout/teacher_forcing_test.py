@@ -107,6 +107,43 @@ def test_after_given_attempts():
     assert bool(trajectory.finished[row, turn - 1]) == (count == 3)
 
 
+def test_after_stop_texts():
+  """Sampled and given ones; a given attempt ends at its first stop text, too.
+
+  Sequence 0 is given 'aab' in its 2nd and 3rd token of 5, sequence 1 at the
+  end of its attempt, and sequence 2 has none in its 5 tokens.
+  """
+  a, b, aa, ab, aab = (
+    small_models.PIECES.index(text, small_models.OTHER_STOP + 1)
+    for text in (b'a', b'b', b'aa', b'ab', b'aab')
+  )
+  first = [[b, aa, b, a, a], [ab, b, a, ab, b], [b, a, b, a, b]]
+  # What is behind a given attempt's length is not read.
+  tokens = np.full((8, 2, max(small_models.LIMITS)), aab, np.int32)
+  tokens[:3, 0, :5] = first
+  length = np.zeros((8, 2), np.int32)
+  length[:3, 0] = 5, 4, 5
+  made = small_models.run(
+    'gemma2',
+    2,
+    temperature=0.7,
+    separators=small_models.with_stop_texts(small_models.separators(2)),
+    given=given_attempts.GivenAttempts(
+      jnp.asarray(tokens), jnp.asarray(length)
+    ),
+  )
+  assert _gap('gemma2', made, 0.7) < 1e-4
+  for row, kept in enumerate((3, 4, 5)):
+    attempt = made.tokens[row][made.turn[row] == 1].tolist()
+    assert attempt == first[row][:kept]
+  assert made.finished[:3, 0].tolist() == [True, True, False]
+  # The token that completes a sampled one has a log-probability.
+  ended = np.asarray(made.finished[:, 1])
+  last = np.asarray(made.logprobs)[np.arange(8), np.asarray(made.length) - 1]
+  assert ended.any()
+  assert (last[ended] < 0).all()
+
+
 def test_with_forced_lengths():
   # Zero and 99 are out of [1, limit] and clipped to it.
   forced = np.array(

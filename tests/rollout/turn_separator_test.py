@@ -21,7 +21,8 @@ _INSTRUCTIONS = ['Look again.']
 def chat_format(tmp_path_factory):
   path = tmp_path_factory.mktemp('tokenizer') / 'tokenizer.model'
   texts = [*_MESSAGES, *_INSTRUCTIONS, 'The answer is 42.\n'] * 5
-  tokenization.train(texts, path, vocab_size=300)
+  turns = (tokenization.START_OF_TURN, tokenization.END_OF_TURN)
+  tokenization.train(texts, path, vocab_size=300, reserved=turns)
   return chat.ChatFormat(tokenization.Tokenizer(path))
 
 
@@ -45,6 +46,7 @@ def test_boundaries_are_the_chat_format_s(chat_format):
       assert table[k, : int(lengths[k])].tolist() == expected
       assert not table[k, int(lengths[k]) :].any()
   assert separators.longest == len(chat_format.after_cut(texts[1]))
+  assert separators.stop_table is None
 
 
 def test_no_instruction_makes_no_boundary(chat_format):
@@ -68,7 +70,7 @@ def _run(chat_format, policy, attempts, max_new_tokens=(12, 12)):
   config, params = policy
   return engine.sample_episodes(
     params,
-    episodes.encode_prompts(chat_format, _MESSAGES, (16,)),
+    episodes.encode_prompts(chat_format, _MESSAGES, (48,)),
     small_models.sequence_keys(problems=3, samples=1),
     turn_separator.make_separators(chat_format, _INSTRUCTIONS),
     config=config,
@@ -83,6 +85,37 @@ def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
   texts = [['41', '42'], ['7', '7'], ['1234567890123456', '42']]
   assert len(chat_format.attempt_ids(texts[2][0])) > 12
   cut = '123456789012'
+  decoded = _assert_unchanged(chat_format, policy, texts)
+  assert [[a.text for a in row] for row in decoded] == (
+    [*texts[:2], [cut, '42']]
+  )
+  assert [a.finished for row in decoded for a in row] == (
+    [True, True, True, True, False, True]
+  )
+  assert [a.turn for a in decoded[0]] == [1, 2]
+
+
+@pytest.mark.parametrize('style', ['plain', 'gemma'])
+def test_given_texts_end_at_stop_texts(chat_format, policy, style):
+  """The engine's automaton and separators are the host's."""
+  form = dataclasses.replace(chat_format, style=style, stop_texts=('42.', '+'))
+  texts = [
+    ['The answer is 42.\n17+25=', '41'],
+    ['+1', '7+7'],
+    # Its 12 tokens end just before the stop text.
+    ['123456789012+', '4+2'],
+  ]
+  decoded = _assert_unchanged(form, policy, texts)
+  assert [[a.text for a in row] for row in decoded] == [
+    ['The answer is ', '41'],
+    ['', '7'],
+    ['123456789012', '4'],
+  ]
+  assert [row[0].finished for row in decoded] == [True, True, False]
+
+
+def _assert_unchanged(chat_format, policy, texts):
+  """The attempts of both, which are the same."""
   attempts = [[types.Attempt(text) for text in row] for row in texts]
   trajectory = _run(chat_format, policy, attempts)
   packed = episodes.pack_sequences(
@@ -99,11 +132,4 @@ def test_given_text_goes_through_the_engine_unchanged(chat_format, policy):
       getattr(packed, field.name),
       err_msg=field.name,
     )
-  decoded = episodes.decode_attempts(chat_format, trajectory)
-  assert [[a.text for a in row] for row in decoded] == (
-    [*texts[:2], [cut, '42']]
-  )
-  assert [a.finished for row in decoded for a in row] == (
-    [True, True, True, True, False, True]
-  )
-  assert [a.turn for a in decoded[0]] == [1, 2]
+  return episodes.decode_attempts(chat_format, trajectory)

@@ -83,14 +83,17 @@ def _extend(episode, logprobs, uniform, separators, max_new_tokens):
   episode.turn.append(episode.attempt + 1)
   episode.logprobs.append(logprobs[token])
   episode.count += 1
-  stopped = token in separators.stop_ids.tolist()
+  is_token = token in separators.stop_ids.tolist()
+  is_text = separators.stop_table is not None and _has_stop_text(episode)
+  stopped = is_token or is_text
   if not stopped and episode.count < max_new_tokens[episode.attempt]:
     return
   episode.finished.append(stopped)
+  closed = is_token or (is_text and separators.stop_text_closes_turn)
   if episode.attempt + 1 < len(max_new_tokens):
     table, lengths = (
       (separators.after_stop, separators.after_stop_length)
-      if stopped
+      if closed
       else (separators.after_cut, separators.after_cut_length)
     )
     given = table[episode.attempt].tolist()[: int(lengths[episode.attempt])]
@@ -99,3 +102,10 @@ def _extend(episode, logprobs, uniform, separators, max_new_tokens):
     episode.logprobs += [0.0] * len(given)
   episode.attempt += 1
   episode.count = 0
+
+
+def _has_stop_text(episode) -> bool:
+  """Whether the attempt so far has one of the small models' stop texts."""
+  attempt = episode.tokens[-episode.count :]
+  text = b''.join(small_models.PIECES[token] for token in attempt)
+  return any(stop in text for stop in small_models.STOP_TEXTS)

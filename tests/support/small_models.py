@@ -15,6 +15,7 @@ from score_jax.models import (
   inference,
   lora,
   model_config,
+  stop_automaton,
   token_logprobs,
   transformer,
 )
@@ -116,6 +117,24 @@ def separators(
     jnp.asarray(cut),
     jnp.asarray(lengths + 1),
     jnp.asarray(stop_ids, jnp.int32),
+  )
+
+
+STOP_TEXTS = (b'aab', b'bbb')
+# Made-up bytes of the vocabulary's pieces: 0 to 3 letters.
+PIECES = tuple(
+  bytes(np.random.default_rng(i).choice([97, 98], i % 4).tolist())
+  for i in range(VOCAB)
+)
+
+
+def with_stop_texts(
+  made: turn_separator.TurnSeparators, *, closes_turn: bool = True
+) -> turn_separator.TurnSeparators:
+  """The separators with `STOP_TEXTS`."""
+  table = stop_automaton.transition_table(STOP_TEXTS, PIECES)
+  return made.replace(
+    stop_table=jnp.asarray(table), stop_text_closes_turn=closes_turn
   )
 
 

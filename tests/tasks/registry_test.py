@@ -153,6 +153,19 @@ def test_mbpp_prompt_is_the_papers(data_dir):
   assert task.instruction == prompt_templates.CODE_INSTRUCTION
 
 
+def test_stop_texts_are_those_that_the_prompt_shows(data_dir):
+  def load(name='mbpp', **choices):
+    return registry.load_task(name, data_dir=data_dir, **choices).stop_texts
+
+  assert load(chat=False) == ('[DONE]',)
+  assert load(chat=True) == ()
+  assert load('humaneval', chat=False) == ()
+  # A user's come on top, and stay where the prompt is replaced.
+  own = {'chat': False, 'stop_texts': ('Q:',)}
+  assert load(**own) == ('[DONE]', 'Q:')
+  assert load(**own, first_prompt='{question}') == ('Q:',)
+
+
 def test_humaneval_shows_no_tests(data_dir):
   for chat in (True, False):
     task = registry.load_task('humaneval', data_dir=data_dir, chat=chat)

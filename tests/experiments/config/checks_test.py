@@ -12,6 +12,7 @@ from experiments.config import checks, groups, schema
 @pytest.mark.parametrize(
   ('changes', 'says'),
   [
+    ({'stop': ('Q:', '')}, "--stop=('Q:', ''): an empty text"),
     ({'alpha': math.nan}, '--alpha=nan: must be a finite number'),
     ({'beta2': -0.1}, '--beta2=-0.1: must be at least 0'),
     ({'learning_rate': 0.0}, '--learning-rate=0.0: must be more than 0'),

@@ -34,6 +34,13 @@ def test_the_parts_are_what_the_settings_say(tmp_path):
   assert run.sampler.buckets == (8,)
 
 
+def test_stop_texts_reach_whatever_samples(tmp_path):
+  run = build(tmp_path, '--stop', 'Q:', '\n\n')
+  assert run.chat_format.stop_texts == ('Q:', '\n\n')
+  assert run.sampler.chat_format is run.chat_format
+  assert build(tmp_path).chat_format.stop_texts == ()
+
+
 def test_the_tokenizer_is_made_once_and_kept(tmp_path):
   build(tmp_path)
   made = (tmp_path / 'tokenizer.model').read_bytes()
