@@ -1,4 +1,4 @@
-"""Every method of the paper, as the stages that it trains, in order.
+"""Every method of the paper, and SCoRe as others have it, as its stages.
 
 A stage makes one policy from earlier ones. An ablation differs from SCoRe in
 the values of its stages, never by a branch of a loop; a new method is one more
@@ -12,7 +12,6 @@ import dataclasses
 import functools
 from typing import Literal
 
-import numpy as np
 from rich import box
 from rich import console as rich_console
 from rich import table as rich_table
@@ -90,7 +89,7 @@ Stages = dict[str, Stage]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A row of the paper's tables.
+  """A row of the paper's tables, or of others'.
 
   Attributes:
     title: its name in tables.
@@ -101,7 +100,9 @@ class Method:
   """
 
   title: str
-  kind: Literal['prompting', 'supervised', 'reinforced', 'score', 'ablation']
+  kind: Literal[
+    'prompting', 'supervised', 'reinforced', 'score', 'ablation', 'others'
+  ]
   stages: Callable[[schema.Settings], Stages]
   description: str
 
@@ -136,53 +137,6 @@ def budget(settings: schema.Settings) -> int:
   return stages_one * settings.steps_stage1 + settings.steps_stage2
 
 
-def needed_later(table: Stages, name: str) -> set[str]:
-  """Names of the policies that the stages after this one need."""
-  names = [BASE, *table]
-  later = [table[n] for n in names[names.index(name) + 1 :]]
-  return {
-    policy
-    for stage in later
-    for field in ('start', 'reference', 'source')
-    if (policy := getattr(stage, field, None))
-  }
-
-
-def may_change_steps(
-  existing: schema.Settings,
-  wanted: schema.Settings,
-  has_begun: Callable[[str], bool],
-) -> bool:
-  """Whether a run may go on with other --steps-stage1 and --steps-stage2.
-
-  The last stage that has begun may be made longer if it is one of RL, whose
-  steps do not depend on how many follow, unless the learning rate falls with
-  the stage; stages before it, and supervised ones, whose rounds share the
-  batches, must keep their number of steps.
-
-  Args:
-    existing: settings that the run was started with.
-    wanted: settings to go on with, equal but for the numbers of steps.
-    has_begun: tells by a stage's name whether the run has a checkpoint of it.
-  """
-  before, after = stages(existing), stages(wanted)
-  names = list(before | after)
-  last = max((i for i, name in enumerate(names) if has_begun(name)), default=-1)
-  begun = names[: last + 1]
-  is_constant = wanted.optimizer.schedule == 'constant'
-  return all(
-    name in before
-    and name in after
-    and (
-      before[name].steps == after[name].steps
-      or (
-        is_constant and name == begun[-1] and isinstance(before[name], RLStage)
-      )
-    )
-    for name in begun
-  )
-
-
 def _score(settings: schema.Settings) -> Stages:
   """Stage I (of every turn but the first), then Stage II."""
   coefficients = stage_coefficients.score_stages(
@@ -192,11 +146,11 @@ def _score(settings: schema.Settings) -> Stages:
     # An adaptive beta2 is added to the coefficients of each step.
     beta2=0.0 if settings.adaptive_beta2 else settings.beta2,
     normalize_bonus=settings.normalize_bonus,
+    discount=settings.discount,
   )
   table: Stages = {}
   before = BASE
   for name, one in coefficients.items():
-    one = dataclasses.replace(one, discount=np.float32(settings.discount))
     if name == 'stage2':
       own = {'given_share': settings.given_attempts_share}
       steps = settings.steps_stage2
@@ -209,9 +163,21 @@ def _score(settings: schema.Settings) -> Stages:
   return table
 
 
-def _score_with(**changes) -> Callable[[schema.Settings], Stages]:
-  """The stages of SCoRe with these settings changed."""
-  return lambda settings: _score(dataclasses.replace(settings, **changes))
+def _with(
+  make: Callable[[schema.Settings], Stages], **changes
+) -> Callable[[schema.Settings], Stages]:
+  """The stages of a method with these settings changed."""
+  return lambda settings: make(dataclasses.replace(settings, **changes))
+
+
+def _rewarded_throughout(settings: schema.Settings) -> Stages:
+  """SCoRe whose Stage I rewards every attempt, too."""
+  return {
+    name: dataclasses.replace(
+      stage, coefficients=ablations.with_every_reward(stage.coefficients)
+    )
+    for name, stage in _score(settings).items()
+  }
 
 
 def _without_stage1(settings: schema.Settings) -> Stages:
@@ -223,7 +189,7 @@ def _without_stage1(settings: schema.Settings) -> Stages:
 
 
 def _interleaved(settings: schema.Settings) -> Stages:
-  """Both stages twice, with half of their steps each time."""
+  """Both stages twice, half as long each time, KL-anchored as they are once."""
   table: Stages = {}
   before = BASE
   for number in (1, 2):
@@ -234,7 +200,9 @@ def _interleaved(settings: schema.Settings) -> Stages:
       steps_stage2=(settings.steps_stage2 + number - 1) // 2,
     )
     for name, stage in _score(half).items():
-      reference = BASE if name == 'stage2' else before
+      reference = stage.reference
+      if reference != BASE:
+        reference = f'{reference}_{number}'
       table[f'{name}_{number}'] = dataclasses.replace(
         stage, start=before, reference=reference
       )
@@ -348,23 +316,38 @@ METHODS: dict[str, Method] = {
     'w/o Stage I', 'ablation', _without_stage1,
     "Stage II from the base policy, with both stages' updates"),
   'without_bonus': Method(
-    'w/o reward shaping', 'ablation', _score_with(alpha=0.0),
+    'w/o reward shaping', 'ablation', _with(_score, alpha=0.0),
     'alpha = 0, the same Stage I'),
   'star_stage2': Method(
     'STaR in Stage II', 'ablation', _star_stage2,
     'rounds of STaR from the Stage I policy, instead of RL'),
   'offline_first_attempts': Method(
-    'w/o online turn 1', 'ablation', _score_with(given_attempts_share=1.0),
+    'w/o online turn 1', 'ablation', _with(_score, given_attempts_share=1.0),
     'every first attempt of Stage II is given: the base policy wrote it'),
   'discount_08': Method(
-    'Discount 0.8', 'ablation', _score_with(discount=0.8, alpha=1.0),
-    'gamma = 0.8 and alpha = 1 (appendix A.2): turn 1 is paid for turn 2'),
+    'Discount 0.8', 'ablation', _with(_without_stage1, discount=0.8, alpha=1.0),
+    'multi-turn RL with gamma = 0.8 and alpha = 1, no Stage I (appendix A.2): '
+    'turn 1 is paid for turn 2'),
   'adaptive_beta2': Method(
-    'Adaptive beta2', 'ablation', _score_with(adaptive_beta2=True),
+    'Adaptive beta2', 'ablation', _with(_score, adaptive_beta2=True),
     "Stage I's beta2 balances KL and objective"),
   'interleaved': Method(
     'Interleaved', 'ablation', _interleaved,
     'Stage I, II, I, II, half as long each'),
+  # SCoRe as others' code has it. Taken over are its Eq. 3 and 4; not PPO, whose
+  # clipping does nothing on-policy, its critic, or its KL in the reward (--kl).
+  # github.com/1171-jpg/Policy-As-GenVerifier: quick_start/qwen1p5b_SCoRe.sh.
+  'pag_baseline': Method(
+    "PAG's SCoRe", 'others', _with(_rewarded_throughout, alpha=1.0, beta1=0.0),
+    'the baseline of PAG (arXiv:2506.10406): Stage I rewards turn 1 too, and '
+    'has no KL but beta2; Stage II has no KL and alpha = 1'),
+  # github.com/jeonghun3572/CoCoS: baselines/score. Turn 1's KL is taken off the
+  # reward of turn 2, whose context it depends on: its expected gradient is 0.
+  'cocos_baseline': Method(
+    "CoCoS's SCoRe", 'others',
+    _rl(functools.partial(ablations.multi_turn, only_last=True)),
+    'the baseline of CoCoS (arXiv:2505.23060): one stage, RL on the second '
+    'attempt, no bonus: the objective of multi_turn_fig5'),
 }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def make_policies(run: context.Run, plan: methods.Stages) -> None:
       return
     # No other name holds the device copy: once offloaded, its memory is free.
     made[name] = policy = policies.keep(run, policy)
-    needed = methods.needed_later(plan, name)
+    needed = policies.needed_later(plan, name)
     made = {n: p for n, p in made.items() if n in needed}
 
 
@@ -154,21 +154,20 @@ def train_rl_stage(
 
     # Learn: each attempt is credited with its own shaped reward.
     coefficients = rl_stage.coefficients_now(stage, state)
-    reward, valid, loss_coefficients = rl_stage.shape_rewards(
-      run, update, coefficients, reference, trajectory, score, graded
+    loss_mask = rl_stage.learning_attempts(run, trajectory) & graded
+    reward, valid = rewards.shape_rewards(score, graded, coefficients)
+    advantages = stage.advantages(reward, valid & loss_mask, samples)
+    anchor = reference_policy.on_device(reference)
+    advantages += rl_stage.kl_advantages(
+      run, update, coefficients, anchor, trajectory, loss_mask
     )
-    learning = rl_stage.learning_attempts(run, trajectory)
-    advantages = stage.advantages(reward, valid & learning, samples)
-    kept = rl_stage.kept_sequences(run, reward, valid & learning)
-    state, metrics = update.step(
-      state,
-      reference_policy.on_device(reference),
-      arrays.TrainBatch(trajectory, *run.layout.put_batch((advantages, kept))),
-      learning & graded,
-      loss_coefficients,
+    kept = rl_stage.kept_sequences(run, reward, valid & loss_mask)
+    batch = arrays.TrainBatch(
+      trajectory, *run.layout.put_batch((advantages, kept))
     )
-    metrics |= rewards.reward_metrics(score, graded, coefficients)
-    state = rl_stage.adapt_beta2(stage, state, metrics)
+    state, metrics = update.step(state, anchor, batch, loss_mask, coefficients)
+    metrics |= rewards.reward_metrics(score, graded, loss_mask, coefficients)
+    state = rl_stage.adapt_beta2(run.settings, stage, state, metrics)
 
     episodes = transcripts.episodes(asked, attempts, verdicts)
     values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)

@@ -45,6 +45,7 @@ def _model(name):
     dtype=jnp.bfloat16,
     frozen_dtype=jnp.bfloat16,
     transposed=False,
+    attention='splash',
   )
 
 
@@ -89,7 +90,6 @@ def test_update(name, slice16):
     UPDATE_LENGTH,
     mesh=mesh,
     micro_batches=MICRO_BATCHES,
-    attention='splash',
     unroll=False,
     remat=True,
   ).compile()

@@ -1,6 +1,6 @@
 """Impossible settings, found before anything is compiled."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import difflib
 import math
 import pathlib
@@ -17,6 +17,45 @@ def find_errors(settings: schema.Settings) -> list[str]:
   # possible: misspelt numbers are rejected at once.
   found = found or [*_unknown_names(values)] or [*_stages(settings)]
   return [f'{fields.flag(name)}={values[name]}: {why}' for name, why in found]
+
+
+def may_change_steps(
+  existing: schema.Settings,
+  wanted: schema.Settings,
+  has_begun: Callable[[str], bool],
+) -> bool:
+  """Whether a run may go on with other --steps-stage1 and --steps-stage2.
+
+  The last stage that has begun may be made longer if it is one of RL, whose
+  steps do not depend on how many follow, unless the learning rate falls with
+  the stage; stages before it, and supervised ones, whose rounds share the
+  batches, must keep their number of steps.
+
+  Args:
+    existing: settings that the run was started with.
+    wanted: settings to go on with, equal but for the numbers of steps.
+    has_begun: tells by a stage's name whether the run has a checkpoint of it.
+  """
+  from experiments import methods
+
+  before, after = methods.stages(existing), methods.stages(wanted)
+  names = list(before | after)
+  last = max((i for i, name in enumerate(names) if has_begun(name)), default=-1)
+  begun = names[: last + 1]
+  is_constant = wanted.optimizer.schedule == 'constant'
+  return all(
+    name in before
+    and name in after
+    and (
+      before[name].steps == after[name].steps
+      or (
+        is_constant
+        and name == begun[-1]
+        and isinstance(before[name], methods.RLStage)
+      )
+    )
+    for name in begun
+  )
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
@@ -80,6 +119,7 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     yield 'given_attempts_share', 'needs --turns=2 or more'
   if '' in settings.stop:
     yield 'stop', 'an empty text would end every attempt: leave it out'
+  yield from _given_share(settings)
   yield from _data(settings)
   unsandboxed = settings.i_understand_model_code_runs_unsandboxed
   if settings.sandbox == 'none' and not unsandboxed:
@@ -120,11 +160,18 @@ def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       'overlong_buffer',
       f'must be at most --max-attempt-tokens={settings.max_attempt_tokens}',
     )
-  if settings.drop_zero_spread and settings.kl == 'reward':
+
+
+def _given_share(settings: schema.Settings) -> Iterator[tuple[str, str]]:
+  samples = settings.samples_per_problem
+  count = settings.given_attempts_share * samples
+  # A third cannot be written: a share may miss by a hundredth of an episode.
+  if math.isfinite(count) and abs(count - round(count)) > 0.01:
+    lower, upper = (f(count) / samples for f in (math.floor, math.ceil))
     yield (
-      'drop_zero_spread',
-      'with --kl=reward the sampled KL gives every sample another reward, and '
-      'none would be dropped; choose --kl=exact',
+      'given_attempts_share',
+      f"must be a whole number of a problem's {samples} episodes "
+      f'(--samples-per-problem); {lower:.4g} and {upper:.4g} are',
     )
 
 
@@ -178,6 +225,9 @@ def _stages(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   except ValueError as error:
     yield 'method', f'{error} (--turns)'
     return
+  adaptive = any(getattr(s, 'is_adaptive', False) for s in table.values())
+  if adaptive and not settings.beta2:
+    yield 'beta2', 'must be more than 0 where it adapts: its bounds follow it'
   supervised = {
     name: stage.steps
     for name, stage in table.items()

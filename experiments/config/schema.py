@@ -72,9 +72,9 @@ class Settings:
   temperature: float = fields.setting(1.0, 'stage', above=0)
   """Sampling temperature of training."""
   given_attempts_share: float = fields.setting(0.0, 'stage', low=0, high=1)
-  """Share of Stage II's episodes with an off-policy first attempt, in [0, 1):
-  the base policy's, sampled with a fixed key, so that a problem always has the
-  same ones."""
+  """Share of Stage II's episodes with an off-policy first attempt, in [0, 1), a
+  multiple of 1 / --samples-per-problem: the base policy's, sampled with a fixed
+  key, so that a problem always has the same ones."""
 
   steps_stage1: int = fields.setting(1500, 'stage', low=0)
   """Updates of Stage I."""
@@ -120,19 +120,24 @@ class Settings:
   alpha: float = fields.setting(10.0, 'stage', low=0)
   """Stage II's bonus: alpha x (score of attempt 2 - score of attempt 1)."""
   normalize_bonus: bool = fields.setting(False, 'stage')
-  """Divide a turn's advantage by 1 + its bonus weight.
-  One learning rate then suits both stages."""
+  """Divide a turn's advantage by 1 + its bonus weight. One learning rate then
+  suits both stages; but with --discount=0 the expected gradient is that of
+  --alpha=0, since all that the bonus does to it is to multiply turn 2's by
+  1 + alpha."""
   beta1: float = fields.setting(0.01, 'stage', low=0)
   """KL coefficient of both turns in both stages, reward per nat."""
   beta2: float = fields.setting(0.1, 'stage', low=0)
   """Further KL coefficient of turn 1 in Stage I, reward per nat."""
   adaptive_beta2: bool = fields.setting(False, 'stage')
-  """Adapt beta2, from --beta2 on, to balance KL and objective."""
+  """Adapt beta2 to balance KL and objective, from --beta2 on and between half
+  and ten times of it."""
   kl: Literal['exact', 'reward', 'k3'] = fields.setting('exact', 'stage')
   """KL to the reference: exact (over the vocabulary, in the loss), reward
-  (sampled, taken off the reward) or k3 (sampled, in the loss)."""
+  (sampled, taken off the reward; not scaled with the score's advantage) or k3
+  (sampled, in the loss)."""
   discount: float = fields.setting(0.0, 'stage', low=0, high=1)
-  """Share of the next turn's return that a turn is credited with, in [0, 1]."""
+  """Share of the next turn's return that a turn is credited with in Stage II,
+  in [0, 1]."""
 
   checkpoint_every: int = fields.setting(50, 'stage', low=1, free=True)
   """Steps between checkpoints; a stage's last step always has one."""
@@ -219,7 +224,7 @@ def affects(name: str) -> fields.Affects:
 def free() -> frozenset[str]:
   """Dotted names of settings that may change on resume.
 
-  `methods.may_change_steps` says when the numbers of steps may differ, too.
+  `checks.may_change_steps` says when the numbers of steps may differ, too.
   """
   return frozenset(
     name for name, d in fields.declarations(Settings).items() if d['free']

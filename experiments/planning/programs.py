@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from experiments.config import groups
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
+from score_jax.models import attention as attention_lib
 from score_jax.models import inference, lora, model_config, transformer
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import optimizers, rl_update, sharding
@@ -50,7 +51,7 @@ class Sizes:
   @property
   def length(self) -> int:
     """T, tokens of the longest possible sequence."""
-    return engine.sequence_length(
+    return turn_separator.sequence_length(
       self.prompt, self.max_new_tokens, self.separator
     )
 
@@ -65,6 +66,8 @@ class Model:
     dtype: of activations, of decode's weights and cache.
     frozen_dtype: of the reference, which adapters are attached to.
     transposed: layout of the cache, see `kv_cache.Keys`.
+    attention: path of `attention.attend`; None: the default device's, as for
+      `transposed`.
   """
 
   config: model_config.ModelConfig
@@ -72,6 +75,7 @@ class Model:
   dtype: Any = jnp.float32
   frozen_dtype: Any = jnp.float32
   transposed: bool | None = None
+  attention: attention_lib.Path | None = None
 
   def reference(self, mesh: jax.sharding.Mesh | None = None) -> Any:
     """Shapes of the reference, which is also what adapters are attached to."""
@@ -163,6 +167,8 @@ def lower_episode(
     dtype=model.dtype,
     cache_dtype=model.dtype,
     transposed=model.transposed,
+    attention=model.attention,
+    sharding=shardings.batch,
   )
   # Without it the compiler may gather what it returns, at every token.
   out = {} if mesh is None else {'out_shardings': shardings.batch}
@@ -205,7 +211,11 @@ def lower_update(
     batch_sharding = sharding.batch_sharding(mesh)
     replicated = sharding.replicated(mesh)
   train_step = rl_update.make_train_step(
-    model.config, _optimizer(), dtype=model.dtype, **options
+    model.config,
+    _optimizer(),
+    dtype=model.dtype,
+    attention=model.attention,
+    **options,
   )
   by_sequence = functools.partial(_shape, sharding=batch_sharding)
   per_token, per_turn = (batch_size, length), (batch_size, turns)

@@ -70,6 +70,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
       else jnp.dtype(settings.reference_dtype)
     ),
     transposed=platform == 'cpu',
+    attention=attention.default_path(platform, dtype, config.attention_softcap),
   )
   return Workload(
     model=model,
@@ -84,12 +85,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     rollout_mesh=layout.rollout_mesh,
     micro_batch=settings.micro_batch_size,
     update_options=rl_stage.update_options(settings)
-    | {
-      'attention': attention.default_path(
-        platform, dtype, config.attention_softcap
-      ),
-      'unroll': layout.unrolls,
-    },
+    | {'unroll': layout.unrolls},
     steps=settings.steps_stage1 + settings.steps_stage2,
   )
 

@@ -75,10 +75,12 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
     run.directory.results,
     {key: results[key] for key in order if key in results},
   )
+  later = ''
+  if 'acc_t2' in numbers:
+    later = f', {numbers["acc_t2"]:.1%} at the second'
   run.console.print(
     f'{name}: {numbers["acc_t1"]:.1%} of {numbers["problems"]:,} held-out '
-    'problems at the '
-    f'first attempt, {numbers["acc_t2"]:.1%} at the second.',
+    f'problems at the first attempt{later}.',
     highlight=False,
   )
 

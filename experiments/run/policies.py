@@ -94,6 +94,18 @@ def keep(run: context.StoredRun, policy: Any) -> Any:
   return _reference(policy, offload=True)
 
 
+def needed_later(table: methods.Stages, name: str) -> set[str]:
+  """Names of the policies that the stages after this one need."""
+  names = [methods.BASE, *table]
+  later = [table[n] for n in names[names.index(name) + 1 :]]
+  return {
+    policy
+    for stage in later
+    for field in ('start', 'reference', 'source')
+    if (policy := getattr(stage, field, None))
+  }
+
+
 def make_reference(run: context.StoredRun, policy: Any) -> Any:
   """Parameters of the KL-anchor of a stage, in --reference-dtype.
 

@@ -21,8 +21,7 @@ import shutil
 import socket
 from typing import Any
 
-from experiments import methods
-from experiments.config import fields, schema
+from experiments.config import checks, fields, schema
 from score_jax import distributed
 from score_jax.io import json_files
 
@@ -296,7 +295,7 @@ class RunDirectory:
     if (settings.init_from is None) != (existing.init_from is None):
       # The same checkpoint may have moved; another base policy is another run.
       free.discard('init_from')
-    if methods.may_change_steps(
+    if checks.may_change_steps(
       existing, settings, lambda name: self.stage(name).has_begun()
     ):
       free |= {'steps_stage1', 'steps_stage2'}

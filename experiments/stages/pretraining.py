@@ -13,7 +13,7 @@ from experiments.run import base_model, context, outcome, policies
 from experiments.stages import stage_loop, stage_recorder
 from score_jax import arrays, distributed
 from score_jax.models import transformer
-from score_jax.rollout import engine, episodes, randomness, turn_separator
+from score_jax.rollout import episodes, randomness, turn_separator
 from score_jax.tasks import arithmetic, batches
 from score_jax.training import optimizers, sft_update, train_state
 
@@ -103,7 +103,7 @@ def _examples(
   instructions = [run.task.instruction] * (run.settings.turns - 1)
   separators = turn_separator.make_separators(run.chat_format, instructions)
   # Every step has the longest possible length: one compiled update for all.
-  length = engine.sequence_length(
+  length = turn_separator.sequence_length(
     sampler.buckets[-1], sampler.max_new_tokens, separators.longest
   )
   sequences = episodes.pack_sequences(

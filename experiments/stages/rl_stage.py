@@ -77,7 +77,7 @@ def _make_update(
     layout.config, optimizer, shardings=shardings, **forward, **options
   )
   reference_logprobs = teacher_forcing.make_reference_logprobs(
-    layout.config, temperature=options['temperature'], **forward
+    layout, temperature=options['temperature']
   )
   return Update(optimizer, step, reference_logprobs)
 
@@ -112,8 +112,8 @@ def given_first_attempts(
   """Off-policy first attempts for a share of a stage's sequences, or None.
 
   The reference policy samples them, from random numbers that do not depend on
-  the step, so that a problem always has the same ones. The first
-  round(share * G) samples of each problem take them.
+  the step, so that a problem always has the same ones. The first share * G
+  samples of each problem take them.
   """
   samples = run.settings.samples_per_problem
   count = round(stage.given_share * samples)
@@ -148,6 +148,7 @@ def coefficients_now(
 
 
 def adapt_beta2(
+  settings: schema.Settings,
   stage: methods.RLStage,
   state: arrays.TrainState,
   metrics: Mapping[str, Any],
@@ -166,7 +167,10 @@ def adapt_beta2(
     return total / jnp.maximum(count, 1)
 
   beta2 = adaptive.adapt_beta2(
-    state.beta2, mean('kl/turn1'), mean(magnitudes[-1])
+    state.beta2,
+    mean('kl/turn1'),
+    mean(magnitudes[-1]),
+    initial=settings.beta2,
   )
   return state.replace(beta2=beta2)
 
@@ -212,43 +216,38 @@ def kept_sequences(
   return advantages.has_spread(reward, valid, run.settings.samples_per_problem)
 
 
-def shape_rewards(
+def kl_advantages(
   run: context.Run,
   update: Update,
   coefficients: stage_coefficients.Stage,
   reference: Any,
   trajectory: arrays.Trajectory,
-  score: np.ndarray,
-  graded: np.ndarray,
-) -> tuple[jax.Array, jax.Array, stage_coefficients.Stage]:
-  """Rewards of the scores, less the KL to the reference with --kl=reward.
+  loss_mask: jax.Array,
+) -> jax.Array | float:
+  """What --kl=reward adds to the advantages of the scores; otherwise 0.
 
   Args:
     run: the run.
     update: its compiled update.
     coefficients: the stage's at this step.
-    reference: the policy that the stage is KL-anchored to.
+    reference: the policy that the stage is KL-anchored to, on the device.
     trajectory: B sequences.
-    score: f32 [B, K], from `evaluate.score_arrays`.
-    graded: bool [B, K], false where there is no score.
+    loss_mask: bool [B, K], attempts that carry loss.
 
   Returns:
-    Rewards, f32 [B, K]; where they are valid, bool [B, K]; and the coefficients
-    of the loss, whose KL is zero where the rewards contain it.
+    f32 [B, K], the leave-one-out advantages of `rewards.kl_rewards`, or 0.
   """
-  reward, valid = rewards.shape_rewards(score, graded, coefficients)
   if run.settings.kl != 'reward':
-    return reward, valid, coefficients
-  reward = rewards.kl_in_reward(
-    reward,
+    return 0.0
+  costs = rewards.kl_rewards(
     trajectory.logprobs,
-    update.reference_logprobs(
-      reference_policy.on_device(reference), trajectory
-    ),
+    update.reference_logprobs(reference, trajectory),
     trajectory.turn,
     coefficients,
   )
-  return reward, valid, rewards.without_kl(coefficients)
+  return advantages.leave_one_out(
+    costs, loss_mask, run.settings.samples_per_problem
+  )
 
 
 def attempt_metrics(

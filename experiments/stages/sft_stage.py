@@ -23,7 +23,7 @@ from experiments.stages import (
 from score_jax import arrays
 from score_jax.algorithm import repair_pairs
 from score_jax.io import json_files
-from score_jax.rollout import engine, turn_separator
+from score_jax.rollout import turn_separator
 from score_jax.tasks import batches
 from score_jax.training import (
   reference_policy,
@@ -168,7 +168,7 @@ def _length(run: context.Run) -> int:
   separators = turn_separator.make_separators(
     run.chat_format, [run.task.instruction]
   )
-  return engine.sequence_length(
+  return turn_separator.sequence_length(
     run.sampler.buckets[-1], run.sampler.max_new_tokens[:2], separators.longest
   )
 

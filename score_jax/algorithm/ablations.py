@@ -1,5 +1,9 @@
 """The paper's baselines and ablations as values of the same record."""
 
+import dataclasses
+
+import numpy as np
+
 from score_jax.algorithm import stage_coefficients
 
 
@@ -33,4 +37,13 @@ def multi_turn(
   trained = [0.0 if only_last else 1.0] * (turns - 1) + [1.0]
   return stage_coefficients.make_stage(
     trained, [0.0] * turns, [beta1 * on for on in trained]
+  )
+
+
+def with_every_reward(
+  stage: stage_coefficients.Stage,
+) -> stage_coefficients.Stage:
+  """The stage with weight 1 on every attempt's own score."""
+  return dataclasses.replace(
+    stage, reward_weight=np.ones_like(stage.reward_weight)
   )

@@ -27,9 +27,10 @@ def adapt_beta2(
   first_kl: jax.Array,
   objective: jax.Array,
   *,
+  initial: float,
   rate: float = 0.05,
-  lowest: float = 0.05,
-  highest: float = 1.0,
+  lowest: float = 0.5,
+  highest: float = 10.0,
 ) -> jax.Array:
   """Moves beta2 towards the balance beta2 * first_kl = objective.
 
@@ -45,9 +46,9 @@ def adapt_beta2(
   so that a larger beta2 makes the product smaller. (Setting beta2 to
   objective / first_kl has the same fixed point, but an unstable one.) Drift
   must follow beta2 within about 1 / rate steps, or beta2 oscillates. Before the
-  policy drifts, beta2 falls to `lowest`, which anchors the first attempt until
-  it does; the default bounds are half the smallest and four times the largest
-  beta2 that the paper used (0.1 and 0.25).
+  policy drifts, beta2 falls to its lower bound, which anchors the first attempt
+  until it does. The bounds follow the initial beta2, since its scale is that of
+  the task's rewards and of the attempts' length.
 
   Args:
     beta2: f32 [], the step's coefficient.
@@ -55,9 +56,10 @@ def adapt_beta2(
       (`kl/turn1`).
     objective: f32 [], magnitude of the policy objective: the mean absolute
       scaled advantage of the last attempt (`advantage_magnitude/turn2`).
+    initial: beta2 of the first step, above 0.
     rate: largest change of log beta2 in a step.
-    lowest: lower bound.
-    highest: upper bound.
+    lowest: lower bound, as a multiple of `initial`.
+    highest: upper bound, as a multiple of `initial`.
 
   Returns:
     f32 [], the next step's beta2; unchanged where a measurement is not finite.
@@ -67,5 +69,5 @@ def adapt_beta2(
     jnp.maximum(objective, tiny)
   )
   moved = beta2 * jnp.exp(rate * jnp.clip(imbalance, -1, 1))
-  bounded = jnp.clip(moved, lowest, highest)
+  bounded = jnp.clip(moved, lowest * initial, highest * initial)
   return jnp.where(jnp.isfinite(imbalance), bounded, beta2).astype(jnp.float32)

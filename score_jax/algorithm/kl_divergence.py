@@ -19,7 +19,7 @@ def exact_kl(
   Summed over sampled tokens its expectation is the attempt's whole KL. Its
   derivative, however, is taken at fixed prefixes: it leaves out that token t
   also decides which prefixes follow, and with them later KLs. That term,
-  sum_t grad log pi(t) * (KLs after t), is included in `rewards.kl_in_reward`,
+  sum_t grad log pi(t) * (KLs after t), is included in `rewards.kl_rewards`,
   at the price of noise. Entries of both at minus infinity (padding of the
   vocabulary) contribute 0.
 

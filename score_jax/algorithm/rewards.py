@@ -68,58 +68,70 @@ def shape_rewards(
   return jnp.where(valid, jnp.stack(rewards, axis=1), 0), valid
 
 
-def kl_in_reward(
-  rewards: jax.Array,
+def kl_rewards(
   logprobs: jax.Array,
   reference_logprobs: jax.Array,
   turn: jax.Array,
   stage: stage_coefficients.Stage,
 ) -> jax.Array:
-  """Subtracts each attempt's KL cost from its reward, before the baseline.
+  """Each attempt's KL cost as a sampled reward beside that of its score.
 
-    reward_k - c_k * sum over turn k's tokens of (log pi - log pi_ref)
+    -c_k / s_k * sum over turn k's tokens of (log pi - log pi_ref)
 
   The form of RLOO (Ahmadian et al., 2024), one turn at a time. In expectation
   its gradient is that of the attempt's whole KL(policy || reference), which the
   exact per-token loss is not (`kl_divergence.exact_kl`), at the price of noise.
   The loss then takes `without_kl(stage)`.
 
+  Its leave-one-out advantage is added to the score's, whatever kind that is.
+  Where that is leave-one-out too, this is the baseline of the difference, and
+  RLOO. A group-normalised one divides by the standard deviation of scores
+  alone: that of scores less KL would scale a group whose scores are equal up to
+  its noise. The loss multiplies advantages by s_k (`advantage_scale`), hence
+  the division: the weight of the KL is c_k, as in the loss.
+
   Args:
-    rewards: f32 [B, K], from `shape_rewards`.
     logprobs: f32 [B, T], of the policy that sampled.
     reference_logprobs: f32 [B, T], of the same tokens under the reference.
     turn: i32 [B, T].
-    stage: coefficients of the same K.
+    stage: coefficients, for K turns.
 
   Returns:
     f32 [B, K], without derivative.
   """
   chex.assert_equal_shape([logprobs, reference_logprobs, turn])
-  chex.assert_shape(rewards, (turn.shape[0], stage.turns))
   ratio = masked.turn_sums(logprobs - reference_logprobs, turn, stage.turns)
-  return jax.lax.stop_gradient(rewards - stage.kl_coefficient[None, :] * ratio)
+  weight = stage.kl_coefficient / stage.advantage_scale
+  return jax.lax.stop_gradient(-weight[None, :] * ratio)
 
 
 def without_kl(stage: stage_coefficients.Stage) -> stage_coefficients.Stage:
-  """The stage for a loss whose rewards contain the KL already."""
+  """The stage for a loss whose advantages contain the KL already."""
   zero = jnp.zeros_like(stage.kl_coefficient)
   return dataclasses.replace(stage, kl_coefficient=zero)
 
 
 def reward_metrics(
-  score: jax.Array, graded: jax.Array, stage: stage_coefficients.Stage
+  score: jax.Array,
+  graded: jax.Array,
+  loss_mask: jax.Array,
+  stage: stage_coefficients.Stage,
 ) -> dict[str, masked.SumCount]:
   """(sum, count) of `reward/turn{k}` and, over turns with one, `reward/bonus`.
 
-  Args are those of `shape_rewards`; the means are over valid attempts.
+  Args:
+    score, graded, stage: as for `shape_rewards`.
+    loss_mask: bool [B, K], attempts that are sampled and graded; of them the
+      means are over those whose reward is valid.
   """
   rewards, valid = shape_rewards(score, graded, stage)
+  counted = valid & loss_mask
   metrics = {
-    f'reward/turn{k + 1}': masked.sum_and_count(rewards[:, k], valid[:, k])
+    f'reward/turn{k + 1}': masked.sum_and_count(rewards[:, k], counted[:, k])
     for k in range(stage.turns)
   }
   score = jnp.where(graded, score, 0).astype(jnp.float32)
   bonus, known = _progress(score, graded, stage)
-  with_bonus = known & graded & _bonus_turns(stage)[None, :]
+  with_bonus = known & loss_mask & _bonus_turns(stage)[None, :]
   metrics['reward/bonus'] = masked.sum_and_count(bonus, with_bonus)
   return metrics

@@ -119,6 +119,12 @@ def stage_two(
     beta1, turns: KL coefficient of every turn; K.
     normalize_bonus: divides a turn's advantages by 1 + its alpha, which brings
       both turns to one scale; global-norm clipping then does not starve turn 1.
+      It also takes the bonus out of the objective. With discount 0 its part
+      -alpha * r(y_k-1) depends on nothing but turn k's context, so that its
+      expected policy gradient is 0 and the bonus multiplies turn k's expected
+      gradient by 1 + alpha. Divided by that again, alpha = 10, alpha = 0 and
+      multi-turn RL (`ablations.multi_turn`) have one expected gradient, and
+      differ in its variance alone.
     discount: gamma; above 0 a wrong first attempt pays through the bonus that
       it makes possible (the paper's ablation, not its method).
 
@@ -144,12 +150,14 @@ def score_stages(
   beta1: float = 0.01,
   beta2: float = 0.1,
   normalize_bonus: bool = False,
+  discount: float = 0.0,
 ) -> dict[str, Stage]:
   """The stages of a whole SCoRe run, by name, in their order.
 
   Two turns: stage1, stage2. Three turns (appendix A.1): stage1a, whose episodes
   have two turns; stage1b, whose reference is the policy of stage1a; stage2. In
-  general the Stage I that rewards turn k has episodes of k turns.
+  general the Stage I that rewards turn k has episodes of k turns. Only Stage II
+  has the discount: in Stage I it would reward the attempts that are anchored.
 
   Example:
     >>> list(sj.score_stages(turns=3))
@@ -161,5 +169,7 @@ def score_stages(
     f'stage1{letter}': stage_one(beta1, beta2, rewarded)
     for rewarded, letter in enumerate(letters, start=2)
   }
-  last = stage_two(alpha, beta1, turns, normalize_bonus=normalize_bonus)
+  last = stage_two(
+    alpha, beta1, turns, normalize_bonus=normalize_bonus, discount=discount
+  )
   return first | {'stage2': last}

@@ -204,7 +204,7 @@ def forward(
   unroll: bool = True,
   remat: bool = False,
   transposed: bool | None = None,
-  attention: attention_lib.Path = 'xla',
+  attention: attention_lib.Path | None = None,
   sharding: jax.sharding.Sharding | None = None,
 ):
   """Returns hidden states of a block of tokens that continues the cache.
@@ -222,7 +222,9 @@ def forward(
     transposed: layout of the block's keys if there is no cache, whose layout
       counts otherwise; None: the default backend's. Programs compiled for
       another platform must pass it.
-    attention: path of `attention.attend`, used without a cache.
+    attention: path of `attention.attend`, used without a cache; None: the
+      default backend's, which so is one for prefill, update and reference.
+      Programs compiled for another platform must pass it.
     sharding: of the residual stream, over the batch axis alone; None: left to
       the compiler. If weights are sharded, it tends to shard the width, and
       sums every product of every layer across devices instead of gathering the
@@ -240,6 +242,9 @@ def forward(
     transposed = cache.layers[0].transposed
   elif transposed is None:
     transposed = kv_cache.default_transposed()
+  attention = attention or attention_lib.default_path(
+    jax.default_backend(), dtype, config.attention_softcap
+  )
   contexts = {
     kind: context.replace(attention=attention, sharding=sharding)
     for kind, context in _contexts(config, positions, cache, transposed).items()

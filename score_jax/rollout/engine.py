@@ -10,7 +10,6 @@ last token of an attempt enters with the separator after it, and no forward pass
 is spent on a token whose successor is not needed.
 """
 
-from collections.abc import Sequence
 import functools
 
 from flax import struct
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax import arrays
+from score_jax.models import attention as attention_lib
 from score_jax.models import kv_cache, model_config, transformer
 from score_jax.rollout import (
   given_attempts,
@@ -72,13 +72,6 @@ class _Rules:
     )
 
 
-def sequence_length(
-  prompt: int, max_new_tokens: Sequence[int], separator: int
-) -> int:
-  """T: tokens of the longest possible episode."""
-  return prompt + sum(max_new_tokens) + (len(max_new_tokens) - 1) * separator
-
-
 @functools.partial(
   jax.jit,
   static_argnames=(
@@ -89,6 +82,8 @@ def sequence_length(
     'dtype',
     'cache_dtype',
     'transposed',
+    'attention',
+    'sharding',
     'compactions',
   ),
 )
@@ -108,6 +103,8 @@ def sample_episodes(
   dtype=jnp.float32,
   cache_dtype=jnp.float32,
   transposed: bool | None = None,
+  attention: attention_lib.Path | None = None,
+  sharding: jax.sharding.NamedSharding | None = None,
   compactions: int = 0,
 ) -> arrays.Trajectory:
   """Samples K attempts for G samples of each of N prompts.
@@ -132,19 +129,26 @@ def sample_episodes(
     cache_dtype: of keys and values.
     transposed: layout of the cache, see `kv_cache.Keys`; None: the one for the
       default device. A program compiled for another platform must name it.
+    attention: path of the prefill's attention, see `transformer.forward`; what
+      holds for `transposed` holds for it.
+    sharding: of the batch axis over several devices, for the prefill; None: one
+      device, or left to the compiler.
     compactions: batch compactions in a turn: when half of the sequences have
       ended, the rest go on in a batch of half the size. Pays where attempts'
       lengths differ widely; each costs half a cache of memory and one more
       decode loop to compile.
 
   Returns:
-    A trajectory of B = N * G sequences of T = `sequence_length` tokens.
+    A trajectory of B = N * G sequences of T tokens, see
+    `turn_separator.sequence_length`.
   """
   num_problems, prompt = prompts.tokens.shape
   turns = len(max_new_tokens)
   if given is None:
     given = given_attempts.none(num_problems * samples_per_problem, turns)
-  total = sequence_length(prompt, max_new_tokens, separators.longest)
+  total = turn_separator.sequence_length(
+    prompt, max_new_tokens, separators.longest
+  )
   rules = _Rules(
     separators,
     max_new_tokens=jnp.array(max_new_tokens),
@@ -171,7 +175,7 @@ def sample_episodes(
     return _if_then(turn < turns - 1, append, state)
 
   state = _prefill(
-    forward,
+    functools.partial(forward, attention=attention, sharding=sharding),
     config,
     prompts,
     total,

@@ -109,6 +109,7 @@ class EpisodeSampler:
       given=given,
       dtype=self.dtype,
       cache_dtype=self.dtype,
+      sharding=self.sharding,
     )
 
   def attempts(self, trajectory) -> list[list[types.Attempt]]:

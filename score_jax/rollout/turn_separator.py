@@ -53,6 +53,13 @@ class TurnSeparators:
     return text_state == self.stop_table.shape[0] - 1
 
 
+def sequence_length(
+  prompt: int, max_new_tokens: Sequence[int], separator: int
+) -> int:
+  """T: tokens of the longest possible episode."""
+  return prompt + sum(max_new_tokens) + (len(max_new_tokens) - 1) * separator
+
+
 def make_separators(
   chat_format: chat.ChatFormat, instructions: Sequence[str]
 ) -> TurnSeparators:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from score_jax import arrays
-from score_jax.algorithm import importance, kl_divergence, losses
+from score_jax.algorithm import importance, kl_divergence, losses, rewards
 from score_jax.models import attention as attention_lib
 from score_jax.models import lora, model_config
 from score_jax.training import (
@@ -37,7 +37,7 @@ class UpdateOptions:
   """What is compiled into an update."""
 
   # 'exact' over the vocabulary; 'k3' from the sampled token; 'reward': the
-  # rewards contain it already, and the loss only reports it.
+  # advantages contain it already, and the loss only reports it.
   kl: Literal['exact', 'k3', 'reward'] = 'exact'
   # Updates of a batch, one after the other, each on its share of the problems,
   # whose `samples_per_problem` sequences are adjacent. From the second on, the
@@ -158,6 +158,8 @@ def _loss(
   config, options, batch_sharding, params, reference, part, stage, num_sequences
 ):
   """Loss of one micro-batch; its metrics; the largest log-probability gap."""
+  if options.kl == 'reward':
+    stage = rewards.without_kl(stage)
   batch, loss_mask = part
   if batch.kept is not None:
     loss_mask &= batch.kept[:, None]
@@ -174,10 +176,7 @@ def _loss(
     remat=options.remat,
     dtype=options.dtype,
     unroll=options.unroll,
-    attention=options.attention
-    or attention_lib.default_path(
-      jax.default_backend(), options.dtype, config.attention_softcap
-    ),
+    attention=options.attention,
     sharding=batch_sharding,
   )
   turn, sampler_logprobs = (

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from score_jax import arrays
 from score_jax.models import model_config, token_logprobs, transformer
+from score_jax.training import device_layout
 
 
 def sequence_positions(trajectory: arrays.Trajectory) -> jax.Array:
@@ -91,26 +92,23 @@ def attempt_statistics(
 
 
 def make_reference_logprobs(
-  config: model_config.ModelConfig,
-  *,
-  temperature: float = 1.0,
-  dtype=jnp.float32,
-  unroll: bool = True,
+  layout: device_layout.Layout, *, temperature: float = 1.0
 ) -> Callable[[Any, arrays.Trajectory], jax.Array]:
   """Makes (params, trajectory) -> log-probabilities f32 [B, T], compiled."""
 
   @jax.jit
   def reference_logprobs(params, trajectory):
     hidden, _ = transformer.forward(
-      config,
+      layout.config,
       params,
       trajectory.tokens,
       sequence_positions(trajectory),
-      dtype=dtype,
-      unroll=unroll,
+      dtype=layout.dtype,
+      unroll=layout.unrolls,
+      sharding=layout.update.batch,
     )
     return token_logprobs.token_statistics(
-      config,
+      layout.config,
       params['embedding'],
       hidden,
       trajectory.tokens,

@@ -1,5 +1,7 @@
 """The adaptive beta2: direction, bounds, and that it finds the balance."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def test_with_beta2_is_stage_one(turns):
     # No drift yet: down. No signal: up.
     (0.1, 0.0, 0.2, 0.1 * np.exp(-0.05)),
     (0.1, 1.0, 0.0, 0.1 * np.exp(0.05)),
-    # Bounds.
+    # Bounds: half of the initial 0.1, and ten times of it.
     (0.051, 0.0, 0.2, 0.05),
     (0.99, 9.0, 0.2, 1.0),
     # A step whose measurements are not numbers is skipped.
@@ -42,11 +44,26 @@ def test_with_beta2_is_stage_one(turns):
   ],
 )
 def test_one_step(beta2, first_kl, objective, expected):
-  new = jax.jit(adaptive.adapt_beta2)(
+  new = jax.jit(functools.partial(adaptive.adapt_beta2, initial=0.1))(
     jnp.float32(beta2), jnp.float32(first_kl), jnp.float32(objective)
   )
   assert new.dtype == jnp.float32
   np.testing.assert_allclose(new, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('initial', [1e-3, 0.25, 5.0])
+def test_bounds_follow_the_initial_beta2(initial):
+  def after(first_kl, objective):
+    beta2 = jnp.float32(initial)
+    for _ in range(60):
+      beta2 = adaptive.adapt_beta2(
+        beta2, jnp.float32(first_kl), jnp.float32(objective), initial=initial
+      )
+    return float(beta2)
+
+  # 60 steps of 5 % are a factor of 20.
+  assert after(0.0, 1.0) == pytest.approx(initial / 2)
+  assert after(1e9, 1e-9) == pytest.approx(10 * initial)
 
 
 @pytest.mark.parametrize('start', [0.02, 5.0])
@@ -63,8 +80,9 @@ def test_finds_the_balance(start):
         jnp.float32(beta2),
         jnp.float32(drift**2 / 2),
         jnp.float32(objective),
+        initial=start,
         lowest=0.01,
-        highest=10.0,
+        highest=100.0,
       )
     )
   assert beta2 == pytest.approx(0.36, rel=0.02)

@@ -25,6 +25,10 @@ SEQUENCES = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
 TURN = jnp.array([[0, 1, 1]] * 4)  # one prompt token, one attempt of two
 # One attempt, no reward, KL coefficient 1: the loss is the penalty alone.
 KL_ONLY = stage_coefficients.make_stage([0.0], [0.0], [1.0])
+# The same of a stage whose loss divides advantages by 1 + 10.
+SCALED = stage_coefficients.make_stage(
+  [0.0], [10.0], [1.0], normalize_bonus=True
+)
 SAMPLED = jnp.ones((4, 1), bool)
 
 
@@ -74,19 +78,15 @@ def exact_penalty(parameters):
   return expected_loss(parameters, kl, jnp.zeros((4, 1)), KL_ONLY)
 
 
-def in_reward_penalty(parameters, baseline=0.0):
-  reward = rewards.kl_in_reward(
-    jnp.zeros((4, 1)),
+def in_reward_penalty(parameters, baseline=0.0, stage=KL_ONLY):
+  reward = rewards.kl_rewards(
     packed(token_logprobs(parameters)),
     packed(token_logprobs(REFERENCE)),
     TURN,
-    KL_ONLY,
+    stage,
   )
   return expected_loss(
-    parameters,
-    jnp.zeros((4, 2)),
-    reward - baseline,
-    rewards.without_kl(KL_ONLY),
+    parameters, jnp.zeros((4, 2)), reward - baseline, rewards.without_kl(stage)
   )
 
 
@@ -114,10 +114,12 @@ class TestAgainstEnumeration:
     for penalty in (exact_penalty, k3_penalty, k1_penalty):
       assert float(penalty(POLICY)) == pytest.approx(value, rel=1e-5)
 
-  @pytest.mark.parametrize('baseline', [0.0, 0.3])
-  def test_in_reward_has_the_whole_gradient(self, baseline):
+  @pytest.mark.parametrize(
+    ('baseline', 'stage'), [(0.0, KL_ONLY), (0.3, KL_ONLY), (0.3, SCALED)]
+  )
+  def test_in_reward_has_the_whole_gradient(self, baseline, stage):
     np.testing.assert_allclose(
-      jax.grad(in_reward_penalty)(POLICY, baseline),
+      jax.grad(in_reward_penalty)(POLICY, baseline, stage),
       jax.grad(sequence_kl)(POLICY),
       atol=1e-6,
     )

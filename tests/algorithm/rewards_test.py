@@ -130,20 +130,21 @@ def test_against_double_loop(gamma, turns):
   np.testing.assert_allclose(reward, slow_reward, rtol=1e-5, atol=1e-5)
 
 
-def test_kl_in_reward_by_hand():
+def test_kl_rewards_by_hand():
   # Turn 1: 0.11 * ((-1 + 2) + (-1 + 1.5)) = 0.165; turn 2: 0.01 * (-3 + 1)
   # = -0.02. What stands at given tokens (log-ratio 7) is not counted.
   turn = jnp.array([[0, 1, 1, 0, 2]])
   logprobs = jnp.array([[0.0, -1, -1, 0, -3]])
   reference = jnp.array([[-7.0, -2, -1.5, -7, -1]])
-  reward = rewards.kl_in_reward(
-    jnp.array([[0.0, 1.0]]),
-    logprobs,
-    reference,
-    turn,
-    stage_coefficients.stage_one(),
+  reward = rewards.kl_rewards(
+    logprobs, reference, turn, stage_coefficients.stage_one()
   )
-  np.testing.assert_allclose(reward, [[-0.165, 1.02]], rtol=1e-6)
+  np.testing.assert_allclose(reward, [[-0.165, 0.02]], rtol=1e-6)
+  # c = 0.01, and 11 times that where the loss divides by 1 + alpha = 11:
+  # -0.01 * 1.5; -0.11 * (-2).
+  scaled = stage_coefficients.stage_two(normalize_bonus=True)
+  reward = rewards.kl_rewards(logprobs, reference, turn, scaled)
+  np.testing.assert_allclose(reward, [[-0.015, 0.22]], rtol=1e-6)
 
 
 def test_without_kl_changes_nothing_else():
@@ -159,13 +160,31 @@ def test_metrics_by_hand():
   # and one without its first grade. Bonus: 0, 10, -10.
   graded = GRADED.at[3, 0].set(False)
   metrics = masked.means(
-    rewards.reward_metrics(PAIRS, graded, stage_coefficients.stage_two())
+    rewards.reward_metrics(
+      PAIRS, graded, graded, stage_coefficients.stage_two()
+    )
   )
   assert metrics == pytest.approx(
     {'reward/turn1': 1 / 3, 'reward/turn2': 1 / 3, 'reward/bonus': 0.0}
   )
   # A stage without bonus has no mean of it.
   metrics = masked.means(
-    rewards.reward_metrics(PAIRS, GRADED, stage_coefficients.stage_one())
+    rewards.reward_metrics(
+      PAIRS, GRADED, GRADED, stage_coefficients.stage_one()
+    )
   )
   assert metrics == {'reward/turn1': 0.0, 'reward/turn2': 0.5}
+
+
+def test_metrics_leave_out_given_attempts():
+  # The first attempts of the last two rows are given: turn 1 has 0 and 0; turn
+  # 2 has all of 0, 11, -10, 1, with the gain over attempts that were given.
+  sampled = GRADED.at[2:, 0].set(False)
+  metrics = rewards.reward_metrics(
+    PAIRS, GRADED, sampled, stage_coefficients.stage_two()
+  )
+  assert masked.means(metrics) == pytest.approx(
+    {'reward/turn1': 0.0, 'reward/turn2': 0.5, 'reward/bonus': 0.0}
+  )
+  assert int(metrics['reward/turn1'][1]) == 2
+  assert int(metrics['reward/bonus'][1]) == 4

@@ -9,8 +9,15 @@ import pytest
 from rich import console as rich_console
 
 from experiments import methods
-from experiments.config import command_line, fields, schema
-from score_jax.algorithm import adaptive, losses, repair_pairs, rewards
+from experiments.config import checks, command_line, fields, schema
+from experiments.run import policies
+from score_jax.algorithm import (
+  adaptive,
+  advantages,
+  losses,
+  repair_pairs,
+  rewards,
+)
 from tests.support import small_run
 
 FLAGS = (
@@ -18,6 +25,8 @@ FLAGS = (
   '--steps-stage1=5',
   '--steps-stage2=6',
   '--alpha=10',
+  # Otherwise every scale is 1.
+  '--normalize-bonus',
   '--beta1=0.01',
   '--beta2=0.1',
 )
@@ -67,21 +76,23 @@ STAGES = {
     ('stage1', 5, 'base', 'base'),
     ('stage2', 6, 'stage1', 'base'),
   ],
-  'discount_08': [
-    ('stage1', 5, 'base', 'base'),
-    ('stage2', 6, 'stage1', 'base'),
-  ],
+  'discount_08': [('stage2', 11, 'base', 'base')],
   'adaptive_beta2': [
     ('stage1', 5, 'base', 'base'),
     ('stage2', 6, 'stage1', 'base'),
   ],
-  # The second Stage I is KL-anchored to the policy that it starts from.
+  # Every Stage I is KL-anchored to the base, as in Eq. 3.
   'interleaved': [
     ('stage1_1', 2, 'base', 'base'),
     ('stage2_1', 3, 'stage1_1', 'base'),
-    ('stage1_2', 3, 'stage2_1', 'stage2_1'),
+    ('stage1_2', 3, 'stage2_1', 'base'),
     ('stage2_2', 3, 'stage1_2', 'base'),
   ],
+  'pag_baseline': [
+    ('stage1', 5, 'base', 'base'),
+    ('stage2', 6, 'stage1', 'base'),
+  ],
+  'cocos_baseline': [('cocos_baseline', 11, 'base', 'base')],
 }
 
 
@@ -134,7 +145,7 @@ def test_three_turns():
     ('stage1a_1', 2, 'base', 'base'),
     ('stage1b_1', 2, 'stage1a_1', 'stage1a_1'),
     ('stage2_1', 3, 'stage1b_1', 'base'),
-    ('stage1a_2', 3, 'stage2_1', 'stage2_1'),
+    ('stage1a_2', 3, 'stage2_1', 'base'),
     ('stage1b_2', 3, 'stage1a_2', 'stage1a_2'),
     ('stage2_2', 3, 'stage1b_2', 'base'),
   ]
@@ -172,14 +183,14 @@ def test_given_attempts_and_adaptation():
 
 def test_what_later_stages_read():
   table = stages('score', '--turns=3')
-  assert methods.needed_later(table, 'stage1a') == {
+  assert policies.needed_later(table, 'stage1a') == {
     'base',
     'stage1a',
     'stage1b',
   }
-  assert methods.needed_later(table, 'stage1b') == {'base', 'stage1b'}
-  assert methods.needed_later(table, 'stage2') == set()
-  assert methods.needed_later(stages('star'), 'round2') == {'base', 'round2'}
+  assert policies.needed_later(table, 'stage1b') == {'base', 'stage1b'}
+  assert policies.needed_later(table, 'stage2') == set()
+  assert policies.needed_later(stages('star'), 'round2') == {'base', 'round2'}
 
 
 # (method, stage, flags): reward weights, bonus, KL coefficients, scale of the
@@ -191,6 +202,9 @@ THREE = ('--turns=3',)
 OBJECTIVES = {
   ('score', 'stage1', ()): STAGE1,
   ('score', 'stage2', ()): STAGE2,
+  ('score', 'stage2', ('--no-normalize-bonus',)): (
+    *STAGE2[:3], [1, 1], 0, False
+  ),
   ('single_turn', 'single_turn', ()): ([1], [0], [0.01], [1], 0, False),
   ('multi_turn_fig5', 'multi_turn_fig5', ()): (
     [0, 1], [0, 0], [0, 0.01], [1, 1], 0, False
@@ -203,7 +217,9 @@ OBJECTIVES = {
   ('star_stage2', 'stage1', ()): STAGE1,
   ('offline_first_attempts', 'stage1', ()): STAGE1,
   ('offline_first_attempts', 'stage2', ()): STAGE2,
-  ('discount_08', 'stage1', ()): (*STAGE1[:4], 0.8, False),
+  # A discount is of Stage II alone: Stage I does not reward turn 1.
+  ('score', 'stage1', ('--discount=0.8',)): STAGE1,
+  ('score', 'stage2', ('--discount=0.8',)): (*STAGE2[:4], 0.8, False),
   ('discount_08', 'stage2', ()): (
     [1, 1], [0, 1], [0.01, 0.01], [1, 1 / 2], 0.8, False
   ),
@@ -213,6 +229,13 @@ OBJECTIVES = {
   ('interleaved', 'stage2_1', ()): STAGE2,
   ('interleaved', 'stage1_2', ()): STAGE1,
   ('interleaved', 'stage2_2', ()): STAGE2,
+  ('pag_baseline', 'stage1', ()): ([1, 1], [0, 0], [0.1, 0], [1, 1], 0, False),
+  ('pag_baseline', 'stage2', ()): (
+    [1, 1], [0, 1], [0, 0], [1, 1 / 2], 0, False
+  ),
+  ('cocos_baseline', 'cocos_baseline', ()): (
+    [0, 1], [0, 0], [0, 0.01], [1, 1], 0, False
+  ),
   # Appendix A.1: r(y2) with y1 KL-anchored; r(y3) with y1 and y2; all of them,
   # with a bonus over the attempt before.
   ('score', 'stage1a', THREE): STAGE1,
@@ -246,8 +269,20 @@ def make_batch(turns, seed):
   }
 
 
-def slow_loss(batch, weight, bonus, kl_coefficient, scale, gamma, normalised):
-  """What the paper says, row by row, turn by turn, token by token."""
+def slow_loss(
+  batch,
+  weight,
+  bonus,
+  kl_coefficient,
+  scale,
+  gamma,
+  normalised,
+  kl_in_reward=False,
+):
+  """What the paper says, row by row, turn by turn, token by token.
+
+  With the KL in the reward `kl` has log pi - log pi_ref of each token.
+  """
   turns = len(weight)
   reward = [[None] * turns for _ in range(ROWS)]
   for b in range(ROWS):
@@ -282,16 +317,29 @@ def slow_loss(batch, weight, bonus, kl_coefficient, scale, gamma, normalised):
       elif b in group and len(group) > 1:
         others = [value for row, value in group.items() if row != b]
         advantage = group[b] - np.mean(others)
+      advantage *= scale[k]
+      if kl_in_reward:
+        # Neither normalised nor scaled: the weight of the KL is its own.
+        cost = {
+          row: kl_coefficient[k]
+          * batch['kl'][row][batch['turn'][row] == k + 1].sum()
+          for row in range(first, first + SAMPLES)
+          if batch['sampled'][row, k] and batch['graded'][row, k]
+        }
+        others = [value for row, value in cost.items() if row != b]
+        advantage -= cost[b] - np.mean(others) if others else 0.0
       for t in range(TOKENS):
         if batch['turn'][b, t] == k + 1:
-          loss -= advantage * scale[k] * batch['logprobs'][b, t]
-          loss += kl_coefficient[k] * batch['kl'][b, t]
+          loss -= advantage * batch['logprobs'][b, t]
+          if not kl_in_reward:
+            loss += kl_coefficient[k] * batch['kl'][b, t]
   return loss / ROWS
 
 
+@pytest.mark.parametrize('kl_in_reward', [False, True])
 @pytest.mark.parametrize('seed', [0, 1, 2])
 @pytest.mark.parametrize('key', OBJECTIVES, ids=lambda key: '-'.join(key[:2]))
-def test_each_objective_is_that_of_slow_loops(key, seed):
+def test_each_objective_is_that_of_slow_loops(key, seed, kl_in_reward):
   method, name, more = key
   stage = stages(method, *more)[name]
   coefficients = stage.coefficients
@@ -301,17 +349,44 @@ def test_each_objective_is_that_of_slow_loops(key, seed):
   reward, valid = rewards.shape_rewards(
     jnp.asarray(batch['score']), jnp.asarray(batch['graded']), coefficients
   )
-  advantages = stage.advantages(reward, valid & batch['sampled'], SAMPLES)
+  loss_mask = jnp.asarray(batch['sampled'] & batch['graded'])
+  advantage = stage.advantages(reward, valid & loss_mask, SAMPLES)
+  if kl_in_reward:
+    logprobs, turn = jnp.asarray(batch['logprobs']), jnp.asarray(batch['turn'])
+    costs = rewards.kl_rewards(
+      logprobs, logprobs - batch['kl'], turn, coefficients
+    )
+    advantage += advantages.leave_one_out(costs, loss_mask, SAMPLES)
+    coefficients = rewards.without_kl(coefficients)
   loss, _ = losses.score_loss(
     jnp.asarray(batch['logprobs']),
     jnp.asarray(batch['kl']),
-    advantages,
+    advantage,
     jnp.asarray(batch['turn']),
-    jnp.asarray(batch['sampled'] & batch['graded']),
+    loss_mask,
     coefficients,
   )
-  expected = slow_loss(batch, *OBJECTIVES[key])
+  expected = slow_loss(batch, *OBJECTIVES[key], kl_in_reward)
   assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_kl_in_the_reward_is_not_normalised():
+  # Scores are equal, log-ratios of turn 2 are 0.3 and -0.1 in one group and 0
+  # and 0.2 in the other. With c = 0.01: -0.01 * 0.4 = -0.004 and 0.004; 0.002
+  # and -0.002. Divided by their own standard deviation they would be -1 and 1.
+  # The loss multiplies by the scale 1 / 11, which is undone.
+  stage = stages('score', '--normalize-bonus')['stage2']
+  turn = jnp.array([[1, 2]] * 4)
+  logprobs = jnp.array([[-1.0, -1], [-1, -1], [-1, -1], [-1, -1]])
+  reference = logprobs - jnp.array([[0, 0.3], [0, -0.1], [0, 0], [0, 0.2]])
+  costs = rewards.kl_rewards(logprobs, reference, turn, stage.coefficients)
+  every = jnp.ones((4, 2), bool)
+  found = advantages.leave_one_out(costs, every, 2)
+  found *= stage.coefficients.advantage_scale[None]
+  expected = [[0, -0.004], [0, 0.004], [0, 0.002], [0, -0.002]]
+  np.testing.assert_allclose(found, expected, atol=1e-7)
+  equal = jnp.ones((4, 2))
+  assert not stages('grpo')['grpo'].advantages(equal, every, 2).any()
 
 
 def test_every_objective_is_tested():
@@ -355,7 +430,7 @@ def test_a_new_method_is_one_row(monkeypatch, capsys):
     == settings
   )
   longer = dataclasses.replace(settings, steps_stage1=9)
-  assert methods.may_change_steps(settings, longer, lambda name: True)
+  assert checks.may_change_steps(settings, longer, lambda name: True)
   # What the row does not say is rejected.
   for wrong in ('--stage=2', '--turns=1'):
     with pytest.raises(SystemExit):
@@ -404,8 +479,8 @@ def test_a_run_may_be_made_longer(method, changes, begun, allowed):
   )
   wanted = dataclasses.replace(existing, **changes)
   has_begun = begun.__contains__
-  assert methods.may_change_steps(existing, existing, has_begun)
-  assert methods.may_change_steps(existing, wanted, has_begun) == allowed
+  assert checks.may_change_steps(existing, existing, has_begun)
+  assert checks.may_change_steps(existing, wanted, has_begun) == allowed
 
 
 @pytest.mark.parametrize('schedule', ['linear', 'cosine'])
@@ -417,7 +492,7 @@ def test_no_longer_stage_where_the_learning_rate_falls_with_it(schedule):
   # The steps of a stage that has not begun are free.
   for begun, allowed in ((['stage1'], True), (['stage1', 'stage2'], False)):
     assert (
-      methods.may_change_steps(existing, wanted, begun.__contains__) == allowed
+      checks.may_change_steps(existing, wanted, begun.__contains__) == allowed
     )
 
 

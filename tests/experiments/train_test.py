@@ -218,12 +218,12 @@ VARIANTS = {
   'micro-batches': ('--micro-batch=4',),
   'three turns': ('--turns=3',),
   'last': ('--checkpoint-selection=last',),
-  'single turn': ('--method=single_turn',),
+  'single turn': ('--method=single_turn', '--turns=1'),
   'multi turn': ('--method=multi_turn',),
   'no stage one': ('--steps-stage1=0',),
 }
 # The others are slow together.
-_QUICK = ('kl in the reward', 'given attempts')
+_QUICK = ('kl in the reward', 'given attempts', 'single turn')
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,10 @@ def _check_adaptive(metrics, finished):
   beta2 = 0.1
   for record in metrics['stage1']:
     beta2 = adaptive.adapt_beta2(
-      beta2, record['kl/turn1'], record['advantage_magnitude/turn2']
+      beta2,
+      record['kl/turn1'],
+      record['advantage_magnitude/turn2'],
+      initial=0.1,
     )
     assert record['beta2'] == pytest.approx(float(beta2), rel=1e-5)
   assert metrics['stage1'][-1]['beta2'] != pytest.approx(0.1, rel=1e-4)
@@ -293,7 +296,24 @@ def _check_three_turns(metrics, finished):
   assert metrics['stage1b'][0]['reward/turn2'] == 0
 
 
+def _check_kl_in_reward(metrics, finished):
+  del finished
+  # Stage I does not reward turn 1: its advantages are those of the KL, which
+  # begins at 0.
+  first, second = metrics['stage1']
+  assert first['advantage_magnitude/turn1'] < 1e-6
+  assert second['advantage_magnitude/turn1'] > 1e-6
+
+
+def _check_single_turn(metrics, finished):
+  del finished
+  for record in metrics['single_turn']:
+    assert {n for n in record if n.startswith('score/acc')} == {'score/acc_t1'}
+
+
 CHECKS = {
+  'kl in the reward': _check_kl_in_reward,
+  'single turn': _check_single_turn,
   'adaptive': _check_adaptive,
   'given attempts': _check_given,
   'micro-batches': _check_micro,

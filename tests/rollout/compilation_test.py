@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from score_jax.models import kv_cache, model_config, transformer
-from score_jax.rollout import engine, given_attempts
+from score_jax.rollout import engine, given_attempts, turn_separator
 from tests.support import small_models
 
 _CONFIG = model_config.ModelConfig(
@@ -151,7 +151,7 @@ def _operations(text, size):
 
 def test_the_sizes_are_those_of_the_cache():
   block = small_models.separators(2).longest
-  length = engine.sequence_length(14, _LIMITS, block)
+  length = turn_separator.sequence_length(14, _LIMITS, block)
   cache = kv_cache.empty(_CONFIG, _BATCH, length, block=block)
   assert [keys.k.size for keys in cache.layers] == [_RING, _GLOBAL]
 

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from score_jax.models import lora
-from score_jax.training import reference_policy, teacher_forcing
+from score_jax.training import (
+  device_layout,
+  reference_policy,
+  teacher_forcing,
+)
 from tests.support import small_batch, small_models
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
@@ -24,7 +28,9 @@ def logprobs():
   )
   made = {
     dtype: teacher_forcing.make_reference_logprobs(
-      small_models.CONFIGS[NAME], dtype=dtype
+      device_layout.make(
+        small_models.CONFIGS[NAME], jax.devices()[:1], dtype=dtype
+      )
     )
     for dtype in (jnp.float32, jnp.bfloat16)
   }

@@ -19,6 +19,7 @@ from score_jax.algorithm import (
 )
 from score_jax.models import transformer
 from score_jax.training import (
+  device_layout,
   optimizers,
   rl_update,
   teacher_forcing,
@@ -340,8 +341,7 @@ def test_the_forms_of_kl(policy, reference, sgd_step, whole):
   no_kl = rewards.without_kl(STAGE)
   plain, _ = gradient(sgd_step, policy, policy, batch, ALL, no_kl)
   for name, step in steps.items():
-    stage = no_kl if name == 'reward' else STAGE
-    at_reference, metrics = gradient(step, policy, policy, batch, ALL, stage)
+    at_reference, metrics = gradient(step, policy, policy, batch)
     small_batch.assert_close(at_reference, plain, atol=1e-5)
     assert abs(float(metrics['kl/turn1'][0])) < 1e-5, name
   # Elsewhere k3 is an estimate, never negative; its gradient is another one.
@@ -350,7 +350,8 @@ def test_the_forms_of_kl(policy, reference, sgd_step, whole):
   leaf = 'embedding'
   assert np.abs(k3[leaf] - whole[0][leaf]).max() > 1e-3
   # KL in the reward: the loss has none, and still reports the exact one.
-  _, told = gradient(steps['reward'], policy, reference, batch, ALL, no_kl)
+  left, told = gradient(steps['reward'], policy, reference, batch)
+  small_batch.assert_close(left, plain, atol=1e-5)
   assert float(told['kl/turn2'][0]) == pytest.approx(
     float(whole[1]['kl/turn2'][0]), rel=1e-5
   )
@@ -454,7 +455,8 @@ def test_sampler_and_trainer_agree(policy, reference):
 
 def test_reference_logprobs_are_the_samplers(policy):
   trajectory = small_batch.make_trajectory(policy, 0.6)
-  logprobs = teacher_forcing.make_reference_logprobs(CONFIG, temperature=0.6)(
+  layout = device_layout.make(CONFIG, jax.devices()[:1])
+  logprobs = teacher_forcing.make_reference_logprobs(layout, temperature=0.6)(
     policy, trajectory
   )
   sampled = np.asarray(trajectory.turn) > 0

@@ -33,7 +33,6 @@ from experiments.config import checks, groups, schema
       {'overlong_buffer': 513, 'overlong': 'penalty'},
       '--overlong-buffer=513: must be at most --max-attempt-tokens=512',
     ),
-    ({'drop_zero_spread': True, 'kl': 'reward'}, '--drop-zero-spread=True'),
     ({'optimizer': groups.Optimizer(adam_b1=1.0)}, '--optimizer.adam-b1=1.0'),
     ({'optimizer': groups.Optimizer(adam_b2=1.0)}, '--optimizer.adam-b2=1.0'),
     (
@@ -42,6 +41,14 @@ from experiments.config import checks, groups, schema
     ),
     ({'given_attempts_share': 1.0}, '--given-attempts-share'),
     ({'given_attempts_share': 0.5, 'turns': 1}, '--given-attempts-share'),
+    # 8 samples a problem: eighths.
+    (
+      {'given_attempts_share': 0.3},
+      "--given-attempts-share=0.3: must be a whole number of a problem's 8 "
+      'episodes (--samples-per-problem); 0.25 and 0.375 are',
+    ),
+    ({'beta2': 0.0, 'adaptive_beta2': True}, '--beta2=0.0: must be more than'),
+    ({'beta2': 0.0, 'method': 'adaptive_beta2'}, '--beta2=0.0'),
     ({'task': 'records'}, '--data.file'),
     ({'task': 'records'}, '--data.test-file'),
     ({'data': groups.Data(file='no/such')}, '--data.file=no/such'),
@@ -105,6 +112,13 @@ def test_turns_of_each_method(method):
 
 def test_possible_settings_have_no_errors(tmp_path):
   assert checks.find_errors(schema.Settings()) == []
+  for share, samples in ((0.375, 8), (0.333, 3), (0.25, 4), (2 / 7, 7)):
+    settings = schema.Settings(
+      given_attempts_share=share, samples_per_problem=samples
+    )
+    assert checks.find_errors(settings) == []
+  # Where beta2 does not adapt, it may be 0.
+  assert checks.find_errors(schema.Settings(beta2=0.0)) == []
   settings = schema.Settings(
     task='gsm8k', data_dir=str(tmp_path), micro_batch=64, alpha=0.0, turns=3
   )

@@ -133,7 +133,7 @@ def test_beta2_moves_by_its_measurements():
   # beta2 * KL = 0.1 * 2 against 0.05: log 4 = 1.39, clipped to 1; a step of
   # 5 %: 0.1 * exp(0.05).
   stage = methods.stages(settings_of('--adaptive-beta2'))['stage1']
-  moved = rl_stage.adapt_beta2(stage, state, metrics)
+  moved = rl_stage.adapt_beta2(settings_of(), stage, state, metrics)
   assert float(moved.beta2) == pytest.approx(0.1 * np.exp(0.05), rel=1e-5)
 
 
