@@ -1,4 +1,4 @@
-"""Every method of the paper, and SCoRe as others have it, as its stages.
+"""The methods of the paper, and SCoRe as others have it, as stages in order.
 
 A stage makes one policy from earlier ones. An ablation differs from SCoRe in
 the values of its stages, never by a branch of a loop; a new method is one more

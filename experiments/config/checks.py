@@ -167,11 +167,13 @@ def _given_share(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   count = settings.given_attempts_share * samples
   # A third cannot be written: a share may miss by a hundredth of an episode.
   if math.isfinite(count) and abs(count - round(count)) > 0.01:
-    lower, upper = (f(count) / samples for f in (math.floor, math.ceil))
+    # All of them are rejected elsewhere.
+    nearest = [n for n in (math.floor(count), math.ceil(count)) if n < samples]
+    shares = ' or '.join(f'{n / samples:.4g}' for n in nearest)
     yield (
       'given_attempts_share',
-      f"must be a whole number of a problem's {samples} episodes "
-      f'(--samples-per-problem); {lower:.4g} and {upper:.4g} are',
+      f"is {count:.4g} of a problem's {samples} episodes "
+      f'(--samples-per-problem), not a whole number: make it {shares}',
     )
 
 

@@ -44,9 +44,10 @@ from experiments.config import checks, groups, schema
     # 8 samples a problem: eighths.
     (
       {'given_attempts_share': 0.3},
-      "--given-attempts-share=0.3: must be a whole number of a problem's 8 "
-      'episodes (--samples-per-problem); 0.25 and 0.375 are',
+      "--given-attempts-share=0.3: is 2.4 of a problem's 8 episodes "
+      '(--samples-per-problem), not a whole number: make it 0.25 or 0.375',
     ),
+    ({'given_attempts_share': 0.95}, 'make it 0.875'),
     ({'beta2': 0.0, 'adaptive_beta2': True}, '--beta2=0.0: must be more than'),
     ({'beta2': 0.0, 'method': 'adaptive_beta2'}, '--beta2=0.0'),
     ({'task': 'records'}, '--data.file'),
