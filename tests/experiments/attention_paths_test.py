@@ -9,7 +9,7 @@ from experiments.stages import rl_stage
 from score_jax import arrays
 from score_jax.models import attention
 from score_jax.rollout import randomness
-from score_jax.training import rl_update, sft_update
+from score_jax.training import optimizers, sft_update
 
 # Sizes that no other test has: what is traced here must not be found there.
 PROBLEMS, SAMPLES = 3, 2
@@ -38,19 +38,18 @@ def fixture_programs(finished):
       samples_per_problem=SAMPLES,
     )
 
-  # Functions of its own, since `make_update` returns the same ones again.
-  make_update, make_sft = (
-    m.make_update.__wrapped__ for m in (rl_update, sft_update)
-  )
-  rl = make_update(run.layout, **rl_stage.update_options(run.settings))
-  optimizer, sft_step = make_sft(run.layout, learning_rate=1e-3)
+  # No other test's learning rate: the functions are not traced already.
+  optimizer = optimizers.make_optimizer(1.23e-3)
+  options = rl_stage.update_options(run.settings)
+  rl = rl_stage._make_update(run.layout, optimizer, **options)
+  sft_step = sft_update.make_update(run.layout, optimizer)
   loss_mask = np.ones((PROBLEMS * SAMPLES, 2), bool)
   advantages = loss_mask.astype(np.float32)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(attention, 'default_path', decide)
     rollout, trajectory = jax.make_jaxpr(sample, return_shape=True)(params)
     batch = arrays.TrainBatch(trajectory, advantages)
-    state = policies.begin_state(run, base, rl.optimizer)
+    state = policies.begin_state(run, base, optimizer)
     stage = run.stages['stage2'].coefficients
     texts = {
       'prefill': rollout,
