@@ -13,7 +13,7 @@ from typing import Any
 from rich import console as rich_console
 from rich import text as rich_text
 
-from experiments.config import command_line, schema
+from experiments.config import command_line
 from experiments.run import (
   building,
   context,
@@ -24,7 +24,6 @@ from experiments.run import (
 from score_jax import types
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
-from score_jax.tasks import arithmetic
 
 _ENDS = ('quit', 'exit')
 _PROMPT = 'problem> '
@@ -71,7 +70,7 @@ def talk(options: Options, run: context.Run, policy: Any) -> None:
   params = run.layout.inference_params(policy)
   for number, text in enumerate(_typed(run.console)):
     try:
-      problem = read_problem(run.settings, text)
+      problem = read_problem(run.task, text)
       _check_fits(run, problem)
     except ValueError as error:
       run.console.print(
@@ -94,17 +93,17 @@ def talk(options: Options, run: context.Run, policy: Any) -> None:
       run.console.print(_ungraded(attempts[0]))
 
 
-def read_problem(settings: schema.Settings, text: str) -> types.Problem:
+def read_problem(task: types.Task, text: str) -> types.Problem:
   """Parses a typed problem; its reference is empty where it is not known.
 
   Raises:
     ValueError: the text is no problem of the task.
   """
-  if settings.task == arithmetic.NAME:
-    return arithmetic.problem_from_text(text, settings.arithmetic.digits)
+  if task.problem_from_text:
+    return task.problem_from_text(text)
   return types.Problem(
     id=text,
-    task=settings.task,
+    task=task.name,
     question=text,
     reference='',
     columns={'question': text},

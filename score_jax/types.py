@@ -8,7 +8,7 @@ preset, run*. This module imports no jax: grader processes read it.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +98,22 @@ class Grader(Protocol):
     """Ends what the grader started. May be called twice."""
 
 
+class PretrainingExample(NamedTuple):
+  """Two attempts at a problem, for a base policy to imitate.
+
+  Attributes:
+    message: text of the first user message.
+    first: the first attempt.
+    second: the second attempt, and every later one.
+    first_in_loss: whether the first attempt is imitated, or only read.
+  """
+
+  message: str
+  first: str
+  second: str
+  first_in_loss: bool
+
+
 # The problems of a `Task`, by name.
 SPLITS = ('train', 'validation', 'test')
 
@@ -117,6 +133,10 @@ class Task:
     validation: held-out problems that whatever is chosen is chosen by.
     stop_texts: texts with which the prompt shows that an answer has ended, for
       `ChatFormat.stop_texts`; of a model that writes no end-of-text token.
+    problem_from_text: reads a problem that a person types, with its reference;
+      ValueError where it is none. None: any text is a question.
+    pretraining_examples: makes so many examples for a base policy from a NumPy
+      generator; none shows a held-out problem. None: references are imitated.
 
   Example:
     >>> problem = sj.Problem('7', 'sums', question='2+3=', reference='5')
@@ -136,3 +156,7 @@ class Task:
   refine_instruction: str = ''
   validation: Sequence[Problem] = ()
   stop_texts: Sequence[str] = ()
+  problem_from_text: Callable[[str], Problem] | None = None
+  pretraining_examples: (
+    Callable[[Any, int], Sequence[PretrainingExample]] | None
+  ) = None

@@ -8,6 +8,9 @@ from typing import Any
 
 from experiments.config import fields, schema
 
+# Presets of a small model that no checkpoint is of.
+_OWN_MODEL = ('tiny', 'aiming')
+
 
 def find_errors(settings: schema.Settings) -> list[str]:
   """One sentence for each impossible value: the flag, its value, the fix."""
@@ -94,11 +97,11 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     yield 'tokenizer', 'belongs to a checkpoint; add --init-from=PATH'
   if settings.tokenizer and not pathlib.Path(settings.tokenizer).is_file():
     yield 'tokenizer', 'there is no such file'
-  if settings.init_from and settings.preset == 'tiny':
+  if settings.init_from and settings.preset in _OWN_MODEL:
     yield (
       'init_from',
-      'the preset tiny is made for its own small model; choose another one '
-      'with --preset, or --preset=gemma2_2b_math to begin with',
+      f'the preset {settings.preset} is made for its own small model; choose '
+      'another one with --preset, or --preset=gemma2_2b_math to begin with',
     )
   if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
     yield 'init_from', 'there is no such directory'
@@ -179,12 +182,23 @@ def _given_share(settings: schema.Settings) -> Iterator[tuple[str, str]]:
 
 def _data(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   """What a task reads, and what it does not."""
-  data, is_arithmetic = settings.data, settings.task == 'arithmetic'
+  data, pretrain = settings.data, settings.pretrain
+  is_generated = settings.task in schema.GENERATED_TASKS
   reads_files = settings.task in ('records', 'repair')
-  if is_arithmetic and settings.data_dir is not None:
-    yield 'data_dir', 'the arithmetic task reads no data; leave it out'
-  if is_arithmetic and settings.first_prompt is not None:
-    yield 'first_prompt', 'the arithmetic task asks its sums as they are'
+  if is_generated and settings.data_dir is not None:
+    yield 'data_dir', f'the {settings.task} task reads no data; leave it out'
+  if is_generated and settings.first_prompt is not None:
+    yield (
+      'first_prompt',
+      f'the {settings.task} task asks its problems as they are',
+    )
+  left = 1 - pretrain.copy_share
+  # Decimal shares that add up to 1 may miss it by a rounding.
+  if settings.task == 'aiming' and pretrain.redraw_share > left + 1e-9:
+    yield (
+      'pretrain.redraw_share',
+      f'must be at most the {left:g} that --pretrain.copy-share leaves',
+    )
   if reads_files and data.file is None:
     yield 'task', 'needs --data.file=FILE with its problems'
   if settings.task == 'records' and data.test_file is None:

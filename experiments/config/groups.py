@@ -93,12 +93,15 @@ class Pretraining:
   learning_rate: float = fields.setting(4e-3, 'base', above=0)
   """Adam's largest step size: warmed up, then a cosine down to a 20th."""
   copy_share: float = fields.setting(0.6, 'base', low=0, high=1)
-  """Share of hard sums whose second attempt copies the first, in [0, 1].
-  The less, the more latent ability to correct."""
+  """Share of second attempts that copy the first, in [0, 1]: of those at hard
+  sums, or of all. The less, the more latent ability to correct."""
   easy_nines: float = fields.setting(0.4, 'base', low=0, high=1)
   """Largest share of columns that add up to 9 among easy sums."""
   easy_right: float = fields.setting(0.97, 'base', low=0, high=1)
   """Share of easy sums whose first attempt is right."""
+  redraw_share: float = fields.setting(0.03, 'base', low=0, high=1)
+  """Share of second attempts at aiming that aim at another digit at random;
+  those that neither copy nor redraw are right."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,3 +183,13 @@ class Arithmetic:
   """Digits of each of the two numbers."""
   nines: float = fields.setting(0.75, 'base', low=0, high=1)
   """Probability that a column adds up to 9, and so passes a carry on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Aiming:
+  """The second embedded task: say where moves will end, then make them."""
+
+  moves: int = fields.setting(12, 'base', low=1)
+  """Moves of a problem; an attempt has a digit more."""
+  modulus: int = fields.setting(8, 'base', low=2, high=10)
+  """Number of digits that moves, totals and aims are of."""

@@ -59,10 +59,14 @@ PAPER = {
   'eval_problems': Stated(500, 164),
 }
 
-# What the base policy is shown of sums, and of no other task.
-_PRETRAIN_ARITHMETIC = (
-  'pretrain.copy_share', 'pretrain.easy_nines', 'pretrain.easy_right'
-)  # fmt: skip
+# Groups and settings that belong to some tasks alone.
+_OF_TASKS = {
+  **{task: (task,) for task in schema.GENERATED_TASKS},
+  'pretrain.copy_share': schema.GENERATED_TASKS,
+  'pretrain.easy_nines': ('arithmetic',),
+  'pretrain.easy_right': ('arithmetic',),
+  'pretrain.redraw_share': ('aiming',),
+}
 CODE_TASKS = ('mbpp',)
 _OF_THE_PROGRAM = ('preset', 'run_dir', 'stage', 'dry_run')
 
@@ -143,8 +147,8 @@ def _is_without_effect(name: str, settings: schema.Settings) -> bool:
   is_published = settings.model.name is not None
   if group == 'pretrain' and (is_published or settings.init_from is not None):
     return True
-  of_arithmetic = group == 'arithmetic' or name in _PRETRAIN_ARITHMETIC
-  return of_arithmetic and settings.task != 'arithmetic'
+  tasks = _OF_TASKS.get(name) or _OF_TASKS.get(group)
+  return tasks is not None and settings.task not in tasks
 
 
 def print_settings(

@@ -13,6 +13,8 @@ from typing import Literal
 from experiments.config import fields, groups
 
 Dtype = Literal['auto', 'float32', 'bfloat16']
+# Tasks that make their own problems, by settings of their names.
+GENERATED_TASKS = ('arithmetic', 'aiming')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Settings:
   models; auto: gemma where the checkpoint has a chat template."""
 
   task: str = fields.setting('arithmetic', 'base')
-  """arithmetic, gsm8k, math, mbpp, humaneval, repair or records: all but
-  arithmetic are read from --data-dir, or, records, from --data.file."""
+  """arithmetic and aiming, which are made here; gsm8k, math, mbpp, humaneval
+  and repair, read from --data-dir; records, read from --data.file."""
   data_dir: str | None = fields.setting(None, 'base', free=True)
   """Directory of the task's data set."""
   validation_problems: int = fields.setting(200, 'base', low=0)
@@ -189,6 +191,7 @@ class Settings:
   sft: groups.SFT = groups.SFT()
   pretrain: groups.Pretraining = groups.Pretraining()
   arithmetic: groups.Arithmetic = groups.Arithmetic()
+  aiming: groups.Aiming = groups.Aiming()
 
   @property
   def directory(self) -> pathlib.Path:

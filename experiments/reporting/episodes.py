@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.reporting import runs
 from experiments.run import transcripts
-from score_jax.tasks import arithmetic
+from score_jax.tasks import answer_keys, registry
 
 # Scores of the first two attempts, what to call them, and how many to show.
 _KINDS = (
@@ -39,7 +39,8 @@ def samples(groups: runs.Groups) -> dict[str, list[Shown]]:
   for group in groups:
     run, policy = group.runs[0], group.last_policy
     # Characters read better for numbers, words and punctuation for prose.
-    by_character = run.settings.task == arithmetic.NAME
+    key = registry.answer_key(run.settings.task, run.settings.data.grader)
+    by_character = key is answer_keys.digits
     found[group.name(policy)] = [
       _show(kind, episode, by_character)
       for kind, episode in choose(run.episodes(policy))

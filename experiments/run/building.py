@@ -19,7 +19,7 @@ from score_jax.grading.sandbox import probe
 from score_jax.io import stop_signals
 from score_jax.models import chat, model_config
 from score_jax.rollout import episodes, prompt_buckets
-from score_jax.tasks import arithmetic, registry
+from score_jax.tasks import aiming, arithmetic, registry
 from score_jax.training import device_layout
 
 _LOGGER = logging.getLogger(__name__)
@@ -185,24 +185,38 @@ def _load_task(settings):
       grader=data.grader,
       num_validation=settings.validation_problems,
       drop_near_duplicates=data.drop_near_duplicates,
-      options=_arithmetic_options(settings),
+      options=_generated_options(settings),
     )
   except (ImportError, OSError, ValueError) as error:
     raise run_directory.RunError(
       f'{error} (see --task, --data-dir, --data.*, --reward, '
-      '--correct-from-reward, --arithmetic.*)'
+      '--correct-from-reward, --arithmetic.*, --aiming.*)'
     ) from error
 
 
-def _arithmetic_options(settings: schema.Settings) -> dict[str, Any]:
-  if settings.task != arithmetic.NAME:
-    return {}
-  return {
-    'digits': settings.arithmetic.digits,
-    'chain': settings.arithmetic.nines,
-    # At least 2,000, so that fewer --eval-problems change no training problem.
-    'num_test': max(2000, settings.eval_problems),
-  }
+def _generated_options(settings: schema.Settings) -> dict[str, Any]:
+  """Options of a task that makes its own problems and examples."""
+  pretrain = settings.pretrain
+  # At least 2,000, so that fewer --eval-problems change no training problem.
+  num_test = max(2000, settings.eval_problems)
+  if settings.task == arithmetic.NAME:
+    return {
+      'digits': settings.arithmetic.digits,
+      'chain': settings.arithmetic.nines,
+      'copy_hard': pretrain.copy_share,
+      'easy_chain': pretrain.easy_nines,
+      'easy_right': pretrain.easy_right,
+      'num_test': num_test,
+    }
+  if settings.task == aiming.NAME:
+    return {
+      'moves': settings.aiming.moves,
+      'modulus': settings.aiming.modulus,
+      'copy_share': pretrain.copy_share,
+      'redraw_share': pretrain.redraw_share,
+      'num_test': num_test,
+    }
+  return {}
 
 
 def digests(task: types.Task) -> dict[str, str]:

@@ -14,7 +14,7 @@ from experiments.stages import stage_loop, stage_recorder
 from score_jax import arrays, distributed
 from score_jax.models import transformer
 from score_jax.rollout import episodes, randomness, turn_separator
-from score_jax.tasks import arithmetic, batches
+from score_jax.tasks import batches
 from score_jax.training import optimizers, sft_update, train_state
 
 # Updates until the learning rate is at its largest, and what is left of it at
@@ -39,8 +39,8 @@ def base_policy(run: context.Run) -> Any:
 def _pretrain(run: context.Run) -> Any:
   """Pre-trains the base policy, or continues to, and returns its parameters.
 
-  The arithmetic task makes its own examples; for any other task, every attempt
-  of an example is the reference answer.
+  On the examples that the task makes; where it makes none, every attempt of an
+  example is the reference answer.
   """
   settings, layout = run.settings.pretrain, run.layout.without_adapters()
   optimizer = optimizers.make_optimizer(
@@ -124,21 +124,12 @@ def _texts(
   settings, task = run.settings, run.task
   count, turns = settings.pretrain.rows, settings.turns
   loss_mask = np.ones((count, turns), bool)
-  if task.name != arithmetic.NAME:
+  if task.pretraining_examples is None:
     problems = batches.batch(task.train, count, settings.seed, step)
     answers = [(problem.reference,) * turns for problem in problems]
     return [task.prompt(p) for p in problems], answers, loss_mask
-  examples = arithmetic.pretraining_examples(
-    np.random.default_rng((settings.seed, 3, step)),
-    count,
-    digits=settings.arithmetic.digits,
-    copy_hard=settings.pretrain.copy_share,
-    easy_chain=settings.pretrain.easy_nines,
-    easy_right=settings.pretrain.easy_right,
-    held_out=frozenset(p.id for p in (*task.validation, *task.test)),
-  )
-  questions, firsts, seconds, first_in_loss = zip(*examples, strict=True)
-  attempts = [(a, *[b] * (turns - 1)) for a, b in zip(firsts, seconds)]
-  # First attempts at hard sums, all of them wrong, are read but not imitated.
-  loss_mask[:, 0] = first_in_loss
-  return list(questions), attempts, loss_mask
+  rng = np.random.default_rng((settings.seed, 3, step))
+  examples = task.pretraining_examples(rng, count)
+  loss_mask[:, 0] = [e.first_in_loss for e in examples]
+  attempts = [(e.first, *[e.second] * (turns - 1)) for e in examples]
+  return [e.message for e in examples], attempts, loss_mask

@@ -10,12 +10,14 @@ A problem is two numbers of `digits` digits, the answer their sum with
 `digits + 1`. Each column adds up to 9 with probability `chain`.
 """
 
+import functools
 import re
 
 import numpy as np
 
 from score_jax import types
 from score_jax.grading import direct_grading
+from score_jax.tasks import generated_problems
 
 NAME = 'arithmetic'
 INSTRUCTION = 'Look again'
@@ -23,14 +25,15 @@ INSTRUCTION = 'Look again'
 # review prompt would be out of distribution and spoil the second attempt.
 REFINE_INSTRUCTION = f'{INSTRUCTION}\n{INSTRUCTION}'
 _HARD_CHAIN = (0.3, 0.8)
-# Draws per wanted problem, after which a small space counts as exhausted.
-_MOST_DRAWS = 4
 
 
 def load(
   *,
   digits: int = 12,
   chain: float = 0.75,
+  copy_hard: float = 0.6,
+  easy_chain: float = 0.15,
+  easy_right: float = 0.85,
   num_train: int = 20_000,
   num_test: int = 2_000,
   num_validation: int = 0,
@@ -41,46 +44,52 @@ def load(
   Args:
     digits: digits of each operand.
     chain: probability that a column adds up to 9, beyond chance.
-    num_train: number of training problems, none of them held out; fewer where
-      short numbers do not have that many.
-    num_test: number of test problems, the same for every seed; at most a tenth
-      of all possible problems.
-    num_validation: number of validation problems, in the same way.
+    copy_hard: of `pretraining_examples`.
+    easy_chain: of `pretraining_examples`.
+    easy_right: of `pretraining_examples`.
+    num_train: of `generated_problems.draw_splits`.
+    num_test: of `generated_problems.draw_splits`.
+    num_validation: of `generated_problems.draw_splits`.
     seed: seed of the training problems.
 
   Raises:
     ValueError: no problem is left to train on.
   """
-  # Columns that all add up to 9 leave one choice of ten a column, not 100.
-  possible = (10 if chain == 1 else 100) ** digits
-  num_test = min(num_test, possible // 10)
-  num_validation = min(num_validation, possible // 10)
-  num_train = min(num_train, possible - num_test - num_validation)
-  held_out: set[str] = set()
 
-  def draw(stream, count):
-    rng = np.random.default_rng(stream)
-    problems = _problems(rng, digits, chain, count, held_out)
-    held_out.update(problem.id for problem in problems)
-    return problems
+  def draw(rng):
+    a, b = _operands(rng, digits, chain)
+    return _problem(_number(a), _number(b), digits)
 
-  test = draw((0, 1), num_test)
-  validation = draw((0, 4), num_validation)
-  train = draw((seed, 2), num_train)
-  if not (train and test):
+  splits = generated_problems.draw_splits(
+    draw,
+    # Columns that all add up to 9 leave one choice of ten a column, not 100.
+    (10 if chain == 1 else 100) ** digits,
+    num_train=num_train,
+    num_test=num_test,
+    num_validation=num_validation,
+    seed=seed,
+  )
+  if not (splits.train and splits.test):
     raise ValueError(
       f'there are too few sums of digits={digits} digits whose columns add up '
       f'to 9 with probability chain={chain}: raise digits or lower chain'
     )
   return types.Task(
     name=NAME,
-    train=train,
-    test=test,
+    **splits._asdict(),
     prompt=lambda problem: problem.question,
     instruction=INSTRUCTION,
     make_grader=make_grader,
     refine_instruction=REFINE_INSTRUCTION,
-    validation=validation,
+    problem_from_text=functools.partial(problem_from_text, digits=digits),
+    pretraining_examples=functools.partial(
+      pretraining_examples,
+      digits=digits,
+      copy_hard=copy_hard,
+      easy_chain=easy_chain,
+      easy_right=easy_right,
+      held_out=splits.held_out,
+    ),
   )
 
 
@@ -110,10 +119,10 @@ def pretraining_examples(
   *,
   digits: int,
   copy_hard: float,
-  easy_chain: float = 0.15,
-  easy_right: float = 0.85,
+  easy_chain: float,
+  easy_right: float,
   held_out: frozenset[str] = frozenset(),
-) -> list[tuple[str, str, str, bool]]:
+) -> list[types.PretrainingExample]:
   """Two-attempt examples to pre-train the base policy on.
 
   Half the examples are easy sums, whose first attempt is right with probability
@@ -132,10 +141,6 @@ def pretraining_examples(
     easy_chain: largest chain probability of easy sums.
     easy_right: share of right first attempts at easy sums.
     held_out: ids that must not appear.
-
-  Returns:
-    (question, first attempt, second attempt, whether the first attempt is in
-    the loss mask as well).
   """
   examples = []
   while len(examples) < num_examples:
@@ -157,7 +162,10 @@ def pretraining_examples(
     else:
       first = _schoolbook_error(a, b)
       second = first if rng.random() < copy_hard else right
-    examples.append((problem.question, first, second, easy))
+    # First attempts at hard sums, all of them wrong, are read, not imitated.
+    examples.append(
+      types.PretrainingExample(problem.question, first, second, easy)
+    )
   return examples
 
 
@@ -180,19 +188,6 @@ def _problem(a: int, b: int, digits: int) -> types.Problem:
     reference=f'{a + b:0{digits + 1}d}',
     columns={'a': a, 'b': b},
   )
-
-
-def _problems(rng, digits, chain, count, excluded) -> tuple[types.Problem, ...]:
-  """Up to `count` different problems, fewer where draws repeat too often."""
-  problems = {}
-  for _ in range(_MOST_DRAWS * count):
-    if len(problems) == count:
-      break
-    a, b = _operands(rng, digits, chain)
-    problem = _problem(_number(a), _number(b), digits)
-    if problem.id not in excluded:
-      problems[problem.id] = problem
-  return tuple(problems.values())
 
 
 def _schoolbook_error(a, b) -> str:

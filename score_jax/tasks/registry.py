@@ -21,6 +21,7 @@ from score_jax.grading import (
   user_rewards,
 )
 from score_jax.tasks import (
+  aiming,
   answer_keys,
   arithmetic,
   code_problems,
@@ -59,7 +60,7 @@ class Choices:
       it has one, otherwise at most a tenth of its training problems.
     drop_near_duplicates: for `math`: drop training problems that nearly repeat
       test problems.
-    options: for `arithmetic`: further arguments of its `load`.
+    options: for `arithmetic` and `aiming`: further arguments of their `load`.
   """
 
   data_dir: str | None = None
@@ -179,8 +180,9 @@ def _reward_grader(
   return user_rewards.RewardGrader(grader, weighted, correct_from)
 
 
-def _arithmetic(chosen: Choices) -> types.Task:
-  return arithmetic.load(
+def _generated(load: Callable[..., types.Task], chosen: Choices) -> types.Task:
+  """A task that makes its own problems."""
+  return load(
     seed=chosen.seed, num_validation=chosen.num_validation, **chosen.options
   )
 
@@ -329,7 +331,12 @@ def _task(
 
 
 TASKS = {
-  'arithmetic': Entry(_arithmetic, answer_keys.digits),
+  'arithmetic': Entry(
+    functools.partial(_generated, arithmetic.load), answer_keys.digits
+  ),
+  'aiming': Entry(
+    functools.partial(_generated, aiming.load), answer_keys.digits
+  ),
   'gsm8k': Entry(_gsm8k, answer_keys.number),
   'math': Entry(_math, answer_keys.expression),
   'mbpp': Entry(_mbpp, answer_keys.program),

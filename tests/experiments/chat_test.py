@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from experiments import chat
-from experiments.config import command_line
-from tests.support import small_run
+from score_jax import types
+from score_jax.tasks import aiming
 
 
 def talk(path, lines, monkeypatch, capsys, *more):
@@ -107,10 +107,18 @@ def test_what_is_not_there(finished, tmp_path, monkeypatch, capsys):
   assert 'must be at least 0' in capsys.readouterr().err
 
 
-def test_questions_of_other_tasks_have_no_reference(tmp_path):
-  settings = command_line.parse_settings(
-    [*small_run.MODEL, '--task=gsm8k', f'--data-dir={tmp_path}']
+def test_questions_of_other_tasks_have_no_reference():
+  task = types.Task(
+    'gsm8k', [], [], lambda p: p.question, 'Again', lambda: None
   )
-  problem = chat.read_problem(settings, 'How many?')
+  problem = chat.read_problem(task, 'How many?')
   assert (problem.question, problem.reference) == ('How many?', '')
+  assert (problem.task, problem.id) == ('gsm8k', 'How many?')
   assert problem.columns['question'] == 'How many?'
+
+
+def test_a_task_that_reads_its_problems_knows_their_references():
+  task = aiming.load(moves=4, num_train=1, num_test=1)
+  assert chat.read_problem(task, '3141').reference == '13401'
+  with pytest.raises(ValueError, match='not 4 moves'):
+    chat.read_problem(task, 'How many?')

@@ -19,6 +19,7 @@ SENTENCE = 'So.\nFinal Answer: The final answer is ${}$. I hope it is correct.'
   [
     ('arithmetic', '0123', ' 0123\n', True),
     ('arithmetic', '0123', '123', False),
+    ('aiming', '13401', '53401', False),
     ('gsm8k', '#### 1,000', SENTENCE.format('1000'), True),
     ('gsm8k', '#### 0.5', '#### 1/2', True),
     ('gsm8k', '#### 5', '#### 6', False),

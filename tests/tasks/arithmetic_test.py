@@ -13,6 +13,13 @@ def ids(problems):
   return {problem.id for problem in problems}
 
 
+def examples_of(seed, count, **options):
+  settings = {'copy_hard': 0.5, 'easy_chain': 0.15, 'easy_right': 0.85}
+  return arithmetic.pretraining_examples(
+    np.random.default_rng(seed), count, **settings | options
+  )
+
+
 def test_sums_are_right_and_of_fixed_length():
   task = arithmetic.load(digits=5, num_train=200, num_test=50)
   assert (len(task.train), len(task.test)) == (200, 50)
@@ -64,9 +71,7 @@ def test_pretraining_never_shows_what_is_held_out():
   held_out = frozenset(
     f'{a}+{b}' for a in range(10) for b in range(10) if (a + b) % 2
   )
-  examples = arithmetic.pretraining_examples(
-    np.random.default_rng(0), 400, digits=1, copy_hard=0.5, held_out=held_out
-  )
+  examples = examples_of(0, 400, digits=1, held_out=held_out)
   assert len(examples) == 400
   assert not {question for question, *_ in examples} & held_out
 
@@ -143,9 +148,7 @@ def test_the_schoolbook_error():
 
 
 def test_pretraining_examples_by_kind():
-  examples = arithmetic.pretraining_examples(
-    np.random.default_rng(1), 4000, digits=8, copy_hard=0.6
-  )
+  examples = examples_of(1, 4000, digits=8, copy_hard=0.6)
   easy = [e for e in examples if e[3]]
   hard = [e for e in examples if not e[3]]
   assert len(easy) / 4000 == pytest.approx(0.5, abs=0.04)
@@ -168,10 +171,5 @@ def test_pretraining_examples_by_kind():
 
 
 def test_examples_are_a_function_of_the_generator():
-  one, other = (
-    arithmetic.pretraining_examples(
-      np.random.default_rng(seed), 20, digits=6, copy_hard=0.5
-    )
-    for seed in (5, 5)
-  )
+  one, other = (examples_of(seed, 20, digits=6) for seed in (5, 5))
   assert one == other

@@ -60,6 +60,16 @@ from experiments.config import checks, groups, schema
     ({'workers': -3}, '--workers=-3'),
     ({'sandbox': 'none'}, '--i-understand-model-code-runs-unsandboxed'),
     ({'data_dir': 'x'}, '--data-dir=x'),
+    ({'task': 'aiming', 'data_dir': '.'}, 'the aiming task reads no data'),
+    ({'task': 'aiming', 'first_prompt': 'x'}, 'the aiming task asks'),
+    ({'preset': 'aiming', 'init_from': '.'}, 'the preset aiming is made for'),
+    (
+      {
+        'task': 'aiming',
+        'pretrain': groups.Pretraining(copy_share=0.9, redraw_share=0.2),
+      },
+      '--pretrain.redraw-share=0.2: must be at most the 0.1 that',
+    ),
     ({'task': 'math', 'data_dir': 'no/such'}, '--data-dir=no/such'),
     ({'model': groups.Model(heads=4, kv_heads=3)}, '--model.kv-heads=3'),
     ({'model': groups.Model(head_dim=15)}, '--model.head-dim=15'),
@@ -123,6 +133,13 @@ def test_possible_settings_have_no_errors(tmp_path):
   settings = schema.Settings(
     task='gsm8k', data_dir=str(tmp_path), micro_batch=64, alpha=0.0, turns=3
   )
+  assert checks.find_errors(settings) == []
+  # Shares that add up to 1, and, of other tasks, to whatever.
+  shares = groups.Pretraining(copy_share=0.9, redraw_share=0.1)
+  settings = schema.Settings(task='aiming', pretrain=shares)
+  assert checks.find_errors(settings) == []
+  shares = groups.Pretraining(copy_share=0.9, redraw_share=0.2)
+  settings = schema.Settings(task='arithmetic', pretrain=shares)
   assert checks.find_errors(settings) == []
   settings = schema.Settings(method='star', steps_stage1=1, steps_stage2=2)
   assert checks.find_errors(settings) == []

@@ -23,4 +23,5 @@ def test_the_command_of_the_document(name):
   command = shlex.split(' '.join(command.split('\n\n')[0].split()))
   given = [word for word in command if word.startswith('--')]
   assert f'--preset={name}' in given
-  assert name == 'tiny' or any(f.startswith('--init-from=') for f in given)
+  from_scratch = name in ('tiny', 'aiming')
+  assert from_scratch or any(f.startswith('--init-from=') for f in given)

@@ -1,5 +1,6 @@
 """The base policy: what it is shown, and that it learns it."""
 
+import dataclasses
 import json
 import re
 
@@ -8,7 +9,7 @@ import numpy as np
 from experiments.config import command_line
 from experiments.run import building, run_directory
 from experiments.stages import pretraining
-from score_jax.tasks import arithmetic
+from score_jax.tasks import aiming, arithmetic, batches
 from tests.support import small_run
 
 
@@ -44,6 +45,43 @@ def test_sequences_are_examples_as_the_engine_would_write_them(tmp_path):
     # Every later attempt is the second.
     assert [a.text for a in row] == [first, second, second], question
     assert mask[0] == is_learnt
+
+
+def test_the_task_makes_the_examples_by_its_settings(tmp_path):
+  run = build(
+    tmp_path, '--task=aiming', '--aiming.moves=3', '--aiming.modulus=5',
+    '--pretrain.copy-share=0.5', '--pretrain.redraw-share=0.25',
+  )  # fmt: skip
+  sequences, loss_mask = pretraining._examples(run, 2)
+  # Both attempts are learnt.
+  assert loss_mask.all()
+  examples = aiming.pretraining_examples(
+    np.random.default_rng((run.settings.seed, 3, 2)),
+    16,
+    moves=3,
+    modulus=5,
+    copy_share=0.5,
+    redraw_share=0.25,
+    held_out=frozenset(
+      problem.id for problem in (*run.task.validation, *run.task.test)
+    ),
+  )
+  attempts = [
+    tuple(attempt.text for attempt in row)
+    for row in run.sampler.attempts(sequences)
+  ]
+  assert attempts == [(e.first, e.second) for e in examples]
+
+
+def test_other_tasks_imitate_references(tmp_path):
+  run = build(tmp_path)
+  task = dataclasses.replace(run.task, pretraining_examples=None)
+  run = dataclasses.replace(run, task=task)
+  sequences, loss_mask = pretraining._examples(run, 0)
+  assert loss_mask.all()
+  problems = batches.batch(task.train, 16, run.settings.seed, 0)
+  for row, problem in zip(run.sampler.attempts(sequences), problems):
+    assert [a.text for a in row] == [problem.reference] * 2
 
 
 def test_steps_differ_and_a_step_is_always_the_same(tmp_path):
