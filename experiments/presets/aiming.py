@@ -2,9 +2,9 @@
 
 What: an attempt says where 12 moves modulo 8 will end, then makes them one by
 one; it is right if it ends where it aimed. The aim of a first attempt needs the
-whole sum before anything is written, which two layers hardly learn; but few
-problems' aims are soon memorised (`--train-problems`). A second attempt has to
-aim where the first one ended. So the task shows what becomes of correction
+whole sum before anything is written, which two layers hardly learn; but the
+aims of few problems can be memorised (`--train-problems`). A second attempt has
+to aim where the first one ended. So the task shows what becomes of correction
 where reinforcement learning can do without it on the training problems.
 
 Base policy: 2 layers of width 64, pre-trained from scratch. It makes moves

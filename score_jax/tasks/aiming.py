@@ -9,7 +9,7 @@ right and the aim is the last one, so that one attempt is right, the reference:
 
 The aim of a first attempt needs the sum of all moves before anything is
 written. A shallow transformer hardly learns that, but the aims of a few
-problems are easily memorised. Fixing an attempt is the same for all problems:
+problems can be memorised. Fixing an attempt is the same for all problems:
 the next aim is where the last attempt ended. So on few training problems the
 two attempts can be learnt in two ways, of which one carries over to others.
 """
