@@ -317,7 +317,8 @@ def _problem_of_row(row: Row) -> types.Problem:
 def _column(row: Row, name: str, other: str = '') -> str:
   if row.get(name) is None:
     either = f' or {other!r}' if other else ''
-    raise ValueError(f'has no {name!r}{either}; it has {", ".join(row)}')
+    given = ', '.join(key for key, value in row.items() if value is not None)
+    raise ValueError(f'has no {name!r}{either}; it has {given or "nothing"}')
   return str(row[name])
 
 

@@ -144,8 +144,9 @@ def _caption(rows: Mapping[str, Any]) -> str:
   parts = [
     f'Percent of {problems} held-out problems',
     tables.notes_of_cells(str(seeds)),
-    'vs SCoRe: last accuracy less that from the same base policy',
   ]
+  if any('gain' in row['mean'] for row in rows.values()):
+    parts.append('vs SCoRe: last accuracy less that from the same base policy')
   if any('epochs' in row['mean'] for row in rows.values()):
     parts.append(tables.ABOUT_EPOCHS)
   return '; '.join(parts)

@@ -60,6 +60,14 @@ def _pretrain(run: context.Run) -> Any:
     jax.tree.map(distributed.put, params, layout.trained), optimizer
   )
 
+  if settings.until_accuracy and settings.least_steps >= settings.steps:
+    run.console.print(
+      f'{methods.BASE}: --pretrain.until-accuracy={settings.until_accuracy:g} '
+      f'is not measured before --pretrain.least-steps={settings.least_steps}: '
+      f'all {settings.steps} updates are made.',
+      highlight=False,
+    )
+
   def step(state, policy, number, recorder):
     del policy, recorder
     sequences, loss_mask = layout.put_batch(_examples(run, number))

@@ -135,6 +135,15 @@ def test_it_ends_once_it_is_accurate(tmp_path, capsys):
     np.testing.assert_array_equal(one, other)
 
 
+def test_a_criterion_that_cannot_act_is_said_to(tmp_path, capsys):
+  more = ('--pretrain.steps=2', '--pretrain.least-steps=2', '--method=base')
+  assert small_run.main(tmp_path / 'run', *more) == 0
+  said = ' '.join(capsys.readouterr().out.split())
+  assert (
+    'is not measured before --pretrain.least-steps=2: all 2 updates' in said
+  )
+
+
 def test_no_steps_are_a_policy_too(tmp_path, capsys):
   path = tmp_path / 'run'
   more = ('--pretrain.steps=0', '--steps-stage1=0', '--steps-stage2=0')
