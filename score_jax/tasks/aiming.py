@@ -22,13 +22,9 @@ import re
 import numpy as np
 
 from score_jax import types
-from score_jax.grading import direct_grading
 from score_jax.tasks import generated_problems
 
 NAME = 'aiming'
-INSTRUCTION = 'Look again'
-# As in arithmetic: the base policy's vocabulary has no other sentence.
-REFINE_INSTRUCTION = f'{INSTRUCTION}\n{INSTRUCTION}'
 
 
 def load(
@@ -74,13 +70,9 @@ def load(
       f'there are too few problems of moves={moves} modulo modulus={modulus}: '
       'raise either'
     )
-  return types.Task(
-    name=NAME,
-    **splits._asdict(),
-    prompt=lambda problem: problem.question,
-    instruction=INSTRUCTION,
-    make_grader=make_grader,
-    refine_instruction=REFINE_INSTRUCTION,
+  return generated_problems.make_task(
+    NAME,
+    splits,
     problem_from_text=functools.partial(
       problem_from_text, moves=moves, modulus=modulus
     ),
@@ -108,11 +100,6 @@ def problem_from_text(text: str, moves: int, modulus: int) -> types.Problem:
       'spaces'
     )
   return _problem([int(digit) for digit in text], modulus)
-
-
-def make_grader() -> types.Grader:
-  """Grades attempts digit for digit: one alone is right."""
-  return direct_grading.DirectGrader(direct_grading.grade_text)
 
 
 def pretraining_examples(

@@ -16,14 +16,9 @@ import re
 import numpy as np
 
 from score_jax import types
-from score_jax.grading import direct_grading
 from score_jax.tasks import generated_problems
 
 NAME = 'arithmetic'
-INSTRUCTION = 'Look again'
-# The base policy's vocabulary has no other sentence: the letters of a real
-# review prompt would be out of distribution and spoil the second attempt.
-REFINE_INSTRUCTION = f'{INSTRUCTION}\n{INSTRUCTION}'
 _HARD_CHAIN = (0.3, 0.8)
 
 
@@ -74,13 +69,9 @@ def load(
       f'there are too few sums of digits={digits} digits whose columns add up '
       f'to 9 with probability chain={chain}: raise digits or lower chain'
     )
-  return types.Task(
-    name=NAME,
-    **splits._asdict(),
-    prompt=lambda problem: problem.question,
-    instruction=INSTRUCTION,
-    make_grader=make_grader,
-    refine_instruction=REFINE_INSTRUCTION,
+  return generated_problems.make_task(
+    NAME,
+    splits,
     problem_from_text=functools.partial(problem_from_text, digits=digits),
     pretraining_examples=functools.partial(
       pretraining_examples,
@@ -106,11 +97,6 @@ def problem_from_text(text: str, digits: int) -> types.Problem:
       "as '123+4567'"
     )
   return _problem(*(int(number) for number in match.groups()), digits)
-
-
-def make_grader() -> types.Grader:
-  """Grades sums digit for digit."""
-  return direct_grading.DirectGrader(direct_grading.grade_text)
 
 
 def pretraining_examples(

@@ -1,4 +1,4 @@
-"""Problems that a task makes itself: drawn by seed, some held out for all."""
+"""Tasks that make their own problems: drawn by seed, some held out for all."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from score_jax import types
+from score_jax.grading import direct_grading
 
+INSTRUCTION = 'Look again'
+# The base policy's vocabulary has no other sentence: the letters of a real
+# review prompt would be out of distribution and spoil the second attempt.
+REFINE_INSTRUCTION = f'{INSTRUCTION}\n{INSTRUCTION}'
 # Draws per wanted problem, after which a small space counts as exhausted.
 _MOST_DRAWS = 4
 
@@ -70,3 +75,27 @@ def _different(draw, rng, count, excluded) -> tuple[types.Problem, ...]:
     if problem.id not in excluded:
       problems[problem.id] = problem
   return tuple(problems.values())
+
+
+def make_grader() -> types.Grader:
+  """Grades attempts character for character: one alone is right."""
+  return direct_grading.DirectGrader(direct_grading.grade_text)
+
+
+def make_task(name: str, splits: Splits, **fields) -> types.Task:
+  """A task of these problems, whose questions are asked as they are.
+
+  Args:
+    name: the task's.
+    splits: its problems.
+    **fields: further fields of `types.Task`.
+  """
+  return types.Task(
+    name=name,
+    **splits._asdict(),
+    prompt=lambda problem: problem.question,
+    instruction=INSTRUCTION,
+    make_grader=make_grader,
+    refine_instruction=REFINE_INSTRUCTION,
+    **fields,
+  )

@@ -7,7 +7,7 @@ import pytest
 from score_jax import types
 from score_jax.models import chat, model_config, tokenization
 from score_jax.rollout import episodes, given_attempts, randomness
-from score_jax.tasks import arithmetic
+from score_jax.tasks import generated_problems
 from tests.support import small_batch
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
@@ -43,7 +43,7 @@ def sampler(chat_format):
     test=(),
     prompt=lambda problem: problem.question,
     instruction=INSTRUCTION,
-    make_grader=arithmetic.make_grader,
+    make_grader=generated_problems.make_grader,
   )
   return episodes.EpisodeSampler(config, chat_format, task, LIMITS, (8, 12))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from score_jax import types
-from score_jax.tasks import aiming
+from score_jax.tasks import aiming, generated_problems
 
 
 def ids(problems):
@@ -47,7 +47,7 @@ def test_what_is_no_problem_is_rejected(text):
 
 def test_one_attempt_is_right_and_it_is_so_by_definition():
   # Every attempt at every problem of two moves modulo 3.
-  grader = aiming.make_grader()
+  grader = generated_problems.make_grader()
   texts = [''.join(digits) for digits in itertools.product('012', repeat=3)]
   for moves in itertools.product(range(3), repeat=2):
     problem = aiming.problem_from_text(f'{moves[0]}{moves[1]}', 2, 3)
@@ -75,7 +75,8 @@ def test_one_attempt_is_right_and_it_is_so_by_definition():
 )
 def test_verdicts(text, score):
   problem = aiming.problem_from_text('3141', 4, 8)
-  [verdict] = aiming.make_grader().grade([problem], [types.Attempt(text)])
+  grader = generated_problems.make_grader()
+  [verdict] = grader.grade([problem], [types.Attempt(text)])
   assert verdict.score == score
   assert verdict.label == ('correct' if score else 'wrong')
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from score_jax import types
-from score_jax.tasks import arithmetic
+from score_jax.tasks import arithmetic, generated_problems
 
 
 def ids(problems):
@@ -133,7 +133,7 @@ def test_what_is_no_sum_is_rejected(text):
   ],
 )
 def test_verdicts(text, score):
-  grader = arithmetic.make_grader()
+  grader = generated_problems.make_grader()
   problem = arithmetic.problem_from_text('12+34', 3)
   [verdict] = grader.grade([problem], [types.Attempt(text)])
   assert verdict.score == score

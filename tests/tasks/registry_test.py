@@ -8,8 +8,8 @@ from score_jax import types
 from score_jax.grading import final_answer
 from score_jax.tasks import (
   answer_keys,
-  arithmetic,
   code_problems,
+  generated_problems,
   math_problems,
   prompt_templates,
   records,
@@ -218,7 +218,7 @@ def test_a_new_task_is_one_entry(monkeypatch):
       test=problems,
       prompt=lambda problem: f'{problem.question} {chosen.seed}',
       instruction='Again!',
-      make_grader=arithmetic.make_grader,
+      make_grader=generated_problems.make_grader,
     )
 
   entry = registry.Entry(load, answer_keys.number)
