@@ -37,6 +37,11 @@ def start(
     RunError: data, checkpoint, devices or directory do not fit the settings.
   """
   task = load_task(base_model.resolve(settings, directory))
+  if settings.eval_every and not task.validation:
+    raise run_directory.RunError(
+      f'--eval-every={settings.eval_every}: of {len(task.train)} training '
+      'problems a tenth is none to measure on; bring more, or leave it out'
+    )
   directory.begin(settings, digests(task))
   return build(settings, task, directory, console, stop)
 

@@ -92,6 +92,9 @@ def _is_accurate(run: context.Run, number: int, policy: Any) -> bool:
   is_due = number >= max(1, settings.least_steps)
   if wanted is None or not is_due or number % _MEASURED_EVERY:
     return False
+  # Of fewer than ten training problems none is held out.
+  if not run.task.validation:
+    return False
   evaluation = outcome.evaluate_policy(run, policy, split='validation')
   reached = evaluation.correct()[:, 0].mean()
   run.console.print(

@@ -175,7 +175,7 @@ def _length(run: context.Run) -> int:
 
 def _select_by(run: context.Run) -> str:
   """The metric that checkpoints are chosen by."""
-  if run.settings.validation_problems:
+  if run.task.validation:
     return f'{outcome.VALIDATION}acc_t{run.settings.turns}'
   # No batch has it: the last checkpoint is taken.
   return stage_recorder.SELECTION

@@ -44,7 +44,7 @@ def weight_metrics(
 ) -> dict[str, masked.SumCount]:
   """(sum, count), over tokens: `importance/mean`, `importance/truncated`.
 
-  The second is the share of weights that `cap` has lowered.
+  The second is the share of weights that have reached `cap`.
 
   Args:
     weights: f32 [B, T], from `truncated_weights` with the same `cap`.

@@ -1,5 +1,6 @@
 """Parts of a run: tokenizer, model, buckets, what does not fit."""
 
+import json
 import logging
 
 import numpy as np
@@ -114,3 +115,17 @@ def test_reopening_changes_nothing(finished):
   assert sorted(p for p in finished.rglob('*')) == before
   assert run.settings.arithmetic.digits == 1
   np.testing.assert_array_equal(run.sampler.max_new_tokens, [4, 4])
+
+
+def test_measuring_on_problems_that_there_are_not(tmp_path, capsys):
+  rows = [{'question': f'{i}+1=', 'reference': str(i + 1)} for i in range(9)]
+  data = tmp_path / 'data.jsonl'
+  data.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  more = (
+    '--task=records', f'--data.file={data}', f'--data.test-file={data}',
+    '--data.grader=number', '--max-prompt-tokens=512', '--eval-every=2',
+  )  # fmt: skip
+  assert small_run.main(tmp_path / 'run', *more) == 2
+  said = capsys.readouterr().err
+  assert '--eval-every=2: of 9 training problems a tenth is none' in said
+  assert not (tmp_path / 'run' / 'config.json').exists()

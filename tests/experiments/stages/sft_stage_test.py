@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.run import building, policies, run_directory
-from experiments.stages import collection, sft_stage
+from experiments.stages import collection, sft_stage, stage_recorder
 from score_jax.grading import user_rewards
 from score_jax.io import json_files, metric_log
 from score_jax.models import lora
@@ -242,6 +242,16 @@ def test_pairs_are_of_right_attempts_whatever_is_rewarded(star, tmp_path):
   np.testing.assert_array_equal(found, score)
   np.testing.assert_array_equal(also, graded)
   assert score.any()
+
+
+def test_without_validation_problems_the_last_checkpoint_is_taken(star):
+  run = reopened(star)
+  assert sft_stage._select_by(run) == 'eval/acc_t2'
+  # Of fewer than ten training problems none is held out.
+  few = dataclasses.replace(
+    run, task=dataclasses.replace(run.task, validation=())
+  )
+  assert sft_stage._select_by(few) == stage_recorder.SELECTION
 
 
 def test_epochs_bound_the_updates(star):
