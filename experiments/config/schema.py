@@ -1,6 +1,7 @@
 """Every setting of a run: name, type, default, unit, range, what it affects.
 
-The field names are the flags (`problems_per_step` is `--problems-per-step`),
+The field names are the flags (`problems_per_step` is `--problems-per-step`;
+those of a group in `groups` have its name before them, `--model.width`),
 the text below a field is the flag's help. Defaults are the paper's for MATH
 where it states them (arXiv:2409.12917v2, table 5); presets replace them. Not
 imported below `experiments/`: functions take the values that they need.

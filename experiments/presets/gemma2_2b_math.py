@@ -1,7 +1,8 @@
 """Gemma 2 2B on MATH: the paper's open model, two turns or three.
 
 What: the paper's MATH recipe (arXiv:2409.12917, table 5) on its only open model
-(ICLR 2025, appendix A.1): 12,000 training problems, MATH500 held out.
+(ICLR 2025, appendix A.1): 12,000 training problems, 200 of them for validation;
+tested on MATH500.
 
 Base policy: gemma-2-2b-it. The paper does not say whether it took the tuned
 checkpoint or the base one; for the base one give its directory, and messages

@@ -1,7 +1,7 @@
 """Gemma 3 12B on MATH, on a TPU v5p-32.
 
 What: the paper's MATH recipe (arXiv:2409.12917, table 5) on a larger open
-model: 12,000 training problems, MATH500 held out.
+model: 12,000 training problems, 200 of them for validation; tested on MATH500.
 
 Hardware: TPU v5p-32 (16 chips of 95 GiB). The checkpoint's vision tower is not
 read.

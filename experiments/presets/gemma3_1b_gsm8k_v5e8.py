@@ -1,7 +1,7 @@
 """Gemma 3 1B on GSM8K, on a TPU v5e-8.
 
 What: all weights of a 1B model, on 7,473 school problems whose answers are
-whole numbers; 1,319 held out.
+whole numbers, 200 of them for validation; tested on 1,319.
 
 Hardware: TPU v5e-8 (8 chips of 16 GiB; Kaggle has them for 9 hours at a time).
 

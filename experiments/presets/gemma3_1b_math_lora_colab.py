@@ -1,8 +1,8 @@
 """Gemma 3 1B on MATH with adapters, on one Colab TPU.
 
-What: the paper's task (12,000 training problems, MATH500 held out) within reach
-of one chip: adapters of rank 16 on a 1B model. The reference policy is the same
-weights without them.
+What: the paper's task (12,000 training problems, 200 of them for validation;
+tested on MATH500) within reach of one chip: adapters of rank 16 on a 1B model.
+The reference policy is the same weights without them.
 
 Hardware: one TPU v5e chip of 16 GiB (Colab).
 

@@ -1,8 +1,9 @@
 """Gemma 3 270M on GSM8K, on one Colab TPU.
 
 What: the smallest published Gemma, all weights trained, on 7,473 school
-problems whose answers are whole numbers; 1,319 held out. A first run with a
-real checkpoint rather than a result: so small a model solves few of them.
+problems whose answers are whole numbers, 200 of them for validation; tested on
+1,319. A first run with a real checkpoint rather than a result: so small a model
+solves few of them.
 
 Hardware: one TPU v5e chip of 16 GiB (Colab), or a GPU of that size. Most of the
 update's temporaries are logits over 262,144 pieces: hence micro-batches of 16

@@ -22,7 +22,8 @@ def read(
 
   Returns:
     Records of all updates of stages that measured accuracies, and points of
-    held-out evaluations: before the first stage, during and after each.
+    evaluations: of test problems before the first stage and after each, of
+    validation problems during them.
   """
   records, points = [], []
   before = results.get(methods.BASE)

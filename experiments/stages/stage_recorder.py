@@ -38,7 +38,7 @@ class Intervals:
     log: metrics are read from the device and written.
     show: a line is printed, where there is no terminal.
     checkpoint: the state is saved; a stage's last one always is.
-    evaluate: the policy is evaluated on held-out problems.
+    evaluate: the policy is evaluated on validation problems.
     samples: episodes are printed and written.
   """
 
