@@ -53,7 +53,9 @@ class Attempt:
   finished: bool = True
 
 
-VerdictLabel = Literal['correct', 'wrong', 'unparseable', 'timeout', 'crash']
+VerdictLabel = Literal[
+  'correct', 'wrong', 'unparseable', 'timeout', 'crash', 'ungraded'
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Verdict:
   """A grader's verdict on one attempt.
 
   Attributes:
-    label: what happened.
+    label: what happened; `ungraded` where a reward function returned None.
     score: the grader's value (0 or 1 for the built-in ones); None where grading
       failed, which leaves the attempt out of what is made of scores.
     seconds: time spent on it.

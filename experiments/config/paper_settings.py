@@ -154,7 +154,10 @@ def _is_without_effect(name: str, settings: schema.Settings) -> bool:
 def print_settings(
   settings: schema.Settings, console: rich_console.Console
 ) -> None:
-  """Prints every setting beside the paper's, deviations marked."""
+  """Prints every setting beside the paper's, and the stages they make."""
+  # Imports jax, which parsing has no need of.
+  from experiments.config import stage_table
+
   column = 'MBPP' if settings.task in CODE_TASKS else 'MATH'
   table = rich_table.Table(
     title=f'Preset {settings.preset}', box=box.HORIZONTALS
@@ -183,6 +186,17 @@ def print_settings(
     console.print(f'[{i + 1}] {note}', markup=False)
   for sentence in remarks(settings):
     console.print(sentence, markup=False, highlight=False)
+  stages = stage_table.rows(settings)
+  if stages:
+    table = rich_table.Table(
+      *stage_table.HEADINGS,
+      title=f'Stages of --method={settings.method}',
+      box=box.HORIZONTALS,
+    )
+    for texts in stages:
+      table.add_row(*texts)
+    console.print(table)
+    console.print(stage_table.NOTE, markup=False, highlight=False)
   console.print(f'Run directory: {settings.directory}', markup=False)
 
 

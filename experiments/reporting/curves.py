@@ -22,10 +22,11 @@ def read(
 
   Returns:
     Records of all updates of stages that measured accuracies, and points of
-    evaluations: of test problems before the first stage and after each, of
-    validation problems during them.
+    evaluations, labelled: of test problems before the first stage and after
+    each, of validation problems during them.
   """
   records, points = [], []
+  test = {'label': 'held-out, greedy'}
   before = results.get(methods.BASE)
   for policy in [name for name in results if name != methods.BASE]:
     stage = {'stage': names[policy]}
@@ -33,12 +34,14 @@ def read(
     updates = [record | stage for record in lines]
     if any('score/acc_t1' in record for record in updates):
       if before and not records:
-        points.append({**stage, 'step': 0, **before})
+        points.append({**stage, **test, 'step': 0, **before})
       records += updates
-      points.append({**stage, 'step': updates[-1]['step'], **results[policy]})
+      last = updates[-1]['step']
+      points.append({**stage, **test, 'step': last, **results[policy]})
     before = results[policy]
   points += [
-    {
+    {'label': 'validation, greedy'}
+    | {
       name.removeprefix(outcome.VALIDATION): value
       for name, value in record.items()
       if name in ('stage', 'step') or name.startswith(outcome.VALIDATION)

@@ -64,7 +64,6 @@ def _draw_curves(run: context.Run, results: Mapping[str, Any]) -> None:
     records,
     run.directory.curves,
     evaluations=points,
-    evaluation_label='held-out, greedy',
     title=f'{run.settings.preset}: accuracy of each turn',
   )
 

@@ -83,7 +83,6 @@ def draw_learning_curves(
   records: Sequence[Mapping[str, Any]],
   *,
   evaluations: Sequence[Mapping[str, Any]] = (),
-  evaluation_label: str = 'held-out',
   window: int | None = None,
   title: str = '',
   size: tuple[float, float] = (9, 5),
@@ -94,9 +93,10 @@ def draw_learning_curves(
     records: of metrics.jsonl, in the order of the stages: `stage`, `step`
       (updates before it in its stage) and `score/acc_t1`, ... as fractions.
       Records without accuracies, such as pre-training's, are left out.
-    evaluations: points on held-out problems: `stage`, `step`, `acc_t1`, ... and
-      perhaps `acc_t1_ci95`, as in a policy summary.
-    evaluation_label: their entry in the legend, e.g. 'held-out, greedy'.
+    evaluations: points on problems that are not trained on: `stage`, `step`,
+      `acc_t1`, ... and perhaps `acc_t1_ci95`, as in a policy summary; `label`
+      is their entry in the legend, such as 'held-out, greedy'. Points of the
+      first label are filled, of others hollow.
     window: steps that the heavy lines average over; a 15th of a stage if None.
     title: above the plot.
     size: width and height in inches.
@@ -120,7 +120,7 @@ def draw_learning_curves(
     if all(_accuracy(record, turn) is None for record in records):
       break
     _draw_training(axes, records, turn, offsets, window)
-    _draw_evaluations(axes, evaluations, turn, offsets, evaluation_label)
+    _draw_evaluations(axes, evaluations, turn, offsets)
   _mark_stages(axes, offsets)
   total = sum(length for _, length in offsets.values())
   axes.set_xlim(-0.01 * total, 1.01 * total)
@@ -184,20 +184,31 @@ def _draw_training(axes, records, turn, offsets, window) -> None:
     label = None  # one entry in the legend, whatever the number of stages
 
 
-def _draw_evaluations(axes, evaluations, turn, offsets, name) -> None:
-  """Draws a turn's held-out accuracies, with intervals where they are known."""
-  records = [e for e in evaluations if _accuracy(e, turn) is not None]
-  if not records:
-    return
+def _draw_evaluations(axes, evaluations, turn, offsets) -> None:
+  """Draws a turn's measured accuracies, with intervals where they are known."""
+  labelled: dict[str, list[Mapping[str, Any]]] = {}
+  for record in evaluations:
+    if _accuracy(record, turn) is not None:
+      labelled.setdefault(record['label'], []).append(record)
+  for index, (label, records) in enumerate(labelled.items()):
+    own = series(turn - 1)
+    edge = {'markeredgecolor': PAPER}
+    if index:
+      edge = {'markeredgecolor': own['color'], 'markerfacecolor': PAPER}
+    _draw_points(
+      axes, records, turn, offsets, **own, **edge, label=f'turn {turn}, {label}'
+    )
+
+
+def _draw_points(axes, records, turn, offsets, **style) -> None:
   values = 100 * np.array([_accuracy(record, turn) for record in records])
   bounds = 100 * np.array(
     [r.get(f'acc_t{turn}_ci95', [_accuracy(r, turn)] * 2) for r in records]
   )
   axes.errorbar(
     [offsets[r['stage']][0] + r['step'] for r in records], values,
-    yerr=np.abs(bounds.T - values), **series(turn - 1), linestyle='',
-    markeredgecolor=PAPER, markersize=8, capsize=3, zorder=3, clip_on=False,
-    label=f'turn {turn}, {name}',
+    yerr=np.abs(bounds.T - values), linestyle='', markersize=8, capsize=3,
+    zorder=3, clip_on=False, **style,
   )  # fmt: skip
 
 

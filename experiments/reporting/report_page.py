@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from experiments.config import fields, paper_settings
+from experiments.config import fields, paper_settings, stage_table
 from experiments.reporting import (
   between,
   episodes,
@@ -74,6 +74,8 @@ def _contents(groups: runs.Groups, out: page.Output) -> dict[str, Any]:
     'deviations': _table([row for row in settings if row.differs]),
     'remarks': list(dict.fromkeys(itertools.chain(*remarks))),
     'settings': _table(settings),
+    'stages': _stages(groups),
+    'about_stages': stage_table.NOTE,
     'footnotes': paper_settings.notes(),
     'other_groups': {g.label: _differences(first, g) for g in groups[1:]},
     'runs': [run for group in groups for run in group.runs],
@@ -86,6 +88,18 @@ def _table(rows: Sequence[paper_settings.Row]) -> tables.Table:
     ['Setting', 'Value', 'The paper, MATH', 'The paper, MBPP'],
     [list(map(tables.Cell, row)) for row in texts],
   )
+
+
+def _stages(groups: runs.Groups) -> tables.Table:
+  """The stages of every group, a row each."""
+  labels = [group.label for group in groups]
+  heading = ['Run'] if any(labels) else []
+  rows = [
+    [tables.Cell(text) for text in ([label] if heading else []) + list(row)]
+    for label, group in zip(labels, groups)
+    for row in stage_table.rows(group.runs[0].settings)
+  ]
+  return tables.Table([*heading, *stage_table.HEADINGS], rows)
 
 
 def _differences(first: runs.Run, group: runs.Group) -> str:

@@ -97,7 +97,6 @@ def curves(groups: runs.Groups, out: page.Output) -> page.Section:
     figure = plots.draw_learning_curves(
       records,
       evaluations=points,
-      evaluation_label='held-out, greedy',
       size=(6.4, 3.8) if is_alone else (5.2, 3.6),
     )
     name = f'curves-{i}'

@@ -30,7 +30,7 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 class RunError(RuntimeError):
-  """The directory cannot be used as asked; the message says what to do."""
+  """The run cannot go on as asked; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from experiments.config import schema
-from experiments.run import context, outcome, progress, transcripts
+from experiments.run import (
+  context,
+  outcome,
+  progress,
+  run_directory,
+  transcripts,
+)
 from score_jax import arrays, distributed
 from score_jax.algorithm import masked
 from score_jax.io import json_files, metric_log
@@ -18,11 +24,13 @@ from score_jax.training import checkpointing
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5
+_MOST_WITHOUT_ATTEMPTS = 5
 _SAMPLES_WRITTEN = 4
 # The paper selects by training reward. Ours is the weighted score without the
 # bonus, which a policy could raise by failing first.
 SELECTION = 'reward/selection'
 NO_SPREAD = 'score/frac_zero_spread'
+_LEARNING = 'learning_attempts'
 # Metrics whose means over a whole stage are its last lines.
 _SHARES = {
   NO_SPREAD: 'problems without reward spread',
@@ -156,6 +164,7 @@ class StageRecorder:
     )
     self._selection: dict[int, float] = {}
     self._shares: dict[str, list[float]] = {name: [] for name in _SHARES}
+    self._without_attempts = 0
     for record in records:
       self._note(record['step'], record)
 
@@ -214,6 +223,7 @@ class StageRecorder:
     self._metrics.write(self._done, values)
     self._progress.update(self._done, values)
     self._stop_if_not_finite(state, report.sequences)
+    self._stop_without_attempts(values)
 
   def _note(self, step: int, values: Mapping[str, float]) -> None:
     """Keeps what the scores of checkpoints and the stage's last lines need."""
@@ -221,6 +231,9 @@ class StageRecorder:
       self._selection[step] = values[self._select_by]
     for name in _SHARES.keys() & values.keys():
       self._shares[name].append(values[name])
+    if _LEARNING in values:
+      is_empty = values[_LEARNING] == 0
+      self._without_attempts = self._without_attempts + 1 if is_empty else 0
 
   def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
     """Writes a few random episodes to samples.jsonl and prints one."""
@@ -298,6 +311,22 @@ class StageRecorder:
       f'{skipped} updates in a row had a loss or gradient that is not finite; '
       f'the last episodes are in {path}. Try a smaller --learning-rate or '
       '--max-grad-norm, and continue from the last checkpoint'
+    )
+
+  def _stop_without_attempts(self, values: Mapping[str, float]) -> None:
+    if self._without_attempts < _MOST_WITHOUT_ATTEMPTS:
+      return
+    reasons = [
+      f'{name} {values[name]:g}'
+      for name in values
+      if name.startswith(('reward/ungraded', 'reward/errors', 'truncated/'))
+    ]
+    raise run_directory.RunError(
+      f'{self._directory.name}: {self._without_attempts} updates in a row had '
+      'no attempt to learn from, as none was graded or all were cut off; in '
+      f'the last one: {", ".join(reasons)}. If --reward fails, the warnings '
+      'above say why; where --overlong=mask leaves nothing, raise '
+      '--max-attempt-tokens. The same command goes on'
     )
 
 

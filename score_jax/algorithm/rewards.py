@@ -117,7 +117,10 @@ def reward_metrics(
   loss_mask: jax.Array,
   stage: stage_coefficients.Stage,
 ) -> dict[str, masked.SumCount]:
-  """(sum, count) of `reward/turn{k}` and, over turns with one, `reward/bonus`.
+  """(sum, count) of `reward/turn{k}`, `reward/bonus` and `learning_attempts`.
+
+  The bonus is over turns that have one; `learning_attempts` is the share of
+  attempts that the policy can learn from.
 
   Args:
     score, graded, stage: as for `shape_rewards`.
@@ -134,4 +137,7 @@ def reward_metrics(
   bonus, known = _progress(score, graded, stage)
   with_bonus = known & loss_mask & _bonus_turns(stage)[None, :]
   metrics['reward/bonus'] = masked.sum_and_count(bonus, with_bonus)
+  metrics['learning_attempts'] = masked.sum_and_count(
+    counted.astype(jnp.float32), jnp.ones_like(counted)
+  )
   return metrics

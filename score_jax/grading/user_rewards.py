@@ -178,7 +178,9 @@ def _verdict(score: Any, start: float) -> types.Verdict:
   """The verdict that a function's return value is."""
   seconds = time.perf_counter() - start
   if score is None:
-    return types.Verdict('wrong', None, seconds, 'the function returned None')
+    return types.Verdict(
+      'ungraded', None, seconds, 'the function returned None'
+    )
   # float() would take '1' and an array of one number.
   is_text = isinstance(score, str | bytes)
   try:
@@ -283,15 +285,18 @@ class RewardGrader:
     seconds = sum(verdict.seconds for verdict in verdicts)
     reason = '; '.join(v.reason for v in verdicts if v.reason)
     # What is counted of a sum: the first of its parts that went amiss.
-    labels = [v.label for v in verdicts if v.label not in ('correct', 'wrong')]
+    usual = ('correct', 'wrong', 'ungraded')
+    labels = [v.label for v in verdicts if v.label not in usual]
     parts = [
       weight * verdict.score
       for verdict, (_, weight) in zip(verdicts, self._rewards)
       if verdict.score is not None
     ]
-    has_failed = any(v.score is None and v.label != 'wrong' for v in verdicts)
+    has_failed = any(
+      v.score is None and v.label != 'ungraded' for v in verdicts
+    )
     if has_failed or not parts:
-      label = labels[0] if labels else 'wrong'
+      label = labels[0] if labels else 'ungraded'
       return types.Verdict(label, None, seconds, reason)
     score = sum(parts)
     label = labels[0] if labels else _label(score)

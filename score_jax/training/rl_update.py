@@ -57,7 +57,7 @@ class UpdateOptions:
   remat: bool = False  # recompute activations in the backward pass
   # Most attempt tokens of a sequence, which alone get logits; None: T.
   attempt_tokens: int | None = None
-  # The optimizer's, for the metric `clipped`; None: it clips nothing.
+  # The optimizer's, for the metric `clipped`, which None leaves out.
   max_grad_norm: float | None = None
   # Path of `attention.attend`; None: that of the default device. A program that
   # is compiled for another platform must name it.
@@ -124,13 +124,14 @@ def make_train_step(
     )
     state, norm = optimizers.apply_if_finite(optimizer, loss, gradients, state)
     one = jnp.int32(1)
-    limit = options.max_grad_norm or jnp.inf
     metrics |= {
       'loss': (loss, one),
       'grad_norm': (norm, one),
-      'clipped': ((norm > limit).astype(jnp.float32), one),
       _GAP: (gap, one),
     }
+    if options.max_grad_norm is not None:
+      is_clipped = norm > options.max_grad_norm
+      metrics['clipped'] = (is_clipped.astype(jnp.float32), one)
     return state, metrics
 
   def train_step(state, reference, batch, loss_mask, stage):

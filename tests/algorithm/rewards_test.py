@@ -165,7 +165,12 @@ def test_metrics_by_hand():
     )
   )
   assert metrics == pytest.approx(
-    {'reward/turn1': 1 / 3, 'reward/turn2': 1 / 3, 'reward/bonus': 0.0}
+    {
+      'reward/turn1': 1 / 3,
+      'reward/turn2': 1 / 3,
+      'reward/bonus': 0.0,
+      'learning_attempts': 6 / 8,
+    }
   )
   # A stage without bonus has no mean of it.
   metrics = masked.means(
@@ -173,7 +178,11 @@ def test_metrics_by_hand():
       PAIRS, GRADED, GRADED, stage_coefficients.stage_one()
     )
   )
-  assert metrics == {'reward/turn1': 0.0, 'reward/turn2': 0.5}
+  assert metrics == {
+    'reward/turn1': 0.0,
+    'reward/turn2': 0.5,
+    'learning_attempts': 1.0,
+  }
 
 
 def test_metrics_leave_out_given_attempts():
@@ -184,7 +193,12 @@ def test_metrics_leave_out_given_attempts():
     PAIRS, GRADED, sampled, stage_coefficients.stage_two()
   )
   assert masked.means(metrics) == pytest.approx(
-    {'reward/turn1': 0.0, 'reward/turn2': 0.5, 'reward/bonus': 0.0}
+    {
+      'reward/turn1': 0.0,
+      'reward/turn2': 0.5,
+      'reward/bonus': 0.0,
+      'learning_attempts': 6 / 8,
+    }
   )
   assert int(metrics['reward/turn1'][1]) == 2
   assert int(metrics['reward/bonus'][1]) == 4

@@ -77,7 +77,7 @@ def grade(path, name, *texts, turn=1):
     ('length', 'a', 1 / 3, 'wrong'),
     ('later', '5', 1.0, 'correct'),
     ('later', '6', 0.0, 'wrong'),
-    ('nothing', 'skip', None, 'wrong'),
+    ('nothing', 'skip', None, 'ungraded'),
     # len('How long?') + 1
     ('everything', 'x', 10.0, 'correct'),
     ('broken', 'x', None, 'crash'),

@@ -317,8 +317,10 @@ def test_the_page_says_what_the_normalized_bonus_makes_of_alpha(run, tmp_path):
   path = altered(run, tmp_path / 'normalized', normalize_bonus=True)
   assert report.main([str(path)]) == 0
   page = Page((path / 'report.html').read_text())
-  # The last table but one has what is not the paper's.
-  assert '--normalize-bonus' in [row[0].strip() for row in page.tables[-2]]
+  # The last tables: what is not the paper's, the stages, all settings.
+  deviating, stages, _ = page.tables[-3:]
+  assert '--normalize-bonus' in [row[0].strip() for row in deviating]
+  assert [row[0].strip() for row in stages] == ['Stage', 'stage1', 'stage2']
   remark = 'makes alpha = 10, alpha = 0 and multi-turn RL the same expected'
   assert remark in ''.join(page.texts)
 

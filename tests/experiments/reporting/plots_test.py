@@ -23,14 +23,22 @@ RECORDS = [
   *[record('stage2', i, 0.5 + 0.01 * i, 0.6 + 0.01 * i) for i in range(20)],
 ]
 EVALUATIONS = [
-  {'stage': 'stage1', 'step': 0, 'acc_t1': 0.5, 'acc_t2': 0.4},
   {
+    'stage': 'stage1',
+    'step': 0,
+    'label': 'held-out',
+    'acc_t1': 0.5,
+    'acc_t2': 0.4,
+  },
+  {
+    'label': 'held-out',
     'stage': 'stage2',
     'step': 20,
     'acc_t1': 0.7,
     'acc_t1_ci95': [0.68, 0.73],
     'acc_t2': 0.8,
   },
+  {'stage': 'stage2', 'step': 10, 'label': 'validation', 'acc_t1': 0.6},
 ]
 
 
@@ -82,7 +90,6 @@ def test_evaluations_stand_at_finished_updates(tmp_path, drawn):
     RECORDS,
     tmp_path / 'curves.png',
     evaluations=EVALUATIONS,
-    evaluation_label='held-out, greedy',
   )
   (axes,) = drawn[0].axes
   points = {
@@ -92,10 +99,23 @@ def test_evaluations_stand_at_finished_updates(tmp_path, drawn):
       container[0].get_xydata().round(6), container[2][0].get_segments()
     )
   }
-  assert set(points) == {(0, 50), (0, 40), (30, 70), (30, 80)}
+  assert set(points) == {(0, 50), (0, 40), (20, 60), (30, 70), (30, 80)}
   np.testing.assert_allclose(points[30, 70], [68, 73])
   labels = [t.get_text() for t in axes.get_legend().get_texts()]
-  assert labels.count('turn 1, held-out, greedy') == 1
+  assert labels == [
+    'turn 1, training',
+    'turn 2, training',
+    'turn 1, held-out',
+    'turn 1, validation',
+    'turn 2, held-out',
+  ]
+  # Only points of the second label are hollow.
+  faces = {
+    container.get_label(): container[0].get_markerfacecolor()
+    for container in axes.containers
+  }
+  assert faces['turn 1, validation'] == plots.PAPER
+  assert faces['turn 1, held-out'] == plots.COLOURS[0]
 
 
 @pytest.mark.parametrize('window', [1, 2, 3, 7, 50])

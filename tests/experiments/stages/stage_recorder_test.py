@@ -151,7 +151,7 @@ class Recorded:
     self.evaluated.append(float(params['w'][0]))
     return {'eval/acc_t1': float(params['w'][0])}
 
-  def step(self, recorder, number, score, skipped=0):
+  def step(self, recorder, number, score, skipped=0, learning=1.0):
     """One step after which w is its number, and all attempts score so."""
     recorder.begin_step()
     state = self.state.replace(
@@ -181,6 +181,7 @@ class Recorded:
       {
         'loss': (jnp.float32(3.0), jnp.int32(2)),
         'clipped': (jnp.float32(number % 2), jnp.int32(1)),
+        'learning_attempts': (jnp.float32(learning), jnp.int32(1)),
       },
       rl_stage.attempt_metrics(episodes, 4, stage_coefficients.stage_two()),
       episodes,
@@ -273,6 +274,24 @@ def test_updates_that_stay_not_finite_end_the_run(tmp_path):
     assert dump['tokens'].shape == (4, 6)
   # The step that ended it is logged, and not saved.
   assert len(small_run.metrics(tmp_path, 'stage2')) == 5
+
+
+def test_updates_without_an_attempt_to_learn_from_end_the_run(tmp_path):
+  recorded = Recorded(tmp_path, '--checkpoint-every=2')
+  with recorded.open(steps=20) as recorder:
+    # Four in a row, one with something to learn from, and five in a row.
+    for number in range(1, 10):
+      recorded.step(recorder, number, 0.0, learning=float(number == 5))
+    with pytest.raises(run_directory.RunError, match='5 updates in a row') as e:
+      recorded.step(recorder, 10, 0.0, learning=0.0)
+  assert 'reward/ungraded 0' in str(e.value)
+  assert 'truncated/turn1 0' in str(e.value)
+  # A run that is continued has not forgotten them.
+  with recorded.open(steps=20) as recorder:
+    assert int(recorder.state.step) == 8
+    recorded.step(recorder, 9, 0.0, learning=0.0)
+    with pytest.raises(run_directory.RunError, match='5 updates in a row'):
+      recorded.step(recorder, 10, 0.0, learning=0.0)
 
 
 def _empty_trajectory():
