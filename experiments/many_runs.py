@@ -15,8 +15,8 @@ from rich import console as rich_console
 from experiments import methods, train
 from experiments.config import fields, schema
 from experiments.run import building, run_directory
+from score_jax.checkpoints import checkpoint_manifest
 from score_jax.io import json_files, stop_signals
-from score_jax.training import checkpoint_manifest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,10 +31,11 @@ from experiments.stages import (
 )
 from score_jax import arrays
 from score_jax.algorithm import rewards
+from score_jax.checkpoints import checkpoint_manifest
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from score_jax.rollout import randomness
-from score_jax.training import checkpoint_manifest, reference_policy
+from score_jax.training import reference_policy
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ _PUBLIC = {
   'make_optimizer': ('training.optimizers', 'make_optimizer'),
   'init_state': ('training.train_state', 'init_state'),
   'make_train_step': ('training.rl_update', 'make_train_step'),
-  'Checkpoints': ('training.checkpointing', 'Checkpoints'),
+  'Checkpoints': ('checkpoints.checkpointing', 'Checkpoints'),
   'evaluate': ('evaluation.evaluate', 'evaluate'),
 }
 __all__ = list(_PUBLIC)

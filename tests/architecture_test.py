@@ -2,7 +2,7 @@
 
 experiments -> evaluation -> rollout | training
             -> algorithm | tasks -> grading | interop -> models
-            -> distributed, io, arrays, types
+            -> checkpoints | io -> distributed, arrays, types
 """
 
 import ast
@@ -26,6 +26,7 @@ HEIGHTS = {
   'score_jax.tasks': 4,
   'score_jax.grading': 3,
   'score_jax.models': 3,
+  'score_jax.checkpoints': 2,
   'score_jax.io': 2,
   'score_jax.arrays': 1,
   'score_jax.cluster': 2,

@@ -7,7 +7,7 @@ import jax
 from experiments.planning import memory, workload
 
 # A stage keeps its two newest checkpoints and its best one
-# (`training.checkpointing`).
+# (`checkpoints.checkpointing`).
 _KEPT_A_STAGE = 3
 # What experiments.convert writes unless it is told otherwise: bfloat16.
 _EXPORTED_BYTES = 2

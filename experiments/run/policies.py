@@ -10,14 +10,10 @@ import optax
 from experiments import methods
 from experiments.run import base_model, context, run_directory
 from score_jax import arrays, distributed
+from score_jax.checkpoints import checkpoint_manifest, checkpointing
 from score_jax.models import lora
 from score_jax.rollout import randomness
-from score_jax.training import (
-  checkpoint_manifest,
-  checkpointing,
-  reference_policy,
-  train_state,
-)
+from score_jax.training import reference_policy, train_state
 
 # The preset that trains missing base and Stage I policies by itself.
 _SELF_SUFFICIENT = 'tiny'

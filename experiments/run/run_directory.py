@@ -46,7 +46,7 @@ class StageDirectory:
 
   @property
   def checkpoints(self) -> pathlib.Path:
-    """Directory of `score_jax.training.checkpointing.Checkpoints`."""
+    """Directory of `score_jax.checkpoints.checkpointing.Checkpoints`."""
     return self.path / 'checkpoints'
 
   @property

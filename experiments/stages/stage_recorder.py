@@ -19,8 +19,8 @@ from experiments.run import (
 )
 from score_jax import arrays, distributed
 from score_jax.algorithm import masked
+from score_jax.checkpoints import checkpointing
 from score_jax.io import json_files, metric_log
-from score_jax.training import checkpointing
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5

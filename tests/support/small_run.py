@@ -15,8 +15,8 @@ from experiments.config import command_line
 from experiments.run import building, policies, run_directory
 from experiments.stages import rl_stage
 from score_jax import arrays
+from score_jax.checkpoints import checkpointing
 from score_jax.io import json_files
-from score_jax.training import checkpointing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASK = ('--arithmetic.digits=1', '--arithmetic.nines=0')

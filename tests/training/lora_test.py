@@ -10,9 +10,9 @@ import pytest
 
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
+from score_jax.checkpoints import checkpointing
 from score_jax.models import inference, lora
 from score_jax.training import (
-  checkpointing,
   optimizers,
   rl_update,
   sft_update,

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.config import groups
 from experiments.planning import disk, memory, programs, workload
-from score_jax.training import checkpointing, sharding
+from score_jax.checkpoints import checkpointing
+from score_jax.training import sharding
 from tests.support import small_models
 
 _NO_LORA = groups.LoRA()

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from score_jax.training import (
+from score_jax.checkpoints import (
   checkpoint_manifest,
   checkpoint_store,
   checkpointing,
@@ -283,7 +283,7 @@ def test_a_newer_format_is_rejected(directory):
   )
   with (
     checkpointing.Checkpoints(directory) as store,
-    pytest.raises(checkpoint_manifest.MismatchError, match='format 2'),
+    pytest.raises(checkpoint_manifest.MismatchError, match='format 3'),
   ):
     store.restore(target())
 
@@ -310,14 +310,17 @@ def test_keeps_the_newest_and_the_best(tmp_path):
 
 
 def test_a_save_that_reads_back_wrong_removes_nothing(directory, monkeypatch):
-  write = checkpoint_store.Store.wait
+  read = checkpoint_store.Store._parts_on_disk
 
-  def write_wrong_bytes(store, step):
-    write(store, step)
+  def lose_bytes_and_read(store, step, places):
+    store._manager.wait_until_finished()
     shutil.rmtree(directory / str(step) / 'state')
+    return read(store, step, places)
 
   with checkpointing.Checkpoints(directory, keep=1) as store:
-    monkeypatch.setattr(checkpoint_store.Store, 'wait', write_wrong_bytes)
+    monkeypatch.setattr(
+      checkpoint_store.Store, '_parts_on_disk', lose_bytes_and_read
+    )
     with pytest.raises(checkpoint_manifest.DamagedError):
       store.save(4, make_state(4))
     assert store.steps() == [1, 2, 3, 4]
@@ -356,7 +359,7 @@ def test_background_saves_survive_donation(tmp_path):
 WRITER = """
 import resource, signal, sys, os
 import numpy as np
-from score_jax.training import checkpointing
+from score_jax.checkpoints import checkpointing
 
 fault, directory = sys.argv[1:]
 state = {'x': np.random.default_rng(0).normal(size=(2_000_000,)).astype('f')}
@@ -427,7 +430,7 @@ def test_logging_is_loud_by_default(directory):
   (directory / '3' / 'manifest' / 'metadata').write_bytes(b'{}')
   program = (
     'import jax, sys\n'
-    'from score_jax.training import checkpointing\n'
+    'from score_jax.checkpoints import checkpointing\n'
     'store = checkpointing.Checkpoints(sys.argv[1])\n'
     "store.restore({'step': jax.numpy.int32(0)}, partial=True)\n"
   )

@@ -15,7 +15,7 @@ import pathlib, sys
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from score_jax.training import checkpointing
+from score_jax.checkpoints import checkpointing, checksums
 
 address, process, directory = sys.argv[1:]
 jax.distributed.initialize(address, num_processes=2, process_id=int(process))
@@ -32,9 +32,21 @@ def make_state(step):
     for name, sharding in (('split', split), ('whole', whole))
   }
 
+summed = []
+of_shard = checksums.of_shard
+
+def count(shard):
+  summed.append(shard.data.nbytes)
+  return of_shard(shard)
+
+checksums.of_shard = count
 with checkpointing.Checkpoints(directory) as store:
   for step in (1, 2):
     store.save(step, make_state(step))
+  # Before writing and after: its two shards of `split`, and `whole` once.
+  half = 8 * 512 * 4 // 2
+  total = sum(summed)
+  assert total == 2 * 2 * (half + (2 * half if process == '0' else 0)), summed
   if process == '0':
     for path in pathlib.Path(directory, '2', 'state').rglob('*'):
       if path.is_file():

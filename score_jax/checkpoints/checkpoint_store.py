@@ -4,7 +4,8 @@ The mechanism below checkpointing.py, which decides what to keep and what to
 restore. Every method but `close` is a collective: call it in every process.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent import futures
 import gc
 import logging
 import sys
@@ -12,11 +13,11 @@ from typing import Any
 
 from etils import epath
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
 from score_jax import distributed
-from score_jax.training import checkpoint_manifest
+from score_jax.checkpoints import checkpoint_manifest, checksums
 
 _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
@@ -50,6 +51,8 @@ class Store:
         enable_async_checkpointing=is_async,
       ),
     )
+    self._reader = futures.ThreadPoolExecutor(1, 'read back')
+    self._read_back: futures.Future | None = None
 
   def steps(self) -> list[int]:
     """Existing steps, ascending, intact or not; the same in every process."""
@@ -67,7 +70,7 @@ class Store:
   def write(
     self, step: int, leaves: Mapping[str, Any], manifest: Mapping[str, Any]
   ) -> None:
-    """Writes a step, or begins to: only `wait` confirms it."""
+    """Writes a step, or begins to: only `confirm` tells that it is written."""
     if self._read_only:
       raise ValueError(f'{self.directory} was opened read_only')
     self._manager.save(
@@ -80,12 +83,19 @@ class Store:
       # Orbax would silently skip steps by its own save policy.
       force=True,
     )
+    places = {
+      key: [(shard.start, shard.data.shape) for shard in own]
+      for key, leaf in leaves.items()
+      if (own := list(checksums.own_shards(leaf)))
+    }
+    self._read_back = self._reader.submit(self._parts_on_disk, step, places)
 
-  def wait(self, step: int) -> None:
-    """Waits until a step is written, and raises the writer's error.
+  def confirm(self, step: int) -> None:
+    """Waits until a step is written and read back, each host its own shards.
 
     Raises:
-      DamagedError: Orbax reported no error, but the step does not exist.
+      DamagedError: it does not exist, or reads back differently.
+      Exception: the writer's, such as that of a full disk.
     """
     self._manager.wait_until_finished()
     # A full disk surfaces here, not in `save`, which returns before the write.
@@ -94,6 +104,10 @@ class Store:
       raise checkpoint_manifest.DamagedError(
         f'step {step} is missing in {self.directory} after it was written'
       )
+    manifest = self.manifest(step)
+    found = _outcome(self._read_back.result, 'state')
+    parts = {key: found.get(key, []) for key in manifest['leaves']}
+    checkpoint_manifest.check_parts(manifest, parts)
 
   def manifest(self, step: int) -> dict[str, Any]:
     """The manifest of a step.
@@ -109,33 +123,47 @@ class Store:
     self,
     step: int,
     manifest: Mapping[str, Any],
-    targets: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any],
   ) -> dict[str, Any]:
     """Verified leaves by path.
 
     Args:
       step: the step.
       manifest: of this step.
-      targets: leaves to restore, with their shapes, dtypes and shardings;
-        None: all, as numpy arrays.
+      targets: leaves to restore, with their shapes, dtypes and shardings.
 
     Raises:
       DamagedError: they cannot be read, or differ from what was written.
     """
-    if targets is None:
-      item = dict.fromkeys(manifest['leaves'], 0)
-      arguments = {k: ocp.RestoreArgs(restore_type=np.ndarray) for k in item}
-    else:
-      item = {key: _abstract(leaf) for key, leaf in targets.items()}
-      arguments = ocp.checkpoint_utils.construct_restore_args(item)
+    item = {key: _abstract(leaf) for key, leaf in targets.items()}
+    arguments = ocp.checkpoint_utils.construct_restore_args(item)
     leaves = self._load(
       step,
       state=ocp.args.PyTreeRestore(
         item=item, restore_args=arguments, partial_restore=True
       ),
     )
-    checkpoint_manifest.check_leaves(manifest, leaves)
+    checkpoint_manifest.check_parts(
+      manifest, {key: checksums.of_array(leaf) for key, leaf in leaves.items()}
+    )
     return leaves
+
+  def _parts_on_disk(self, step: int, places) -> dict[str, list[Any]]:
+    """Checksums of what a step's files hold at places (start, shape) of leaves.
+
+    Runs in a thread, beside training; not a collective. Orbax reads arrays
+    whole, or to the devices, where the state itself is.
+    """
+    self._manager.wait_until_finished()
+    item, parts = self.directory / str(step) / 'state', {}
+    for key, of_leaf in places.items():
+      leaf = _open_leaf(item, key)
+      parts[key] = []
+      for start, shape in of_leaf:
+        index = tuple(slice(a, a + size) for a, size in zip(start, shape))
+        shard = checksums.Shard(leaf[index].read().result(), start)
+        parts[key].append(checksums.of_shard(shard))
+    return parts
 
   def set_aside(self, step: int, error: Exception) -> None:
     """Renames a damaged step, with an error in the log; never deletes it."""
@@ -162,7 +190,8 @@ class Store:
     self._manager.delete(step)
 
   def close(self) -> None:
-    """Ends Orbax's threads."""
+    """Ends all threads."""
+    self._reader.shutdown()
     self._manager.close()
 
   def _aside(self, step: int, number: int) -> epath.Path:
@@ -171,21 +200,10 @@ class Store:
   def _load(self, step: int, **item: Any) -> Any:
     """One item of a step, given as name=arguments."""
     [name] = item
-    loaded = reason = None
-    try:
-      restored = self._manager.restore(step, args=ocp.args.Composite(**item))
-      loaded = restored[name]
-    except Exception as error:
-      # Orbax, tensorstore and json have no common exception for bad bytes.
-      reason = _first_line(error)
-    if reason:
-      _drop_leftovers()
-    # Bytes may be bad for one process alone, whose shards they are.
-    if not distributed.all_of(reason is None):
-      raise checkpoint_manifest.DamagedError(
-        f'its {name} cannot be read: {reason or "another process failed"}'
-      )
-    return loaded
+    arguments = ocp.args.Composite(**item)
+    return _outcome(lambda: self._manager.restore(step, args=arguments), name)[
+      name
+    ]
 
   def _remove_unfinished(self) -> None:
     if distributed.is_first():
@@ -194,6 +212,36 @@ class Store:
           _LOGGER.warning('removing the unfinished checkpoint %s', path)
           path.rmtree()
     distributed.barrier()
+
+
+def _outcome(read: Callable[[], Any], name: str) -> Any:
+  """What `read` returns, if no process fails to read. Collective.
+
+  Raises:
+    DamagedError: it failed in a process; `name` is what was read.
+  """
+  found = reason = None
+  try:
+    found = read()
+  except Exception as error:
+    # Orbax, tensorstore and json have no common exception for bad bytes.
+    reason = _first_line(error)
+  if reason:
+    _drop_leftovers()
+  # Bytes may be bad for one process alone, whose shards they are.
+  if not distributed.all_of(reason is None):
+    raise checkpoint_manifest.DamagedError(
+      f'its {name} cannot be read: {reason or "another process failed"}'
+    )
+  return found
+
+
+def _open_leaf(item: epath.Path, key: str) -> tensorstore.TensorStore:
+  """A leaf of a step's `state`, as Orbax writes it."""
+  is_local = str(item).startswith('/')
+  base = {'driver': 'file', 'path': f'{item}/'} if is_local else f'{item}/'
+  store = {'driver': 'ocdbt', 'base': base, 'path': key}
+  return tensorstore.open({'driver': 'zarr', 'kvstore': store}).result()
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

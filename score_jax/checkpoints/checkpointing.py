@@ -1,9 +1,10 @@
 """Checkpoints that are restored bit for bit as saved, or not at all.
 
-Orbax writes them atomically (checkpoint_store.py). A digest of every leaf
+Orbax writes them atomically (checkpoint_store.py). A checksum of every leaf
 (checkpoint_manifest.py) is verified at every restore, and after every save
-before anything older is removed. A damaged step is renamed, with an error in
-the log, and the next older one that verifies is restored.
+before anything older is removed; each host sums and reads its own shards. A
+damaged step is renamed, with an error in the log, and the next older one that
+verifies is restored.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from etils import epath
 import jax
 
-from score_jax.training import checkpoint_manifest, checkpoint_store
+from score_jax.checkpoints import checkpoint_manifest, checkpoint_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +168,8 @@ class Checkpoints:
     step, self._pending = self._pending, None
     if step is None:
       return
-    self._store.wait(step)
     # Read back before anything older is removed: the disk may have lied.
-    self._store.leaves(step, self._store.manifest(step))
+    self._store.confirm(step)
     self._prune()
 
   def close(self) -> None:

@@ -1,22 +1,21 @@
 """The manifest of a checkpoint, by which a wrong byte is detected.
 
 Orbax restores an array with a flipped bit, and casts to another dtype, without
-an error. So each checkpoint carries dtype, shape and SHA-256 of every leaf's
-global value (the same for any mesh), and a digest of the manifest itself.
+an error. So each checkpoint carries dtype, shape and checksum of every leaf
+(checksums.py), and a SHA-256 of the manifest itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import hashlib
 import json
 from typing import Any
 
 import jax
-import numpy as np
 
-from score_jax import distributed
+from score_jax.checkpoints import checksums
 
 # Of the manifest; a checkpoint of another format is rejected.
-FORMAT = 1
+FORMAT = 2
 
 
 class MismatchError(ValueError):
@@ -50,22 +49,12 @@ def flatten(tree: Any) -> dict[str, Any]:
   return leaves
 
 
-def describe(value: np.ndarray) -> dict[str, Any]:
-  """dtype, shape and SHA-256 of the bytes, in C order."""
-  flat = np.ascontiguousarray(value).reshape(-1)
-  return {
-    'dtype': str(value.dtype),
-    'shape': list(value.shape),
-    'sha256': hashlib.sha256(flat.view(np.uint8)).hexdigest(),
-  }
-
-
 def make(
   leaves: Mapping[str, Any],
   metadata: Mapping[str, Any],
   score: float | None,
 ) -> dict[str, Any]:
-  """The manifest of a state.
+  """The manifest of a state. Collective.
 
   Args:
     leaves: arrays by path.
@@ -75,14 +64,25 @@ def make(
   Raises:
     FloatingPointError: a leaf is not finite; its path is in the message.
   """
-  described = {}
+  sums = checksums.add_up(
+    {key: checksums.of_array(leaf) for key, leaf in leaves.items()}
+  )
   for key, leaf in leaves.items():
-    value = distributed.to_host(leaf)
-    _check_finite(key, value)
-    described[key] = describe(value)
+    if sums[key].not_finite:
+      raise FloatingPointError(
+        f'{key} has {sums[key].not_finite} of {leaf.size} values that are not '
+        'finite; the state is not saved, earlier checkpoints stay as they are'
+      )
   body = {
     'format': FORMAT,
-    'leaves': described,
+    'leaves': {
+      key: {
+        'dtype': str(leaf.dtype),
+        'shape': list(leaf.shape),
+        'checksum': sums[key].text,
+      }
+      for key, leaf in leaves.items()
+    },
     'metadata': dict(metadata),
     'score': score,
   }
@@ -142,33 +142,25 @@ def check_target(
     )
 
 
-def check_leaves(
-  manifest: Mapping[str, Any], leaves: Mapping[str, Any]
+def check_parts(
+  manifest: Mapping[str, Any], parts: Mapping[str, Sequence[checksums.Part]]
 ) -> None:
-  """Checks restored leaves against the manifest's digests.
+  """Checks what was read against the manifest's checksums. Collective.
+
+  Args:
+    manifest: of the checkpoint.
+    parts: by leaf, those of this process's own shards.
 
   Raises:
     DamagedError: some differ; their paths are in the message.
   """
   wrong = [
     key
-    for key, leaf in leaves.items()
-    if describe(distributed.to_host(leaf)) != manifest['leaves'][key]
+    for key, total in checksums.add_up(parts).items()
+    if total.text != manifest['leaves'][key]['checksum']
   ]
   if wrong:
     raise DamagedError(f'wrong bytes in {", ".join(wrong[:4])}')
-
-
-def _check_finite(key: str, value: np.ndarray) -> None:
-  # jax's test, since numpy does not count bfloat16 as a floating type.
-  if not jax.numpy.issubdtype(value.dtype, jax.numpy.inexact):
-    return
-  bad = ~np.isfinite(value)
-  if bad.any():
-    raise FloatingPointError(
-      f'{key} has {int(bad.sum())} of {bad.size} values that are not finite; '
-      'the state is not saved, earlier checkpoints stay as they are'
-    )
 
 
 def _digest(body: Mapping[str, Any]) -> str:
