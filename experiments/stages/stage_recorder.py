@@ -116,7 +116,7 @@ class StageRecorder:
     self._select_by = select_by
     self._resources = contextlib.ExitStack()
     self._checkpoints = self._resources.enter_context(
-      checkpointing.Checkpoints(self._directory.checkpoints)
+      checkpointing.Checkpoints(self._directory.checkpoints, is_async=True)
     )
     restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state

@@ -79,7 +79,7 @@ def of_array(array: Any) -> list[Part]:
 def of_shard(shard: Shard) -> Part:
   """Sums over a shard; on its device where it is large. Not a collective."""
   start = np.array(shard.start, np.uint32)
-  if shard.data.size < _COMPILED_FROM:
+  if shard.data.size < _COMPILED_FROM or shard.data.dtype.itemsize > 4:
     values = _sums(np, np.asarray(shard.data), start)
   else:
     values = _compiled(jnp.asarray(shard.data), start)
@@ -108,7 +108,7 @@ def _sums(numpy, values, start):
 
   Args:
     numpy: numpy or jax.numpy.
-    values: array of any dtype.
+    values: array of any dtype; in jax.numpy of at most 32 bits.
     start: u32 [dimensions], place of the first element.
   """
   bits = _bits(numpy, values)
@@ -124,26 +124,22 @@ def _sums(numpy, values, start):
       place = _mix(place ^ index.reshape(shape))
     totals.append(numpy.sum(_mix(bits ^ place), dtype=np.uint32))
   # jax's test, since numpy does not count bfloat16 as a floating type.
-  if jnp.issubdtype(values.dtype, jnp.inexact):
-    not_finite = numpy.sum(~numpy.isfinite(values))
-  else:
-    not_finite = 0
-  return *totals, not_finite
+  if not jnp.issubdtype(values.dtype, jnp.inexact):
+    return *totals, 0
+  return *totals, numpy.sum(~numpy.isfinite(values))
 
 
 _compiled = jax.jit(functools.partial(_sums, jnp))
 
 
 def _bits(numpy, values):
-  """The bits of each element, u32 [..., words of 32 bits or one narrower]."""
+  """The bits of each element, u32 [..., 1], or [..., words of 32 bits]."""
   size = values.dtype.itemsize
-  word = jnp.dtype(f'uint{8 * min(size, 4)}')
+  word = np.dtype(f'uint{8 * min(size, 4)}')
   if values.dtype == bool:
     bits = values.astype(word)
   elif numpy is np:
-    # `view` splits the last axis, which it needs to be contiguous.
-    words = np.ascontiguousarray(values).reshape(-1).view(word)
-    bits = words.reshape(*values.shape, -1)
+    bits = np.ascontiguousarray(values).reshape(-1).view(word)
   else:
     bits = jax.lax.bitcast_convert_type(values, word)
   return bits.reshape(*values.shape, max(1, size // 4)).astype(np.uint32)
