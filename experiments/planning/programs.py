@@ -159,20 +159,7 @@ def lower_episode(
   between = len(sizes.max_new_tokens) - 1
   table, count = everywhere((between, sizes.separator)), everywhere((between,))
   key = jax.eval_shape(lambda: jax.random.key(0)).dtype
-  episode = functools.partial(
-    engine.sample_episodes,
-    config=model.config,
-    max_new_tokens=sizes.max_new_tokens,
-    samples_per_problem=sizes.samples,
-    dtype=model.dtype,
-    cache_dtype=model.dtype,
-    transposed=model.transposed,
-    attention=model.attention,
-    sharding=shardings.batch,
-  )
-  # Without it the compiler may gather what it returns, at every token.
-  out = {} if mesh is None else {'out_shardings': shardings.batch}
-  return jax.jit(episode, **out).lower(
+  return engine.sample_episodes.lower(
     model.inference_params(mesh),
     arrays.Prompts(
       by_sequence((sizes.problems, sizes.prompt)),
@@ -182,6 +169,14 @@ def lower_episode(
     turn_separator.TurnSeparators(
       table, count, table, count, everywhere((_STOP_IDS,))
     ),
+    config=model.config,
+    max_new_tokens=sizes.max_new_tokens,
+    samples_per_problem=sizes.samples,
+    dtype=model.dtype,
+    cache_dtype=model.dtype,
+    transposed=model.transposed,
+    attention=model.attention,
+    sharding=shardings.batch,
   )
 
 

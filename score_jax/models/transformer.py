@@ -237,7 +237,7 @@ def forward(
   Raises:
     ValueError: a cache without `unroll`.
   """
-  x = _constrain(embed(config, params, tokens, dtype), sharding)
+  x = constrain(embed(config, params, tokens, dtype), sharding)
   if cache is not None:
     transposed = cache.layers[0].transposed
   elif transposed is None:
@@ -288,7 +288,8 @@ def _rope(config, kind, positions, constant):
     return layers.rope_table(index, config.head_dim, *config.rope(kind))
 
 
-def _constrain(x, sharding):
+def constrain(x, sharding):
+  """A tree of arrays [B, ...] with this sharding of B; None: as they are."""
   return jax.lax.with_sharding_constraint(x, sharding) if sharding else x
 
 
@@ -297,7 +298,7 @@ def _apply_block(config, kind, remat, sharding):
     x, keys = layers.Block(config, kind).apply(
       {'params': params}, x, context, keys
     )
-    return _constrain(x, sharding), keys
+    return constrain(x, sharding), keys
 
   return jax.checkpoint(apply) if remat else apply
 

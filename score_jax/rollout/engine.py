@@ -131,8 +131,7 @@ def sample_episodes(
       default device. A program compiled for another platform must name it.
     attention: path of the prefill's attention, see `transformer.forward`; what
       holds for `transposed` holds for it.
-    sharding: of the batch axis over several devices, for the prefill; None: one
-      device, or left to the compiler.
+    sharding: of the batch axis over several devices; None: one device.
     compactions: batch compactions in a turn: when half of the sequences have
       ended, the rest go on in a batch of half the size. Pays where attempts'
       lengths differ widely; each costs half a cache of memory and one more
@@ -189,17 +188,18 @@ def sample_episodes(
   # A loop over turns too: the decode loop, most of the program, is compiled
   # once for all K attempts.
   state = jax.lax.fori_loop(0, turns, one_turn, state)
-  return arrays.Trajectory(
+  problems = jnp.arange(num_problems, dtype=jnp.int32)
+  trajectory = arrays.Trajectory(
     tokens=state.tokens,
     turn=state.turn,
     sampled=given.length == 0,
     logprobs=state.logprobs,
     length=state.length,
     finished=state.finished,
-    problem_index=jnp.repeat(
-      jnp.arange(num_problems, dtype=jnp.int32), samples_per_problem
-    ),
+    problem_index=jnp.repeat(problems, samples_per_problem),
   )
+  # Else the compiler may gather what is returned, at every token.
+  return transformer.constrain(trajectory, sharding)
 
 
 def _prefill(
