@@ -8,7 +8,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Each process has two devices and half of `split`. Step 2 is damaged before
+# Each process has four devices and half of `split`. Step 2 is damaged before
 # both restore.
 PROCESS = """
 import pathlib, sys
@@ -23,8 +23,10 @@ mesh = jax.sharding.Mesh(np.array(jax.devices()), ('data',))
 split = jax.sharding.NamedSharding(mesh, jax.P('data'))
 whole = jax.sharding.NamedSharding(mesh, jax.P())
 
+VALUES = np.zeros((8, 4096), 'f')
+
 def make_state(step):
-  value = np.random.default_rng(step).normal(size=(8, 512)).astype('f')
+  value = np.random.default_rng(step).normal(size=VALUES.shape).astype('f')
   return {
     name: jax.make_array_from_callback(
       value.shape, sharding, value.__getitem__
@@ -32,21 +34,29 @@ def make_state(step):
     for name, sharding in (('split', split), ('whole', whole))
   }
 
-summed = []
+summed, gathered = [], []
 of_shard = checksums.of_shard
+allgather = multihost_utils.process_allgather
 
 def count(shard):
   summed.append(shard.data.nbytes)
   return of_shard(shard)
 
+def count_gathered(value, **options):
+  gathered.append(np.asarray(value).nbytes)
+  return allgather(value, **options)
+
 checksums.of_shard = count
+multihost_utils.process_allgather = count_gathered
 with checkpointing.Checkpoints(directory) as store:
   for step in (1, 2):
     store.save(step, make_state(step))
-  # Before writing and after: its two shards of `split`, and `whole` once.
-  half = 8 * 512 * 4 // 2
+  # Before writing and after: half of `split`, and `whole` in one process alone.
+  half = VALUES.nbytes // 2
   total = sum(summed)
   assert total == 2 * 2 * (half + (2 * half if process == '0' else 0)), summed
+  # Checksums are sent between processes, no leaf is.
+  assert max(gathered) < half, gathered
   if process == '0':
     for path in pathlib.Path(directory, '2', 'state').rglob('*'):
       if path.is_file():
@@ -69,7 +79,7 @@ def test_two_processes(tmp_path):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
-  flags = '--xla_force_host_platform_device_count=2'
+  flags = '--xla_force_host_platform_device_count=4'
   processes = [
     subprocess.Popen(
       [sys.executable, '-c', PROCESS, address, str(i), tmp_path],
