@@ -161,6 +161,9 @@ class Settings:
   correct_from_reward: float | None = fields.setting(None, 'base')
   """With --reward: an attempt is correct from this reward on, in accuracies and
   in what supervised stages learn from. None: by the task's own grader."""
+  reward_timeout: float = fields.setting(60.0, 'nothing', above=0)
+  """Seconds that a reward function may take for an attempt. One that takes
+  longer leaves the attempt out; after three in a batch, the others too."""
   first_prompt: str | None = fields.setting(None, 'base')
   """Replaces the first message; {question} and {column} are the problem's."""
   instruction: str | None = fields.setting(None, 'base')

@@ -177,6 +177,7 @@ def _load_task(settings):
       stop_texts=settings.stop,
       rewards=settings.reward,
       correct_from=settings.correct_from_reward,
+      reward_timeout=settings.reward_timeout,
       sandbox=settings.sandbox,
       workers=settings.workers,
       seed=settings.seed,

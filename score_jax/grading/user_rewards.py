@@ -8,6 +8,8 @@ import inspect
 import logging
 import math
 import pathlib
+import queue
+import threading
 import time
 from typing import Any
 
@@ -21,6 +23,8 @@ _CORRECT_FROM = 1.0
 # to the whole batch through the baselines.
 _LARGEST = 3e38
 _LONGEST_REASON = 300
+# Of a batch: a server that is down would hold up every attempt.
+_MOST_TIMEOUTS = 3
 
 
 def load_function(path_and_name: str) -> Callable[..., Any]:
@@ -74,7 +78,9 @@ class FunctionGrader:
   `finished`, `question`, `reference`, `id`, `task`, and any column; with
   `**columns`, all of them. It returns a number, or None to leave the attempt
   out; it may be async. Where it raises, or returns anything else, the attempt
-  is ungraded and labelled `crash`; how many are, and why the first, is logged.
+  is ungraded and labelled `crash`; where it takes longer than the time limit,
+  `timeout`, as are the others of the batch once three have. How many are, and
+  why the first, is logged.
 
   Example:
     >>> grader = sj.FunctionGrader(lambda attempt: float(len(attempt)))
@@ -83,8 +89,17 @@ class FunctionGrader:
     3.0
   """
 
-  def __init__(self, function: Callable[..., Any]):
+  def __init__(self, function: Callable[..., Any], timeout: float = 60.0):
+    """Grades by the function.
+
+    Args:
+      function: see above.
+      timeout: seconds that a call may take. One that takes longer cannot be
+        ended: it goes on in a thread, unless the function is async.
+    """
     self._function = function
+    self._timeout = timeout
+    self._timeouts = 0  # in this batch
     parameters = inspect.signature(function).parameters.values()
     self._takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
     self._names = {
@@ -107,6 +122,7 @@ class FunctionGrader:
       self._arguments(problem, attempt)
       for problem, attempt in zip(problems, attempts, strict=True)
     ]
+    self._timeouts = 0
     if inspect.iscoroutinefunction(self._function):
       verdicts = asyncio.run(self._grade_async(asked))
     else:
@@ -152,11 +168,29 @@ class FunctionGrader:
 
   def _grade(self, arguments: dict[str, Any]) -> types.Verdict:
     start = time.perf_counter()
+    if self._timeouts == _MOST_TIMEOUTS:
+      return self._timed_out(start)
+    outcome = queue.SimpleQueue()
+
+    def call():
+      try:
+        outcome.put(_verdict(self._function(**arguments), start))
+      except Exception as error:  # whatever the user's code raises
+        outcome.put(_failed(error, start))
+
+    threading.Thread(target=call, daemon=True).start()
     try:
-      score = self._function(**arguments)
-    except Exception as error:  # whatever the user's code raises
-      return _failed(error, start)
-    return _verdict(score, start)
+      return outcome.get(timeout=self._timeout)
+    except queue.Empty:
+      self._timeouts += 1
+      return self._timed_out(start)
+
+  def _timed_out(self, start: float) -> types.Verdict:
+    seconds = time.perf_counter() - start
+    reason = f'the function took longer than {self._timeout:g} s'
+    if self._timeouts == _MOST_TIMEOUTS:
+      reason += f' for {_MOST_TIMEOUTS} attempts of this batch'
+    return types.Verdict('timeout', None, seconds, reason)
 
   async def _grade_async(self, asked) -> list[types.Verdict]:
     # A function that asks a server must not open a connection per attempt.
@@ -165,10 +199,16 @@ class FunctionGrader:
     async def call(arguments):
       async with slots:
         start = time.perf_counter()
+        if self._timeouts == _MOST_TIMEOUTS:
+          return self._timed_out(start)
         try:
-          score = await self._function(**arguments)
+          async with asyncio.timeout(self._timeout) as limit:
+            score = await self._function(**arguments)
         except Exception as error:  # whatever the code raises
-          return _failed(error, start)
+          if not limit.expired():
+            return _failed(error, start)
+          self._timeouts = min(self._timeouts + 1, _MOST_TIMEOUTS)
+          return self._timed_out(start)
         return _verdict(score, start)
 
     return await asyncio.gather(*(call(arguments) for arguments in asked))
@@ -210,7 +250,8 @@ def _warn_of_failures(
   attempts: Sequence[types.Attempt],
   verdicts: Sequence[types.Verdict],
 ) -> None:
-  failures = [i for i, v in enumerate(verdicts) if v.label == 'crash']
+  failed = ('crash', 'timeout')
+  failures = [i for i, v in enumerate(verdicts) if v.label in failed]
   if failures:
     first = failures[0]
     _LOG.warning(

@@ -48,6 +48,7 @@ class Choices:
       task's own.
     correct_from: with `rewards`, an attempt is correct from this reward on;
       None: by the task's own grader.
+    reward_timeout: seconds that a reward function may take for an attempt.
     sandbox: for programs: auto, bwrap, landlock, none.
     workers: grader processes; None for one less than there are cores.
     seed: seed of the problems that a task generates.
@@ -70,6 +71,7 @@ class Choices:
   stop_texts: Sequence[str] = ()
   rewards: Sequence[str] = ()
   correct_from: float | None = None
+  reward_timeout: float = 60.0
   sandbox: str = 'auto'
   workers: int | None = None
   seed: int = 0
@@ -119,6 +121,7 @@ def load_task(name: str, **choices: Any) -> types.Task:
       _reward_grader,
       tuple(chosen.rewards),
       chosen.correct_from,
+      chosen.reward_timeout,
       task.make_grader,
     )
   changes['stop_texts'] = (*stop_texts, *chosen.stop_texts)
@@ -165,6 +168,7 @@ def _with_validation(task: types.Task, count: int) -> types.Task:
 def _reward_grader(
   rewards: Sequence[str],
   correct_from: float | None,
+  timeout: float,
   make_grader: Callable[[], types.Grader],
 ) -> user_rewards.RewardGrader:
   """The task's grader, where it is needed, with a user's rewards."""
@@ -172,7 +176,9 @@ def _reward_grader(
   for name, weight in map(user_rewards.split_weight, rewards):
     function = None
     if name != 'task':
-      function = user_rewards.FunctionGrader(user_rewards.load_function(name))
+      function = user_rewards.FunctionGrader(
+        user_rewards.load_function(name), timeout
+      )
     weighted.append((function, weight))
   # Last: it may start workers, which an error above would leave behind.
   is_needed = correct_from is None or any(f is None for f, _ in weighted)

@@ -28,6 +28,23 @@ def everything(**columns):
 def broken(attempt):
   raise KeyError('oh')
 
+import threading
+
+FOREVER = threading.Event()
+CALLED = []
+
+def hangs(attempt):
+  CALLED.append(attempt)
+  if attempt == 'x':
+    FOREVER.wait()
+  return 1
+
+async def hangs_later(attempt):
+  CALLED.append(attempt)
+  if attempt == 'x':
+    await asyncio.sleep(10**6)
+  return 1
+
 RETURNED = {
   'text': 'good',
   'number as text': '0.5',
@@ -63,10 +80,10 @@ def path(tmp_path):
   return str(file)
 
 
-def grade(path, name, *texts, turn=1):
+def grade(path, name, *texts, turn=1, **options):
   function = user_rewards.load_function(f'{path}:{name}')
   attempts = [types.Attempt(text, turn) for text in texts]
-  grader = user_rewards.FunctionGrader(function)
+  grader = user_rewards.FunctionGrader(function, **options)
   return grader.grade([PROBLEM] * len(texts), attempts)
 
 
@@ -114,6 +131,32 @@ def test_failures_are_counted_and_the_first_is_named(path, caplog):
     'a reward function failed on 3 of 4 attempts; on attempt 2 at problem 7: '
     "the function returned 'good', not a finite number"
   )
+
+
+@pytest.mark.parametrize('name', ['hangs', 'hangs_later'])
+def test_a_function_that_hangs_does_not_hold_up_a_batch(path, name, caplog):
+  verdicts = grade(path, name, 'a', 'x', 'b', timeout=0.2)
+  assert [v.score for v in verdicts] == [1.0, None, 1.0]
+  assert verdicts[1].label == 'timeout'
+  assert verdicts[1].reason == 'the function took longer than 0.2 s'
+  assert 'failed on 1 of 3 attempts' in caplog.text
+
+
+def test_after_three_timeouts_a_batch_is_given_up(path):
+  function = user_rewards.load_function(f'{path}:hangs')
+  grader = user_rewards.FunctionGrader(function, timeout=0.05)
+
+  def labels(*texts):
+    attempts = [types.Attempt(text) for text in texts]
+    verdicts = grader.grade([PROBLEM] * len(texts), attempts)
+    return [verdict.label for verdict in verdicts]
+
+  assert labels('x', 'x', 'a', 'x', 'b') == [
+    'timeout', 'timeout', 'correct', 'timeout', 'timeout'
+  ]  # fmt: skip
+  assert function.__globals__['CALLED'] == ['x', 'x', 'a', 'x']
+  # The next batch is tried anew.
+  assert labels('c') == ['correct']
 
 
 def test_order_is_kept_in_async_functions(path):
