@@ -17,6 +17,7 @@ from experiments.run import (
   run_directory,
   transcripts,
 )
+from experiments.stages import alarms
 from score_jax import arrays, distributed
 from score_jax.algorithm import masked
 from score_jax.checkpoints import checkpointing
@@ -165,6 +166,7 @@ class StageRecorder:
     self._selection: dict[int, float] = {}
     self._shares: dict[str, list[float]] = {name: [] for name in _SHARES}
     self._without_attempts = 0
+    self._alarms = alarms.Alarms()
     for record in records:
       self._note(record['step'], record)
 
@@ -219,14 +221,18 @@ class StageRecorder:
       is_measured and self._has_checkpoint()
     ):
       values |= self._evaluate(state.params)
-    self._note(self._done, values)
+    for sentence in self._note(self._done, values):
+      _LOGGER.warning(
+        '%s, step %d: %s', self._directory.name, self._done, sentence
+      )
+    values['alarms'] = len(self._alarms.raised)
     self._metrics.write(self._done, values)
     self._progress.update(self._done, values)
     self._stop_if_not_finite(state, report.sequences)
     self._stop_without_attempts(values)
 
-  def _note(self, step: int, values: Mapping[str, float]) -> None:
-    """Keeps what the scores of checkpoints and the stage's last lines need."""
+  def _note(self, step: int, values: Mapping[str, float]) -> list[str]:
+    """Keeps what scores and last lines need; returns new alarms."""
     if self._select_by in values:
       self._selection[step] = values[self._select_by]
     for name in _SHARES.keys() & values.keys():
@@ -234,6 +240,7 @@ class StageRecorder:
     if _LEARNING in values:
       is_empty = values[_LEARNING] == 0
       self._without_attempts = self._without_attempts + 1 if is_empty else 0
+    return self._alarms.read(values)
 
   def _show(self, episodes: Sequence[transcripts.Episode]) -> None:
     """Writes a few random episodes to samples.jsonl and prints one."""

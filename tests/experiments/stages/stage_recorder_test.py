@@ -276,6 +276,25 @@ def test_updates_that_stay_not_finite_end_the_run(tmp_path):
   assert len(small_run.metrics(tmp_path, 'stage2')) == 5
 
 
+def test_an_alarm_is_said_once_and_counted(tmp_path, caplog):
+  def repeated():
+    said = [record.getMessage() for record in caplog.records]
+    return [text for text in said if 'have the same reward' in text]
+
+  recorded = Recorded(tmp_path, '--checkpoint-every=12')
+  with recorded.open(steps=20) as recorder:
+    for number in range(1, 13):
+      recorded.step(recorder, number, 0.0)
+  [sentence] = repeated()
+  assert sentence.startswith('stage2, step 10: at 100% of the problems')
+  counts = [r['alarms'] for r in small_run.metrics(tmp_path, 'stage2')]
+  assert counts == [0.0] * 9 + [1.0] * 3
+  with recorded.open(steps=20) as recorder:
+    recorded.step(recorder, 13, 0.0)
+  assert len(repeated()) == 1
+  assert small_run.metrics(tmp_path, 'stage2')[-1]['alarms'] == 1
+
+
 def test_updates_without_an_attempt_to_learn_from_end_the_run(tmp_path):
   recorded = Recorded(tmp_path, '--checkpoint-every=2')
   with recorded.open(steps=20) as recorder:
