@@ -22,7 +22,7 @@ def raised(name, values, length=10.0):
     ('score/frac_zero_spread', 0.8, 1.0, 'of the problems all samples'),
     ('score/frac_identical', 0.7, 0.99, 'second attempts repeat'),
     ('entropy/turn1', 0.1, 0.0, 'turn 1 are nearly the same'),
-    ('kl/turn1', 9.0, 30.0, 'nats a token away'),
+    ('kl/turn1', 4.0, 20.0, 'nats a token away'),
     ('length/turn2', 100.0, 5.0, 'shrunk to'),
     ('truncated/turn2', 0.1, 1.0, 'turn 2 are cut off'),
   ],
