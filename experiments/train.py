@@ -16,6 +16,7 @@ from experiments.reporting import final_report
 from experiments.run import (
   building,
   context,
+  out_of_memory,
   outcome,
   policies,
   processes,
@@ -71,7 +72,10 @@ def train(run: context.Run) -> None:
   if outcome.is_complete(run, plan):
     run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
-  with building.with_grader(run) as ready:
+  with (
+    building.with_grader(run) as ready,
+    out_of_memory.explained(run.settings),
+  ):
     make_policies(ready, plan)
 
 
