@@ -3,8 +3,9 @@
     python -m experiments.convert --from=runs/tiny --to=served --verify
 
 --from is a run directory (--policy selects one of its policies), a Hugging Face
-directory, or an Orbax checkpoint as on Kaggle (--model names its model). The
-result loads in transformers and vLLM. Only the CPU and host memory are used.
+directory, an Orbax checkpoint as on Kaggle (--model names its model), or a GGUF
+file, whose quantized weights become the numbers that they stand for. The result
+loads in transformers and vLLM. Only the CPU and host memory are used.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import dataclasses
 import pathlib
 import shutil
 import sys
+import tempfile
 from typing import Annotated, Any, Literal
 
 import jax
@@ -31,11 +33,14 @@ from experiments.run import (
 from score_jax.interop import (
   checkpoint_formats,
   export_check,
+  gguf_import,
   hugging_face_config,
   hugging_face_export,
   param_builder,
 )
 from score_jax.models import chat, lora, model_config, tokenization
+
+_TITLES = {'hugging_face': 'Hugging Face', 'orbax': 'Orbax', 'gguf': 'GGUF'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Options:
   """The source and target of the conversion."""
 
   source: Annotated[str, tyro.conf.arg(name='from')]
-  """Run directory, Hugging Face directory or Orbax checkpoint."""
+  """Run directory, Hugging Face directory, Orbax checkpoint or GGUF file."""
   target: Annotated[str, tyro.conf.arg(name='to')]
   """Directory to create."""
   policy: str | None = None
@@ -54,7 +59,8 @@ class Options:
   model: str | None = None
   """Name of the model, such as gemma-2-2b; an Orbax checkpoint needs it."""
   tokenizer: str | None = None
-  """Its tokenizer.model; None: in the checkpoint's directory or beside it."""
+  """Its tokenizer.model; None: in the checkpoint's directory or beside it, or
+  in the GGUF file."""
   chat_style: Literal['auto', 'gemma', 'plain'] = 'auto'
   """Format of messages: gemma for instruction-tuned models, plain for base
   ones; auto: the run's, or gemma where the checkpoint has a chat template."""
@@ -77,6 +83,7 @@ class Source:
     params: its parameters.
     chat_format: its tokenizer and chat template.
     padded_vocab: rows of its checkpoint's embedding table; None: unknown.
+    notices: files that must accompany its weights.
   """
 
   title: str
@@ -84,6 +91,7 @@ class Source:
   params: Any
   chat_format: chat.ChatFormat
   padded_vocab: int | None
+  notices: Sequence[pathlib.Path]
 
   @property
   def num_params(self) -> int:
@@ -125,8 +133,13 @@ def convert(options: Options, console: rich_console.Console) -> int:
     raise FileExistsError(
       f'--to={target} already exists; remove it, or choose another directory'
     )
-  with console.status(f'Reading {options.source}'):
-    source = read(options)
+  with tempfile.TemporaryDirectory(prefix='score_jax_convert_') as scratch:
+    with console.status(f'Reading {options.source}'):
+      source = read(options, pathlib.Path(scratch))
+    return _write(options, console, target, source)
+
+
+def _write(options, console, target, source) -> int:
   console.print(f'read     {source.title}\n         {_describe(source)}')
   dtype = jnp.dtype(options.dtype)
   _check_space(target, source.num_params * dtype.itemsize)
@@ -140,6 +153,7 @@ def convert(options: Options, console: rich_console.Console) -> int:
       padded_vocab=source.padded_vocab,
       dtype=dtype,
       max_file_bytes=round(options.max_file_gb * 1e9),
+      notices=source.notices,
     )
   _report(console, target, source, options.dtype)
   if options.verify and not _verify(console, target, source, dtype):
@@ -149,8 +163,12 @@ def convert(options: Options, console: rich_console.Console) -> int:
   return 0
 
 
-def read(options: Options) -> Source:
+def read(options: Options, scratch: pathlib.Path) -> Source:
   """Reads the policy that the flags select.
+
+  Args:
+    options: the flags.
+    scratch: directory for a tokenizer that has no file of its own.
 
   Raises:
     OSError, ValueError, RunError: it does not exist, or cannot be read.
@@ -166,10 +184,12 @@ def read(options: Options) -> Source:
         f'{fields.flag(flag)}={value} is for run directories, and {path} '
         'is none'
       )
-  return read_checkpoint(path, options)
+  return read_checkpoint(path, options, scratch)
 
 
-def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
+def read_checkpoint(
+  path: pathlib.Path, options: Options, scratch: pathlib.Path
+) -> Source:
   """Reads a published checkpoint."""
   kind = checkpoint_formats.identify(path)
   if kind == 'orbax' and options.model is None:
@@ -177,7 +197,9 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
       f'{path} is an Orbax checkpoint, which does not say what model it is; '
       'name it, as in --model=gemma-2-2b'
     )
-  tokenizer = tokenization.Tokenizer(options.tokenizer or _find_tokenizer(path))
+  tokenizer = tokenization.Tokenizer(
+    options.tokenizer or _find_tokenizer(path, kind, scratch)
+  )
   config = checkpoint_formats.read_config(
     path, options.model, tokenizer=tokenizer
   )
@@ -188,9 +210,11 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
         f'{path} does not say whether it is instruction-tuned; pass '
         '--chat-style=gemma if it is, --chat-style=plain if not'
       )
-    style = 'gemma' if base_model.has_template(path) else 'plain'
-  name = kind.replace('_', ' ').title()
-  title, padded_vocab = f'{name} checkpoint {path}', None
+    has_template = (
+      gguf_import.has_template if kind == 'gguf' else base_model.has_template
+    )
+    style = 'gemma' if has_template(path) else 'plain'
+  title, padded_vocab = f'{_TITLES[kind]} checkpoint {path}', None
   if kind == 'hugging_face':
     padded_vocab = hugging_face_config.embedding_rows(path)
     if hugging_face_config.has_vision(path):
@@ -201,10 +225,15 @@ def read_checkpoint(path: pathlib.Path, options: Options) -> Source:
     checkpoint_formats.load(path, config, dtype=jnp.dtype(options.dtype)),
     chat.ChatFormat(tokenizer, style),
     padded_vocab,
+    checkpoint_formats.notices(path),
   )
 
 
-def _find_tokenizer(path: pathlib.Path) -> pathlib.Path:
+def _find_tokenizer(
+  path: pathlib.Path, kind: checkpoint_formats.Kind, scratch: pathlib.Path
+) -> pathlib.Path:
+  if kind == 'gguf':
+    return gguf_import.write_tokenizer(path, scratch / 'tokenizer.model')
   try:
     return checkpoint_formats.find_tokenizer(path)
   except FileNotFoundError as error:
@@ -246,6 +275,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
     hugging_face_config.embedding_rows(directory.pretrained)
     if has_config
     else None,
+    checkpoint_formats.notices(directory.pretrained),
   )
 
 

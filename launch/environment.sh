@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by quickstart.sh and check.sh: makes .venv in the clone and installs
+# Sourced by the scripts beside it: makes .venv in the clone and installs
 # the pinned requirements into it, once. Sets `root` (the clone) and `python`.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -73,15 +73,22 @@ install_requirements() {
 # install_accelerator EXTRA: jax's packages for tpu or cuda12, in the version of
 # requirements.txt, once.
 install_accelerator() {
-  local stamp=$venv/installed-$1 log=$venv/install.log version
-  version=$(sed -n 's/^jax==//p' "$root/requirements.txt")
-  [[ -f $stamp && $(<"$stamp") == "$version" ]] && return
-  say "Installing jax[$1]==$version (once)."
+  install_package "$1" "jax[$1]==$(version_of jax requirements.txt)"
+}
+
+# version_of PACKAGE FILE: prints the version that a requirements file pins.
+version_of() { sed -n "s/^$1==//p" "$root/$2"; }
+
+# install_package NAME REQUIREMENT: installs a package beside those of
+# requirements.txt, once.
+install_package() {
+  local stamp=$venv/installed-$1 log=$venv/install.log
+  [[ -f $stamp && $(<"$stamp") == "$2" ]] && return
+  say "Installing $2 (once)."
   if ! "$python" -m pip install --disable-pip-version-check \
-    --constraint "$root/requirements.txt" "jax[$1]==$version" >"$log" 2>&1; then
+    --requirement "$root/requirements.txt" "$2" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
-    fail "Installing jax[$1] failed; the end of the log is above, the rest in" \
-      "$log."
+    fail "Installing $2 failed; the end of the log is above, the rest in $log."
   fi
-  echo "$version" >"$stamp"
+  echo "$2" >"$stamp"
 }

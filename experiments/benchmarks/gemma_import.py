@@ -25,7 +25,7 @@ from experiments.benchmarks import process_memory
 from experiments.config import command_line
 from score_jax.interop import (
   checkpoint_formats,
-  hugging_face_config,
+  hugging_face_description,
   hugging_face_weights,
   orbax_import,
   param_builder,
@@ -98,7 +98,7 @@ def write(options: Options, path: str) -> None:
 def _write_hugging_face(options: Options, path: pathlib.Path) -> None:
   config = options.config
   path.mkdir()
-  description = hugging_face_config.describe(
+  description = hugging_face_description.describe(
     config, rows=config.vocab_size, dtype=jnp.bfloat16
   )
   (path / 'config.json').write_text(json.dumps(description))

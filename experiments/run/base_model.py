@@ -174,6 +174,8 @@ def _copy_small_files(settings, directory) -> None:
     for path in source.glob(pattern):
       if not path.name.endswith('.index.json'):
         shutil.copy(path, directory.pretrained)
+  for path in checkpoint_formats.notices(source):
+    shutil.copy(path, directory.pretrained)
   # Last: a run that has its tokenizer has everything.
   temporary = directory.tokenizer.with_suffix('.tmp')
   tokenizer = settings.tokenizer or checkpoint_formats.find_tokenizer(source)

@@ -1,9 +1,10 @@
-"""Published checkpoints of either kind: identified, described and read.
+"""Published checkpoints of each kind: identified, described and read.
 
 | kind           | contents                                   | module         |
 |----------------|--------------------------------------------|----------------|
 | 'hugging_face' | `config.json` and safetensors              | hugging_face_* |
 | 'orbax'        | Google's, as on Kaggle: tensors, no config | orbax_import   |
+| 'gguf'         | llama.cpp's: one file, tokenizer included  | gguf_import    |
 """
 
 import difflib
@@ -14,31 +15,37 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from score_jax.interop import (
+  gguf_import,
   hugging_face_config,
   hugging_face_weights,
   orbax_import,
 )
 from score_jax.models import gemma, model_config, tokenization
 
-Kind = Literal['hugging_face', 'orbax']
+Kind = Literal['hugging_face', 'orbax', 'gguf']
 
 _ORBAX_FILES = ('_METADATA', 'manifest.ocdbt', 'checkpoint')
 _CONFIG = 'config.json'
 _TOKENIZER = 'tokenizer.model'
+# What a licence wants to be handed on with the weights, as published.
+_NOTICES = ('LICENSE*', 'NOTICE*', '*TERMS*')
 
 
 def identify(path: str | pathlib.Path) -> Kind:
-  """Returns the kind of checkpoint in a directory, by the names of its files.
+  """Returns the kind of checkpoint at a path, by the names of its files.
 
   Raises:
-    FileNotFoundError: the directory does not exist.
+    FileNotFoundError: there is neither such a directory nor such a GGUF file.
     ValueError: it holds no checkpoint that can be read. The message lists its
       files, and subdirectories that hold one.
   """
   path = pathlib.Path(path)
+  if path.is_file() and path.suffix == gguf_import.SUFFIX:
+    return 'gguf'
   if not path.is_dir():
     raise FileNotFoundError(
-      f'{path} is not a directory; pass the directory of a checkpoint'
+      f'{path} is not a directory; pass the directory of a checkpoint, or a '
+      'GGUF file'
     )
   kind = _kind(path)
   if kind:
@@ -87,9 +94,9 @@ def read_config(
   """Returns the model of a checkpoint.
 
   Args:
-    path: directory of the checkpoint.
+    path: directory of the checkpoint, or GGUF file.
     name: of `gemma.CONFIGS`. Required for an Orbax checkpoint, which does not
-      describe its model; a Hugging Face `config.json` must agree with it.
+      describe its model; a Hugging Face or GGUF one must agree with it.
     tokenizer: the checkpoint's. If the vocabulary is not one of Gemma's,
       embedding rows beyond the tokenizer's pieces count as padding.
 
@@ -107,11 +114,17 @@ def read_config(
     config = named_config(name)
     if kind == 'hugging_face':
       hugging_face_config.check(config, path)
+    elif kind == 'gguf':
+      found = gguf_import.read_config(path, config.vocab_size)
+      hugging_face_config.require(config, found, path)
   elif kind == 'orbax':
     raise ValueError(
       f'{path} is an Orbax checkpoint, which does not say what model it is; '
       f'pass its name, one of {", ".join(gemma.CONFIGS)}'
     )
+  elif kind == 'gguf':
+    pieces = None if tokenizer is None else tokenizer.vocab_size
+    config = gguf_import.read_config(path, pieces)
   else:
     config = hugging_face_config.read(path)
     if tokenizer is not None and gemma.special_tokens(config) is None:
@@ -121,7 +134,8 @@ def read_config(
       config = hugging_face_config.read(path, pieces)
   if tokenizer is not None:
     gemma.check_tokenizer(config, tokenizer)
-    _check_end_of_turn(pathlib.Path(path), tokenizer)
+    if kind == 'hugging_face':
+      _check_end_of_turn(pathlib.Path(path), tokenizer)
   return config
 
 
@@ -176,6 +190,13 @@ def find_tokenizer(path: str | pathlib.Path) -> pathlib.Path:
   )
 
 
+def notices(path: str | pathlib.Path) -> list[pathlib.Path]:
+  """Files in a checkpoint's directory that its licence wants handed on."""
+  path = pathlib.Path(path)
+  directory = path if path.is_dir() else path.parent
+  return sorted({p for name in _NOTICES for p in directory.glob(name)})
+
+
 def load(
   path: str | pathlib.Path,
   config: model_config.ModelConfig,
@@ -183,14 +204,14 @@ def load(
   dtype: Any = jnp.float32,
   shardings: Any = None,
 ) -> Any:
-  """Reads the parameters of a checkpoint of either kind.
+  """Reads the parameters of a checkpoint of any kind.
 
   Embedding rows beyond `config.vocab_size` are cut; vision towers are not read.
   Tensors are copied straight to their shards: beyond the result, host memory
   stays near one tensor.
 
   Args:
-    path: directory of the checkpoint.
+    path: directory of the checkpoint, or GGUF file.
     config: its model, see `read_config`.
     dtype: of the parameters.
     shardings: of each parameter, a tree like them; None: the default device.
@@ -210,6 +231,7 @@ def load(
   importers = {
     'hugging_face': hugging_face_weights.load,
     'orbax': orbax_import.load,
+    'gguf': gguf_import.load,
   }
   return importers[identify(path)](
     path, config, dtype=dtype, shardings=shardings

@@ -1,9 +1,8 @@
-"""The `config.json` of a Hugging Face Gemma, read and written.
+"""The `config.json` of a Hugging Face Gemma, read.
 
-Both spellings are read, and both are written: `rope_theta`, `rope_scaling`,
-`sliding_window_pattern` and `torch_dtype` of transformers 4, `rope_parameters`,
-`layer_types` and `dtype` of transformers 5. What our model cannot do is
-rejected, never ignored.
+Both spellings are read: `rope_theta`, `rope_scaling` and
+`sliding_window_pattern` of transformers 4, `rope_parameters` and `layer_types`
+of transformers 5. What our model cannot do is rejected, never ignored.
 """
 
 from collections.abc import Mapping
@@ -16,11 +15,6 @@ import numpy as np
 
 from score_jax.models import gemma, model_config
 
-_ARCHITECTURES = {
-  'gemma': 'GemmaForCausalLM',
-  'gemma2': 'Gemma2ForCausalLM',
-  'gemma3_text': 'Gemma3ForCausalLM',
-}
 # What transformers assumes for settings that a file leaves out; those of the
 # larger Gemma 3 leave out most.
 _COMMON = {
@@ -71,7 +65,6 @@ _ROPE_BASES = {  # (local, global), for files that leave them out
 }
 _WITH_VISION = 'gemma3'
 _KINDS = {'sliding_attention': 'local', 'full_attention': 'global'}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
 # Vocabulary by the number of embedding rows, where checkpoints pad it.
 _PADDED = {
   256_128: gemma.GEMMA_1_2_TOKENS.vocab_size,
@@ -95,7 +88,25 @@ def read(
       supported.
   """
   path = _config_file(directory)
-  family, settings = _settings(path)
+  return parse(path, _read_json(path), vocab_size)
+
+
+def parse(
+  path: pathlib.Path,
+  file: Mapping[str, Any],
+  vocab_size: int | None = None,
+) -> model_config.ModelConfig:
+  """Returns the model that the contents of a `config.json` describe.
+
+  Args:
+    path: of the file, for errors.
+    file: its contents.
+    vocab_size: as for `read`.
+
+  Raises:
+    ValueError: as `read`.
+  """
+  family, settings = _settings(path, file)
   _reject_unsupported(path, family, settings)
   kinds = _layer_kinds(path, family, settings)
   (local_base, local_scale), (base, scale) = _ropes(path, family, settings)
@@ -116,6 +127,7 @@ def read(
     query_scale=None if scalar is None else scalar**-0.5,
     qk_norm=family == 'gemma3_text',
     post_norms=family != 'gemma',
+    norm_epsilon=settings['rms_norm_eps'],
     attention_softcap=settings['attn_logit_softcapping'],
     final_softcap=settings['final_logit_softcapping'],
     local_rope_base=local_base,
@@ -131,7 +143,8 @@ def embedding_rows(directory: str | pathlib.Path) -> int:
   Raises:
     FileNotFoundError, ValueError: as `read`.
   """
-  _, settings = _settings(_config_file(directory))
+  path = _config_file(directory)
+  _, settings = _settings(path, _read_json(path))
   return settings['vocab_size']
 
 
@@ -143,7 +156,21 @@ def has_vision(directory: str | pathlib.Path) -> bool:
 def check(
   config: model_config.ModelConfig, directory: str | pathlib.Path
 ) -> None:
-  """Rejects a checkpoint of another model than `config`.
+  """Rejects a directory of another model than `config`; see `require`.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read` and `require`.
+  """
+  found = read(directory, config.vocab_size)
+  require(config, found, pathlib.Path(directory) / 'config.json')
+
+
+def require(
+  config: model_config.ModelConfig,
+  found: model_config.ModelConfig,
+  path: str | pathlib.Path,
+) -> None:
+  """Rejects a model `found` in the file `path` that is another than `config`.
 
   Ignored are how a pattern of layers is written, the RoPE base of a layer kind
   that does not occur, and how the embedding scale is rounded (a choice, not
@@ -152,7 +179,6 @@ def check(
   Raises:
     ValueError: something differs; the message lists it line by line.
   """
-  found = read(directory, config.vocab_size)
   wanted, given = _essence(config), _essence(found)
   lines = [
     f'  {name}: {given[name]} in the checkpoint, {wanted[name]} in the model'
@@ -160,10 +186,7 @@ def check(
     if name in given and wanted[name] != given[name]
   ]
   if lines:
-    raise ValueError(
-      f'{pathlib.Path(directory) / "config.json"} describes another model:\n'
-      + '\n'.join(lines)
-    )
+    raise ValueError(f'{path} describes another model:\n' + '\n'.join(lines))
 
 
 def _config_file(directory: str | pathlib.Path) -> pathlib.Path:
@@ -180,6 +203,8 @@ def _essence(config: model_config.ModelConfig) -> dict[str, Any]:
   fields = dataclasses.asdict(config)
   fields['layer_pattern'] = config.layer_kinds
   fields['query_scale'] = config.query_scale or config.head_dim**-0.5
+  # Files that were converted often write out the float32 next to 1e-6.
+  fields['norm_epsilon'] = float(np.float32(config.norm_epsilon))
   del fields['round_embedding_scale']
   if 'local' not in config.layer_kinds:
     del fields['window'], fields['local_rope_base']
@@ -195,8 +220,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(f'{path} is not JSON: {error}') from error
 
 
-def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
-  file = _read_json(path)
+def _settings(
+  path: pathlib.Path, file: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
   family = file.get('model_type')
   if family == _WITH_VISION:  # its text model is meant
     file = file.get('text_config', {})
@@ -206,7 +232,7 @@ def _settings(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
       f'{path}: model_type {family!r} is not one of {sorted(_DEFAULTS)}; only '
       'Gemma 1, 2 and 3 can be read'
     )
-  return family, _DEFAULTS[family] | file
+  return family, _DEFAULTS[family] | dict(file)
 
 
 def _reject_unsupported(path, family, settings: Mapping[str, Any]) -> None:
@@ -219,7 +245,6 @@ def _reject_unsupported(path, family, settings: Mapping[str, Any]) -> None:
   )
   supported = {
     'hidden_activation': (activation, activations),
-    'rms_norm_eps': (settings['rms_norm_eps'], (1e-6,)),
     'tie_word_embeddings': (settings['tie_word_embeddings'], (True,)),
     'attention_bias': (settings['attention_bias'], (False,)),
     'use_bidirectional_attention': (
@@ -233,6 +258,11 @@ def _reject_unsupported(path, family, settings: Mapping[str, Any]) -> None:
       raise ValueError(
         f'{path}: {name} is {value!r}; only {values[0]!r} is supported'
       )
+  epsilon = settings['rms_norm_eps']
+  if not (isinstance(epsilon, float) and 0 < epsilon < 1):
+    raise ValueError(
+      f'{path}: rms_norm_eps is {epsilon!r}; it must be a number in (0, 1)'
+    )
 
 
 def _layer_kinds(path, family, settings) -> tuple[model_config.LayerKind, ...]:
@@ -291,99 +321,3 @@ def _ropes(path, family, settings) -> list[tuple[float, float]]:
     scale = float(rope.get('factor', 1.0)) if form == 'linear' else 1.0
     ropes.append((float(rope.get('rope_theta', base)), scale))
   return ropes
-
-
-def _family(config: model_config.ModelConfig) -> str:
-  """The `model_type`; the norms tell generations apart."""
-  if config.qk_norm:
-    return 'gemma3_text'
-  return 'gemma2' if config.post_norms else 'gemma'
-
-
-def describe(
-  config: model_config.ModelConfig, *, rows: int, dtype: Any
-) -> dict[str, Any]:
-  """Returns the `config.json` of a model, without special ids.
-
-  Args:
-    config: the model.
-    rows: of the embedding, padding included.
-    dtype: of the weights.
-  """
-  family, name = _family(config), np.dtype(dtype).name
-  file = {
-    'architectures': [_ARCHITECTURES[family]],
-    'model_type': family,
-    'vocab_size': rows,
-    'hidden_size': config.width,
-    'intermediate_size': config.mlp_width,
-    'num_hidden_layers': config.num_layers,
-    'num_attention_heads': config.num_heads,
-    'num_key_value_heads': config.num_kv_heads,
-    'head_dim': config.head_dim,
-    'hidden_act': 'gelu_pytorch_tanh',
-    'hidden_activation': 'gelu_pytorch_tanh',
-    'max_position_embeddings': _positions(config),
-    'initializer_range': 0.02,
-    'rms_norm_eps': 1e-6,
-    'use_cache': True,
-    'tie_word_embeddings': True,
-    'attention_bias': False,
-    'attention_dropout': 0.0,
-    'dtype': name,
-    'torch_dtype': name,
-  }
-  if family == 'gemma':
-    return file | _one_rope(config)
-  scale = config.query_scale or config.head_dim**-0.5
-  file |= {
-    'query_pre_attn_scalar': round(scale**-2),
-    'attn_logit_softcapping': config.attention_softcap,
-    'final_logit_softcapping': config.final_softcap,
-    'sliding_window': config.window,
-    'layer_types': [_NAMES[kind] for kind in config.layer_kinds],
-  }
-  if family == 'gemma2':
-    return file | _one_rope(config)
-  return file | _two_ropes(config)
-
-
-def _positions(config) -> int:
-  """Longest text in tokens, as published."""
-  if not config.qk_norm:
-    return 8192
-  return 131_072 if config.global_rope_scale > 1 else 32_768
-
-
-def _scaled(rope_scale: float) -> dict[str, Any]:
-  if rope_scale == 1:
-    return {'rope_type': 'default'}
-  return {'rope_type': 'linear', 'factor': rope_scale}
-
-
-def _one_rope(config) -> dict[str, Any]:
-  base, rope_scale = config.rope('global')
-  rope = _scaled(rope_scale)
-  return {
-    'rope_parameters': rope | {'rope_theta': base},
-    'rope_theta': base,
-    'rope_scaling': None if rope_scale == 1 else rope,
-  }
-
-
-def _two_ropes(config) -> dict[str, Any]:
-  (local_base, _), (base, rope_scale) = map(config.rope, ('local', 'global'))
-  rope = _scaled(rope_scale)
-  file = {
-    'rope_parameters': {
-      'full_attention': rope | {'rope_theta': base},
-      'sliding_attention': _scaled(1) | {'rope_theta': local_base},
-    },
-    'rope_theta': base,
-    'rope_local_base_freq': local_base,
-    'rope_scaling': None if rope_scale == 1 else rope,
-  }
-  pattern = config.layer_pattern
-  if pattern == ('local',) * (len(pattern) - 1) + ('global',):
-    file['sliding_window_pattern'] = len(pattern)
-  return file

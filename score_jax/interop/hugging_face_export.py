@@ -5,6 +5,7 @@ The directory gets its name when it is complete; until then it has a temporary
 one.
 """
 
+from collections.abc import Iterable
 import functools
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 
 from score_jax.interop import (
   hugging_face_config,
+  hugging_face_description,
   hugging_face_weights,
   param_builder,
 )
@@ -63,6 +65,7 @@ def export(
   padded_vocab: int | None = None,
   dtype: Any = jnp.bfloat16,
   max_file_bytes: int = hugging_face_weights.MAX_FILE_BYTES,
+  notices: Iterable[pathlib.Path] = (),
 ) -> pathlib.Path:
   """Writes a Hugging Face checkpoint of Gemma 1, 2 or 3 (text only).
 
@@ -81,6 +84,7 @@ def export(
       zero; None: no padding.
     dtype: of the weights, float32 or bfloat16.
     max_file_bytes: of the numbers in one file; a tensor is never split.
+    notices: files to copy that must accompany the weights.
 
   Returns:
     The directory.
@@ -114,6 +118,8 @@ def export(
   try:
     _write_descriptions(partial, config, chat_format, rows=rows, dtype=dtype)
     shutil.copyfile(tokenizer.path, partial / 'tokenizer.model')
+    for notice in notices:
+      shutil.copyfile(notice, partial / notice.name)
     hugging_face_weights.write(
       partial,
       hugging_face_weights.shapes(config, rows),
@@ -187,7 +193,7 @@ def _write_descriptions(
   Raises:
     ValueError: transformers has no such model.
   """
-  model = hugging_face_config.describe(config, rows=rows, dtype=dtype)
+  model = hugging_face_description.describe(config, rows=rows, dtype=dtype)
   ids = _describe_ids(chat_format)
   files = {
     'config.json': model | ids,

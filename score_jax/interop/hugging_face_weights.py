@@ -11,7 +11,7 @@ import functools
 import json
 import math
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +61,16 @@ _QK_NORMS = {
   'attention/q_norm/scale': 'self_attn.q_norm.weight',
   'attention/k_norm/scale': 'self_attn.k_norm.weight',
 }
+
+
+class Tensor(Protocol):
+  """A tensor of a file, in the layout [out, in]."""
+
+  shape: tuple[int, ...]
+  dtype: str  # one of `safetensors_files.DTYPES`
+
+  def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Rows `start` to `stop` (excluded; None: the last) of the first axis."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +158,26 @@ def read_blocks(
   """
   hugging_face_config.check(config, directory)
   tensors = _read_headers(pathlib.Path(directory))
+  yield from blocks_of(directory, tensors, config)
+
+
+def blocks_of(
+  path: str | pathlib.Path,
+  tensors: Mapping[str, Tensor],
+  config: model_config.ModelConfig,
+) -> Iterator[tuple[int | None, str, tuple[int, ...], np.ndarray]]:
+  """Yields all numbers of a model's tensors, wherever they are.
+
+  Args:
+    path: of the checkpoint, for errors.
+    tensors: by their names in a Hugging Face file, without prefix.
+    config: the model.
+
+  Raises:
+    ValueError: as `load`, before the first block.
+  """
   targets = _targets(config)
-  _check(directory, tensors, targets)
+  _check(path, tensors, targets)
   for name, target in targets.items():
     tensor = tensors[name]
     row_bytes = 4 * math.prod(tensor.shape[1:])
@@ -200,7 +228,7 @@ def _parts(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _check(
   directory,
-  tensors: Mapping[str, safetensors_files.Tensor],
+  tensors: Mapping[str, Tensor],
   targets: Mapping[str, _Target],
 ) -> None:
   untied = [

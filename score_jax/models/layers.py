@@ -90,7 +90,13 @@ _product.defvjp(_product_forward, _product_backward)
 
 
 class RMSNorm(nn.Module):
-  """Computes x / rms(x) * (1 + scale) in float32; `scale` starts at 0."""
+  """Computes x / rms(x) * (1 + scale) in float32; `scale` starts at 0.
+
+  Attributes:
+    epsilon: added to the mean square.
+  """
+
+  epsilon: float = 1e-6
 
   @nn.compact
   def __call__(self, x):
@@ -100,7 +106,7 @@ class RMSNorm(nn.Module):
     # numbers in bfloat16. Sampler and update share this function.
     wide = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    normed = wide * jax.lax.rsqrt(mean_square + 1e-6)
+    normed = wide * jax.lax.rsqrt(mean_square + self.epsilon)
     scale = jnp.expand_dims(1 + scale.astype(jnp.float32), range(x.ndim - 1))
     return (normed * scale).astype(x.dtype)
 
@@ -125,7 +131,8 @@ class Attention(nn.Module):
     window = c.window if self.kind == 'local' else None
     q, k, v = self._project(x)
     if c.qk_norm:
-      q, k = RMSNorm(name='q_norm')(q), RMSNorm(name='k_norm')(k)
+      q = RMSNorm(c.norm_epsilon, name='q_norm')(q)
+      k = RMSNorm(c.norm_epsilon, name='k_norm')(k)
     scale = c.head_dim**-0.5 if c.query_scale is None else c.query_scale
     q = apply_rope(q, context.rope, scale)
     k = apply_rope(k, context.rope)
@@ -210,12 +217,13 @@ class Block(nn.Module):
   @nn.compact
   def __call__(self, x, context, keys=None):
     c = self.config
-    y = RMSNorm(name='pre_attention_norm')(x)
+    norm = functools.partial(RMSNorm, c.norm_epsilon)
+    y = norm(name='pre_attention_norm')(x)
     y, keys = Attention(c, self.kind, name='attention')(y, context, keys)
     if c.post_norms:  # of the branch, before it joins the residual stream
-      y = RMSNorm(name='post_attention_norm')(y)
+      y = norm(name='post_attention_norm')(y)
     x = x + y
-    y = Mlp(c, name='mlp')(RMSNorm(name='pre_mlp_norm')(x))
+    y = Mlp(c, name='mlp')(norm(name='pre_mlp_norm')(x))
     if c.post_norms:
-      y = RMSNorm(name='post_mlp_norm')(y)
+      y = norm(name='post_mlp_norm')(y)
     return x + y, keys

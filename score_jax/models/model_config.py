@@ -25,6 +25,7 @@ class ModelConfig:
     qk_norm: RMS-normalise queries and keys before RoPE (Gemma 3).
     post_norms: RMS-normalise each branch before it joins the residual stream
       (Gemma 2, 3).
+    norm_epsilon: added to the mean square by every RMS norm.
     attention_softcap: c in c * tanh(score / c), before the mask (Gemma 2).
     final_softcap: c in c * tanh(logit / c) of the output (Gemma 2).
     local_rope_base: RoPE base of local layers.
@@ -54,6 +55,7 @@ class ModelConfig:
   query_scale: float | None = None
   qk_norm: bool = False
   post_norms: bool = False
+  norm_epsilon: float = 1e-6
   attention_softcap: float | None = None
   final_softcap: float | None = None
   local_rope_base: float = 10_000.0

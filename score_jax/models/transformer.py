@@ -256,7 +256,8 @@ def forward(
   else:
     # As a scan's input and output, every layer's cache would be copied twice.
     raise ValueError('a cache is only updated in place with unroll=True')
-  x = layers.RMSNorm().apply({'params': params['final_norm']}, x)
+  final_norm = layers.RMSNorm(config.norm_epsilon)
+  x = final_norm.apply({'params': params['final_norm']}, x)
   if cache is None:
     return x, keys
   stored = {kind: contexts[kind].stored_after for kind in cache.positions}

@@ -68,6 +68,13 @@ def test_from_hugging_face(model, tmp_path, capsys):
   chex.assert_trees_all_equal(
     checkpoint_formats.load(target, model.config, dtype=jnp.bfloat16), rounded
   )
+  # What the licence wants handed on is; nothing else is.
+  (source / 'LICENSE').write_text('terms')
+  (source / 'other.md').write_text('x')
+  again = tmp_path / 'with_licence'
+  assert _run(f'--from={source}', f'--to={again}') == 0
+  assert (again / 'LICENSE').read_text() == 'terms'
+  assert not (again / 'other.md').exists()
   # What was tuned for conversations still is, and what was not is not.
   plain = model.export(tmp_path / 'plain', chat_style='plain')
   assert _run(f'--from={plain}', f'--to={tmp_path / "again"}') == 0

@@ -9,6 +9,7 @@ import pytest
 from score_jax.interop import (
   checkpoint_formats,
   hugging_face_config,
+  hugging_face_description,
 )
 from score_jax.models import gemma, tokenization
 from tests.support import exports, gm_checkpoints
@@ -105,7 +106,7 @@ def test_config_of_a_hugging_face_directory(model, hugging_face):
 def test_published_sizes(name, rows, model, tmp_path):
   """Known padding is cut, and a tokenizer of another size refused."""
   config = gemma.CONFIGS[name]
-  description = hugging_face_config.describe(
+  description = hugging_face_description.describe(
     config, rows=rows, dtype=np.float32
   )
   (tmp_path / 'config.json').write_text(json.dumps(description))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from score_jax.interop import hugging_face_config
+from score_jax.interop import hugging_face_config, hugging_face_description
 from score_jax.models import gemma
 
 # What the published files say of the model's shape and numerics.
@@ -122,6 +122,19 @@ def test_published_files(file, name, tmp_path):
   )
 
 
+def test_any_epsilon_is_a_number(tmp_path):
+  """Also 1e-6 as float32 writes it, which is the same to the norms."""
+  _write(tmp_path, GEMMA_3_1B | {'rms_norm_eps': 9.999999974752427e-07})
+  hugging_face_config.check(gemma.CONFIGS['gemma-3-1b'], tmp_path)
+  _write(tmp_path, GEMMA_3_1B | {'rms_norm_eps': 1e-5})
+  config = hugging_face_config.read(tmp_path)
+  assert config.norm_epsilon == 1e-5
+  described = hugging_face_description.describe(config, rows=9, dtype='float32')
+  assert described['rms_norm_eps'] == 1e-5
+  with pytest.raises(ValueError, match='norm_epsilon'):
+    hugging_face_config.check(gemma.CONFIGS['gemma-3-1b'], tmp_path)
+
+
 def test_check_lists_every_difference(tmp_path):
   _write(tmp_path, GEMMA_3_1B | {'sliding_window': 1024, 'rope_theta': 10000})
   with pytest.raises(ValueError, match='describes another model') as error:
@@ -141,7 +154,8 @@ def test_check_lists_every_difference(tmp_path):
   [
     ({'model_type': 'gemma3n'}, "model_type 'gemma3n' is not one of"),
     ({'hidden_activation': 'gelu'}, "hidden_activation is 'gelu'"),
-    ({'rms_norm_eps': 1e-5}, 'rms_norm_eps is 1e-05; only 1e-06'),
+    ({'rms_norm_eps': 0.0}, 'rms_norm_eps is 0.0'),
+    ({'rms_norm_eps': '1e-6'}, "rms_norm_eps is '1e-6'"),
     ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
     ({'attention_bias': True}, 'attention_bias is True'),
     ({'use_bidirectional_attention': True}, 'use_bidirectional_attention'),

@@ -31,6 +31,9 @@ def test_rms_norm_by_hand():
   )
   small = layers.RMSNorm().apply(params, jnp.full((1, 2), 1e-3))
   np.testing.assert_allclose(small[0, 0], 1.5 * 0.5**0.5, rtol=1e-6)
+  # Another epsilon: 1e-6 of 1e-6 + 3e-6.
+  larger = layers.RMSNorm(3e-6).apply(params, jnp.full((1, 2), 1e-3))
+  np.testing.assert_allclose(larger[0, 0], 1.5 * 0.25**0.5, rtol=1e-6)
 
 
 def test_rms_norm_computes_in_f32():
