@@ -25,6 +25,7 @@ from rich import console as rich_console
 from experiments import methods
 from experiments.config import schema
 from experiments.evaluations import (
+  attempts_shown,
   checkpoint_run,
   evaluation_options,
   evaluation_problems,
@@ -58,12 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory = run_directory.RunDirectory(options.run_dir)
     processes.join(options.processes)
     console = processes.make_console()
-    measured = measure_policies(options, directory, console)
+    measured, graded = measure_policies(options, directory, console)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  attempts_shown.show(console, graded, options.show)
   _print(options, directory.read_settings(), measured, console)
-  _keep(options, directory, measured, console)
+  attempts_shown.say_unparseable(console, graded)
+  _keep(options, directory, measured, graded, console)
   return 0
 
 
@@ -71,8 +74,11 @@ def measure_policies(
   options: evaluation_options.Options,
   directory: run_directory.RunDirectory,
   console: rich_console.Console | None = None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, evaluate.Evaluation]]:
   """Measures `policies`, by name, and with --compare their `comparison`.
+
+  Returns:
+    The measures, and every policy's graded attempts.
 
   Raises:
     RunError: a run, a policy or data do not exist.
@@ -102,7 +108,7 @@ def measure_policies(
         measured['comparison'] = _compare(options, run, graded)
     except ValueError as error:
       raise run_directory.RunError(str(error)) from error
-  return measured
+  return measured, graded
 
 
 def _evaluate(
@@ -118,7 +124,9 @@ def _evaluate(
     samples_per_problem=options.samples,
     greedy=options.temperature == 0,
     temperature=options.temperature or 1.0,
+    batch_size=options.batch_size,
     history=options.history,
+    on_batch=attempts_shown.progress_of(name, run.console),
   )
 
 
@@ -180,21 +188,33 @@ def _keep(
   options: evaluation_options.Options,
   directory: run_directory.RunDirectory,
   measured: Mapping[str, Any],
+  graded: Mapping[str, evaluate.Evaluation],
   console: rich_console.Console,
 ) -> None:
-  """Writes the measures to the files that the options name."""
+  """Writes measures and attempts to the files that the options name."""
   results = measured['policies']
   name = evaluation_options.name_of(options)
   if name:
     path = kept_evaluations.write(directory, name, options, measured)
     console.print(f'kept as {path}', markup=False, soft_wrap=True)
+    for policy in graded:
+      file = kept_evaluations.attempts_file(directory, name, policy)
+      _write_attempts(file, policy, graded, console)
   elif not directory.results.exists():
     json_files.write_json(directory.results, results)
+    for policy in graded:
+      file = directory.stage(policy).evaluation
+      _write_attempts(file, policy, graded, console)
   elif options.temperature == 0 and options.samples == 1:
     _check_same(results, directory.read_results(), console)
   if options.output:
     json_files.write_json(pathlib.Path(options.output), results)
     console.print(f'written to {options.output}', markup=False)
+
+
+def _write_attempts(path, policy, graded, console) -> None:
+  outcome.write_transcripts(path, policy, graded[policy])
+  console.print(f'attempts in {path}', markup=False, soft_wrap=True)
 
 
 def _check_same(

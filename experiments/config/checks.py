@@ -104,7 +104,16 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       'another one with --preset, or --preset=gemma2_2b_math to begin with',
     )
   if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
-    yield 'init_from', 'there is no such directory'
+    yield (
+      'init_from',
+      'there is no such directory'
+      + (
+        '; make one of the file: python -m experiments.convert '
+        f'--from={settings.init_from} --to=DIR'
+        if settings.init_from.endswith('.gguf')
+        else ''
+      ),
+    )
   if settings.given_attempts_share == 1:
     yield (
       'given_attempts_share',
@@ -185,7 +194,8 @@ def _data(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   data, pretrain = settings.data, settings.pretrain
   is_generated = settings.task in schema.GENERATED_TASKS
   reads_files = settings.task in ('records', 'repair')
-  if is_generated and settings.data_dir is not None:
+  makes_problems = is_generated or settings.task == 'word_problems'
+  if makes_problems and settings.data_dir is not None:
     yield 'data_dir', f'the {settings.task} task reads no data; leave it out'
   if is_generated and settings.first_prompt is not None:
     yield (
@@ -227,6 +237,8 @@ def _unknown_names(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
   for name, known in tables.items():
     if values[name] is not None and values[name] not in known:
       yield name, known_names(values[name], known)
+  if values['shots'] and values['task'] not in registry.FEW_SHOT:
+    yield 'shots', f'is for --task={" or ".join(registry.FEW_SHOT)}'
   targets = set(values['lora.targets'])
   if not targets or targets - set(lora.TARGETS):
     yield 'lora.targets', f'must be some of {" ".join(lora.TARGETS)}'

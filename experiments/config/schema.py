@@ -47,8 +47,9 @@ class Settings:
   models; auto: gemma where the checkpoint has a chat template."""
 
   task: str = fields.setting('arithmetic', 'base')
-  """arithmetic and aiming, which are made here; gsm8k, math, mbpp, humaneval
-  and repair, read from --data-dir; records, read from --data.file."""
+  """arithmetic, aiming and word_problems, which are made here; gsm8k, math,
+  mbpp, humaneval and repair, read from --data-dir; records, read from
+  --data.file."""
   data_dir: str | None = fields.setting(None, 'base', free=True)
   """Directory of the task's data set."""
   validation_problems: int = fields.setting(200, 'base', low=0)
@@ -172,6 +173,10 @@ class Settings:
   """Texts that end an attempt, as an end-of-text token does, for base models
   that write on after an answer: --stop "Q:" "###". MBPP's [DONE] is one in the
   plain style, unless --first-prompt replaces the prompt that shows it."""
+  shots: int = fields.setting(0, 'base', low=0, high=64)
+  """Training problems of gsm8k, math or records that are shown solved before
+  each problem, and not trained on: what a base model needs to answer in the
+  form that is graded. Their solutions' last words end an attempt."""
   self_refine_instruction: str | None = fields.setting(None, 'stage')
   """--instruction of --method=self_refine. None: our own wording (the paper's
   is not published), asking for feedback and then a better attempt."""

@@ -42,8 +42,8 @@ class Options:
   """base, a stage (stage1, stage2), or all that are finished."""
   name: str | None = None
   """Keep the numbers as RUN_DIR/evaluations/NAME.json, where experiments.report
-  finds them. None: named after the flags, e.g. attempts-10; the plain
-  repetition of the run's own evaluation is not kept."""
+  finds them, and the attempts beside it. None: named after the flags, e.g.
+  attempts-10; the plain repetition of the run's own evaluation is not kept."""
   output: str | None = None
   """JSON file to write the numbers to; None: they are only printed (and kept,
   see --name)."""
@@ -71,6 +71,10 @@ class Options:
   """Sampling temperature; 0: greedy, as in the run."""
   samples: int = 1
   """Episodes of each problem; more than one needs a --temperature."""
+  batch_size: int = 256
+  """Episodes decoded at once: fewer need less memory, and show progress."""
+  show: int = 3
+  """Episodes of each policy to print."""
   attempts: int | None = None
   """Attempts at each problem, at most 50, with the instruction before each but
   the first; None: as in the run. No retraining is needed for more."""
@@ -139,6 +143,10 @@ def _sampling_errors(options: Options) -> Iterator[str]:
     yield f'--temperature={temperature}: must be at least 0'
   if samples < 1:
     yield f'--samples={samples}: must be at least 1'
+  if options.batch_size < 1:
+    yield f'--batch-size={options.batch_size}: must be at least 1'
+  if options.show < 0:
+    yield f'--show={options.show}: must be at least 0'
   if samples > 1 and temperature == 0:
     yield (
       f'--samples={samples}: greedy episodes of a problem are all the same; '
@@ -205,7 +213,10 @@ def name_of(options: Options) -> str:
     _word('by', options.by),
     _word('against', options.compare and _last(options.compare)),
   ]
-  return '_'.join(word for word in words if word)
+  words = [word for word in words if word]
+  if not words and options.temperature:
+    words = [f'temperature-{options.temperature:g}']
+  return '_'.join(words)
 
 
 def _word(label: str, value: Any) -> str:

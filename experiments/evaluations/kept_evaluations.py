@@ -1,5 +1,6 @@
 """Reads and writes the evaluations of a run: RUN_DIR/evaluations/NAME.json.
 
+Beside it NAME_POLICY.jsonl has every attempt, as evaluation.jsonl of a stage.
 Each file holds `name`, the `options` it was made with, and `policies`: by the
 policy's name the summary that results.json has too, and beside it whatever was
 asked for (`changes`, `pass_at`, `majority_at`, `scaling`, `by`). `comparison`
@@ -35,6 +36,13 @@ def write(
   del asked['processes']
   json_files.write_json(path, {'name': name, 'options': asked, **measured})
   return path
+
+
+def attempts_file(
+  directory: run_directory.RunDirectory, name: str, policy: str
+) -> pathlib.Path:
+  """File of a policy's attempts in an evaluation."""
+  return folder(directory) / f'{name}_{policy}.jsonl'
 
 
 def read_all(directory: run_directory.RunDirectory) -> list[dict[str, Any]]:

@@ -175,6 +175,7 @@ def _load_task(settings):
       first_prompt=settings.first_prompt,
       instruction=settings.instruction,
       stop_texts=settings.stop,
+      shots=settings.shots,
       rewards=settings.reward,
       correct_from=settings.correct_from_reward,
       reward_timeout=settings.reward_timeout,

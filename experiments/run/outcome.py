@@ -1,5 +1,6 @@
 """Evaluates a run's policies on held-out problems, into results.json."""
 
+import pathlib
 from typing import Any, Literal
 
 import jax
@@ -61,11 +62,12 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
   if _is_evaluated(run, name):
     return
   evaluation = evaluate_policy(policies.run_of(run, name), policy)
-  write_transcripts(run.directory, name, evaluation)
+  transcript = run.directory.stage(name).evaluation
+  write_transcripts(transcript, name, evaluation)
   if not evaluation.is_graded.any():
     raise run_directory.RunError(
       f'none of {len(evaluation.is_graded)} held-out problems could be graded; '
-      f'{run.directory.stage(name).evaluation} has the reason of each. See '
+      f'{transcript} has the reason of each. See '
       '--reward, and python -m experiments.doctor'
     )
   results = run.directory.read_results()
@@ -108,12 +110,9 @@ def forget(run: context.Run, name: str) -> None:
 
 
 def write_transcripts(
-  directory: run_directory.RunDirectory,
-  name: str,
-  evaluation: evaluate.Evaluation,
+  path: pathlib.Path, name: str, evaluation: evaluate.Evaluation
 ) -> None:
-  """Writes every graded attempt of an evaluation to evaluation.jsonl."""
-  path = directory.stage(name).evaluation
+  """Writes every graded attempt of a policy to a JSON lines file."""
   # A killed evaluation may have left some lines; the log appends.
   distributed.by_first(lambda: path.unlink(missing_ok=True))
   log = transcripts.SamplesLog(name, path)

@@ -1,6 +1,6 @@
 """Problems and a policy in, graded attempts and the paper's metrics out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any, Literal
 
@@ -92,6 +92,7 @@ def evaluate(
   temperature: float = 1.0,
   batch_size: int = 256,
   history: History = 'all',
+  on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
   """Samples attempts at each problem and grades every one.
 
@@ -109,6 +110,8 @@ def evaluate(
     batch_size: most episodes decoded at once.
     history: an attempt sees 'all' attempts before it, as in the paper, or the
       'last' one alone (see `chains`).
+    on_batch: called after each batch with the numbers of problems that have
+      been attempted and of all.
 
   Returns:
     Attempts, verdicts and scores f64 [M * G, K]; `summary()` has the metrics.
@@ -124,6 +127,7 @@ def evaluate(
     sampler, params, problems, key,
     samples_per_problem=samples_per_problem, greedy=greedy,
     temperature=temperature, batch_size=batch_size, history=history,
+    on_batch=on_batch,
   )  # fmt: skip
   repeated = [p for p in problems for _ in range(samples_per_problem)]
   verdicts = grade_attempts(grader, repeated, attempts)
@@ -141,6 +145,7 @@ def sample_attempts(
   temperature: float = 1.0,
   batch_size: int = 256,
   history: History = 'all',
+  on_batch: Callable[[int, int], None] | None = None,
 ) -> list[list[types.Attempt]]:
   """K attempts of each of M * G sequences; see `evaluate`. Collective."""
   sample = chains.sample_chain if history == 'last' else _sample_episodes
@@ -162,6 +167,8 @@ def sample_attempts(
       temperature=temperature,
     )
     attempts += made[: len(batch) * samples_per_problem]
+    if on_batch is not None:
+      on_batch(start + len(batch), len(problems))
   return attempts
 
 

@@ -1,6 +1,7 @@
 """Grading that can neither fail nor take long, and so needs no workers.
 
-`grade_text` is the verifier of arithmetic, `grade_number` that of GSM8K.
+`grade_text` is the verifier of arithmetic, `grade_number` that of GSM8K, and
+`grade_bare_number` that of word problems.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,6 +66,18 @@ def grade_number(reference: str, text: str) -> tuple[types.VerdictLabel, str]:
   if number == parse_number(reference):
     return 'correct', ''
   return 'wrong', f'{answer[:80]!r} is not {reference}'
+
+
+def grade_bare_number(
+  reference: str, text: str
+) -> tuple[types.VerdictLabel, str]:
+  """(label, reason): correct if the attempt states the reference number."""
+  number = parse_number(text)
+  if number is None:
+    return 'unparseable', f'not one number: {text.strip()[:80]!r}'
+  if number == parse_number(reference):
+    return 'correct', ''
+  return 'wrong', f'{text.strip()[:80]!r} is not {reference}'
 
 
 def parse_number(answer: str) -> fractions.Fraction | None:

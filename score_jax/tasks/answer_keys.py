@@ -43,6 +43,14 @@ def number(problem: types.Problem, attempt: types.Attempt) -> Hashable | None:
   return None if answer is None else direct_grading.parse_number(answer)
 
 
+def bare_number(
+  problem: types.Problem, attempt: types.Attempt
+) -> Hashable | None:
+  """The attempt as a fraction, if it is one number."""
+  del problem
+  return direct_grading.parse_number(attempt.text)
+
+
 def expression(
   problem: types.Problem, attempt: types.Attempt
 ) -> Hashable | None:

@@ -49,6 +49,7 @@ CODE_REFINE = (
   'is wrong, write the same one again. Only output the comments and the final '
   'Python program!'
 )
+_MATH_END = 'I hope it is correct.'
 _MBPP_FIRST = (
   'You are an expert Python programmer, and here is your task: {question} Your '
   'code should pass these tests:\n\n{shown_tests}\n[BEGIN]\n'
@@ -88,12 +89,41 @@ class Templates:
     )
 
 
-def math_templates(*, chat: bool) -> Templates:
-  """Zero-shot texts of MATH and GSM8K, for chat or plain-text models."""
-  first = MATH_FIRST + '\n\nProblem:\n{question}'
-  end = '' if chat else '\n\nSolution:\n'
-  between = _between(MATH_INSTRUCTION, MATH_REFINE, end)
-  return Templates(first + end, *between)
+def math_templates(
+  *, chat: bool, shots: Sequence[types.Problem] = ()
+) -> Templates:
+  """Texts of MATH and GSM8K, for chat or plain-text models.
+
+  Args:
+    chat: False for a plain-text model, which continues after `Solution:`.
+    shots: solved problems to show, in order, each with the sentence that is
+      graded, as in Minerva's prompt (Lewkowycz et al., arXiv:2206.14858). That
+      sentence and the next problem's heading are then stop texts.
+  """
+  if not shots:
+    first = MATH_FIRST + '\n\nProblem:\n{question}'
+    end = '' if chat else '\n\nSolution:\n'
+    between = _between(MATH_INSTRUCTION, MATH_REFINE, end)
+    return Templates(first + end, *between)
+  # A plain-text model's message ends with its line.
+  end = '\n\nSolution:'
+  task = Templates('Problem:\n{question}' + end)
+  shown = ''.join(
+    f'{task.prompt(shot)}\n{_solution(shot)}\n\n' for shot in shots
+  )
+  return Templates(
+    f'{MATH_FIRST}\n\n{shown}{task.first}',
+    *_between(MATH_INSTRUCTION, MATH_REFINE, end),
+    () if chat else (_MATH_END, '\n\nProblem:'),
+  )
+
+
+def _solution(shot: types.Problem) -> str:
+  """The solution that a problem comes with, and its answer as it is graded."""
+  # Without GSM8K's notes for a calculator, such as <<48/2=24>>.
+  steps = re.sub(r'<<[^>]*>>', '', str(shot.columns.get('solution', '')))
+  answer = f'Final Answer: The final answer is ${shot.reference}$. {_MATH_END}'
+  return f'{steps.strip()}\n{answer}'.strip()
 
 
 def mbpp_templates(shots: Sequence[types.Problem], *, chat: bool) -> Templates:

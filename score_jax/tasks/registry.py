@@ -29,7 +29,11 @@ from score_jax.tasks import (
   math_problems,
   prompt_templates,
   records,
+  word_problems,
 )
+
+# Tasks whose training problems can be shown solved, see `Choices.shots`.
+FEW_SHOT = ('gsm8k', 'math', 'records')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Choices:
       stand for the problem's. The task's stop texts go with it.
     instruction: replaces the text between attempts.
     stop_texts: further texts that end an attempt.
+    shots: for `gsm8k`, `math` and `records` (not of code): so many of the
+      training problems are shown solved before each problem, and not trained
+      on.
     rewards: of training: `path.py:function` or `path.py:function@weight`;
       `task` or `task@weight` stands for the task's own grader. Empty: the
       task's own.
@@ -69,6 +76,7 @@ class Choices:
   first_prompt: str | None = None
   instruction: str | None = None
   stop_texts: Sequence[str] = ()
+  shots: int = 0
   rewards: Sequence[str] = ()
   correct_from: float | None = None
   reward_timeout: float = 60.0
@@ -109,6 +117,8 @@ def load_task(name: str, **choices: Any) -> types.Task:
   chosen = Choices(**choices)
   if chosen.correct_from is not None and not chosen.rewards:
     raise ValueError('correct_from is a reward: give rewards, too')
+  if chosen.shots and name not in FEW_SHOT:
+    raise ValueError(f'shots are for {", ".join(FEW_SHOT)}, not for {name}')
   task = _with_validation(_entry(name).load(chosen), chosen.num_validation)
   changes, stop_texts = {}, task.stop_texts
   if chosen.first_prompt:
@@ -195,8 +205,7 @@ def _generated(load: Callable[..., types.Task], chosen: Choices) -> types.Task:
 
 def _gsm8k(chosen: Choices) -> types.Task:
   problems = gsm8k.load_problems(chosen.data_dir)
-  templates = prompt_templates.math_templates(chat=chosen.chat)
-  return _task('gsm8k', problems, templates, _number_grader(chosen))
+  return _math_task('gsm8k', problems, _number_grader(chosen), chosen)
 
 
 def _math(chosen: Choices) -> types.Task:
@@ -205,8 +214,20 @@ def _math(chosen: Choices) -> types.Task:
   )
   make_grader = _math_grader(chosen)
   problems = _readable(problems, make_grader)
-  templates = prompt_templates.math_templates(chat=chosen.chat)
-  return _task('math', problems, templates, make_grader)
+  return _math_task('math', problems, make_grader, chosen)
+
+
+def _math_task(
+  name: str,
+  problems: Mapping[str, Sequence[types.Problem]],
+  make_grader: Callable[[], types.Grader],
+  chosen: Choices,
+) -> types.Task:
+  """A task of mathematics, with the first training problems as examples."""
+  shots = problems['train'][: chosen.shots]
+  templates = prompt_templates.math_templates(chat=chosen.chat, shots=shots)
+  problems = {**problems, 'train': problems['train'][len(shots) :]}
+  return _task(name, problems, templates, make_grader)
 
 
 def _readable(problems, make_grader) -> dict[str, list[types.Problem]]:
@@ -277,10 +298,10 @@ def _records(chosen: Choices) -> types.Task:
           f'the grader math can read no reference of {file}: choose another '
           'grader or, with rewards, correct_from'
         )
-  templates = prompt_templates.math_templates(chat=chosen.chat)
   if alike == 'humaneval':
     templates = prompt_templates.humaneval_templates(chat=chosen.chat)
-  return _task('records', problems, templates, make_grader)
+    return _task('records', problems, templates, make_grader)
+  return _math_task('records', problems, make_grader, chosen)
 
 
 def _alike(grader: str) -> str:
@@ -342,6 +363,9 @@ TASKS = {
   ),
   'aiming': Entry(
     functools.partial(_generated, aiming.load), answer_keys.digits
+  ),
+  'word_problems': Entry(
+    functools.partial(_generated, word_problems.load), answer_keys.bare_number
   ),
   'gsm8k': Entry(_gsm8k, answer_keys.number),
   'math': Entry(_math, answer_keys.expression),

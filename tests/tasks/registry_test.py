@@ -209,6 +209,59 @@ def test_a_users_prompts(tmp_path):
   assert task.instruction == 'Again!'
 
 
+def test_shots_show_solved_training_problems(tmp_path):
+  def write(name, numbers):
+    rows = [
+      {
+        'question': f'What is {n} + {n}?',
+        'answer': f'{n}+{n}=<<{n}+{n}={2 * n}>>{2 * n}\n#### {2 * n}',
+      }
+      for n in numbers
+    ]
+    lines = ''.join(json.dumps(row) + '\n' for row in rows)
+    (tmp_path / f'{name}.jsonl').write_text(lines)
+
+  write('train', range(1, 9))
+  write('test', range(20, 23))
+  plain = registry.load_task(
+    'gsm8k', data_dir=str(tmp_path), chat=False, shots=2, num_validation=1
+  )
+  none = registry.load_task('gsm8k', data_dir=str(tmp_path), chat=False)
+  shots = none.train[:2]
+  # Shown, and so neither trained nor validated on.
+  held = [p.id for p in (*plain.train, *plain.validation)]
+  assert len(held) == 6
+  assert not {shot.id for shot in shots} & set(held)
+  problem = plain.test[0]
+  # The plain style ends the message's line.
+  document = plain.prompt(problem) + '\n'
+  head, *parts = document.split('Problem:\n')
+  assert 'math expert' in head
+  for part, shot in zip(parts[:2], shots):
+    number = shot.reference
+    half = int(number) // 2
+    assert part == (
+      f'{shot.question}\n\nSolution:\n{half}+{half}={number}\nFinal Answer: '
+      f'The final answer is ${number}$. I hope it is correct.\n\n'
+    )
+    # What is shown is graded as correct, without its stop text, too.
+    solution = part.partition('Solution:\n')[2]
+    text = solution.partition(plain.stop_texts[0])[0]
+    [verdict] = plain.make_grader().grade([shot], [types.Attempt(text)])
+    assert verdict.label == 'correct'
+  assert parts[2] == f'{problem.question}\n\nSolution:\n'
+  assert plain.instruction.endswith('\n\nSolution:')
+  assert plain.stop_texts == ('I hope it is correct.', '\n\nProblem:')
+  # Without shots nothing is shown, and a chat model stops by itself.
+  assert none.stop_texts == ()
+  assert none.prompt(problem).count('Problem:') == 1
+  chat = registry.load_task('gsm8k', data_dir=str(tmp_path), shots=2)
+  assert chat.stop_texts == ()
+  assert chat.prompt(problem).count('I hope it is correct.') == 3
+  with pytest.raises(ValueError, match='shots'):
+    registry.load_task('arithmetic', shots=1)
+
+
 def test_a_new_task_is_one_entry(monkeypatch):
   def load(chosen):
     problems = [types.Problem('1', 'echo', 'Say 5.', '5')]

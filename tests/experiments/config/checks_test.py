@@ -61,6 +61,10 @@ from experiments.config import checks, groups, schema
     ({'sandbox': 'none'}, '--i-understand-model-code-runs-unsandboxed'),
     ({'data_dir': 'x'}, '--data-dir=x'),
     ({'task': 'aiming', 'data_dir': '.'}, 'the aiming task reads no data'),
+    ({'task': 'word_problems', 'data_dir': '.'}, 'word_problems task reads no'),
+    ({'shots': -1, 'task': 'gsm8k'}, '--shots=-1: must be at least 0'),
+    ({'shots': 4, 'task': 'mbpp'}, '--shots=4: is for --task=gsm8k or math'),
+    ({'preset': 'x', 'init_from': 'x.gguf'}, 'experiments.convert --from=x.gg'),
     ({'task': 'aiming', 'first_prompt': 'x'}, 'the aiming task asks'),
     ({'preset': 'aiming', 'init_from': '.'}, 'the preset aiming is made for'),
     (

@@ -229,7 +229,9 @@ def test_scaling_completes_the_options():
 
 def test_names_tell_evaluations_apart():
   options = evaluation_options.Options
-  assert evaluation_options.name_of(options(samples=4, temperature=1.0)) == ''
+  assert evaluation_options.name_of(options()) == ''
+  sampled = options(samples=4, temperature=1.0)
+  assert evaluation_options.name_of(sampled) == 'temperature-1'
   assert evaluation_options.name_of(options(name='mine', attempts=3)) == 'mine'
   asked = options(by='level', compare='runs/other/stage2', split='train')
   name = evaluation_options.name_of(asked)

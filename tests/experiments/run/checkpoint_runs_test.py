@@ -230,15 +230,29 @@ def test_evaluation_of_a_checkpoint_as_it_is(tokenizer, tmp_path, capsys):
     '--eval-problems=3',
     '--mesh.fsdp=1',
   ]
-  assert evaluate.main(arguments) == 0
-  assert 'Base' in capsys.readouterr().out
+  assert evaluate.main([*arguments, '--batch-size=1', '--show=2']) == 0
+  said = capsys.readouterr().out
+  assert 'Base' in said
+  # Two of the three were shown, and how far it was; random text is no answer.
+  assert said.count('attempt 2') == 2
+  assert 'base: 2 of 3 problems' in said
+  assert 'no answer can be read in any attempt' in said
   results = json.loads((tmp_path / 'run' / 'results.json').read_text())
   assert results['base']['problems'] == 3
+  attempts = tmp_path / 'run' / 'base' / 'evaluation.jsonl'
+  written = attempts.read_text()
+  rows = [json.loads(line) for line in written.splitlines()]
+  assert [row['labels'] for row in rows] == [['unparseable'] * 2] * 3
+  assert all(len(row['attempts']) == 2 and row['question'] for row in rows)
   # Once more, and another way, from the same directory.
   assert evaluate.main([*arguments, '--attempts=3']) == 0
   capsys.readouterr()
+  kept = tmp_path / 'run' / 'evaluations' / 'attempts-3_base.jsonl'
+  rows = [json.loads(line) for line in kept.read_text().splitlines()]
+  assert [len(row['attempts']) for row in rows] == [3, 3, 3]
   assert evaluate.main(arguments) == 0
   assert 'the same numbers as' in capsys.readouterr().out
+  assert attempts.read_text() == written
 
 
 def exit_code(arguments):
