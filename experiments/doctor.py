@@ -1,6 +1,8 @@
 """Checks sandboxes, graders and devices: `python -m experiments.doctor`.
 
-Exits with code 2 where no sandbox holds programs of a model, else with 0.
+Exits with code 3 where the accelerator that JAX_PLATFORMS names (launch/with.sh
+sets it) does not start, with 2 where no sandbox holds programs of a model, else
+with 0.
 """
 
 from collections.abc import Iterator
@@ -35,6 +37,7 @@ def main(settings: Settings) -> int:
   """Prints the findings; returns the exit code."""
   for line in _machine(settings):
     print(line)
+  no_devices = _report_devices() if settings.devices else ''
   kinds = ('bwrap', 'landlock')
   if settings.sandbox != 'auto':
     kinds = (settings.sandbox,)
@@ -45,9 +48,12 @@ def main(settings: Settings) -> int:
       probe.choose(settings.sandbox)
     except probe.NoSandboxError as error:
       print(f'\nNo code rewards on this machine: {error}')
-      return 2
-  _report_code(holding[0])
-  return 0
+  else:
+    _report_code(holding[0])
+  if no_devices:
+    print(f'\nNo accelerator: {no_devices}')
+    return 3
+  return 0 if holding else 2
 
 
 def _machine(settings: Settings) -> Iterator[str]:
@@ -56,20 +62,23 @@ def _machine(settings: Settings) -> Iterator[str]:
   free = shutil.disk_usage(settings.directory).free / 2**30
   directory = os.path.abspath(settings.directory)
   yield f'disk       {free:.1f} GiB free in {directory}'
-  if settings.devices:
-    yield f'devices    {_devices()}'
 
 
-def _devices() -> str:
+def _report_devices() -> str:
+  """Prints the devices; returns why there are none, or nothing."""
+  # Starting jax takes seconds, and the rest is useful without it.
+  import jax
+
+  from experiments.run import accelerators, run_directory
+
   try:
-    # Starting jax takes seconds, and the rest is useful without it.
-    import jax
-
-    devices = jax.devices()
-  except Exception as error:  # whatever an accelerator's runtime raises
-    return f'none that work: {type(error).__name__}: {str(error)[:200]}'
-  kinds = sorted({device.device_kind for device in devices})
-  return f'{len(devices)} x {", ".join(kinds)} (jax {jax.__version__})'
+    devices = accelerators.devices()
+  except run_directory.RunError as error:
+    print('devices    none (see below)')
+    return str(error)
+  kinds = ', '.join(sorted({device.device_kind for device in devices}))
+  print(f'devices    {len(devices)} x {kinds} (jax {jax.__version__})')
+  return ''
 
 
 def _report_sandbox(kind: str) -> bool:

@@ -9,50 +9,67 @@ python=$venv/bin/python
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
-is_python311() {
-  "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null
+is_supported() {
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+    2>/dev/null
 }
 
 has_venv() { "$1" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
-# Prints the interpreter to make .venv with: $PYTHON where it is set, else the
-# first Python 3.11, one that can make virtual environments preferred.
+# Prints the interpreter to make .venv with, or nothing: $PYTHON where it is set,
+# else the first supported Python, one that can make virtual environments
+# preferred.
 find_python() {
+  local candidates=(python3 python3.13 python3.12 python3.11 python
+    /usr/bin/python3)
+  [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
   local candidate found=
-  for candidate in ${PYTHON:+"$PYTHON"} python3.11 python3 python \
-    /usr/bin/python3.11; do
-    is_python311 "$candidate" || continue
+  for candidate in "${candidates[@]}"; do
+    is_supported "$candidate" || continue
     if has_venv "$candidate"; then
       echo "$candidate"
       return
     fi
     found=${found:-$candidate}
   done
-  [[ -n $found ]] || fail 'score_jax needs Python 3.11, and none was found.
+  echo "$found"
+}
 
-  Debian 12:  apt install python3 python3-venv
-  macOS:      brew install python@3.11
-  elsewhere:  uv python install 3.11, or pyenv install 3.11
+# no_python INTERPRETER: ends with what to install. INTERPRETER is one without
+# ensurepip, or empty.
+no_python() {
+  local what='score_jax needs Python 3.11, 3.12 or 3.13, and none was found.'
+  [[ -z ${PYTHON:-} ]] || what="$PYTHON is not Python 3.11, 3.12 or 3.13."
+  [[ -z $1 ]] || what="$1 cannot make virtual environments: it has no ensurepip."
+  fail "$what
 
-Or name it: PYTHON=/path/to/python3.11 bash launch/quickstart.sh'
-  fail "$found cannot make virtual environments: it has no ensurepip.
+  Debian:        apt install python3 python3-venv
+  macOS:         brew install python@3.13
+  without root:  install uv (https://docs.astral.sh/uv), which does the rest
 
-  Debian 12:  apt install python3-venv
-
-Then run this again."
+Then run this again, or name another Python:
+PYTHON=/path/to/python3.13 bash launch/quickstart.sh"
 }
 
 make_venv() {
   if [[ -x $python ]] && "$python" -m pip --version >/dev/null 2>&1; then
-    is_python311 "$python" || fail "$venv is not of Python 3.11." \
+    is_supported "$python" || fail "$venv is not of Python 3.11, 3.12 or 3.13." \
       "Remove it (rm -r '$venv') and run this again."
     return
   fi
-  local interpreter
+  local interpreter make
   interpreter=$(find_python)
+  if [[ -n $interpreter ]] && has_venv "$interpreter"; then
+    make=("$interpreter" -m venv)
+  elif command -v uv >/dev/null && [[ -n $interpreter || -z ${PYTHON:-} ]]; then
+    # Where there is no such Python, uv downloads one. --seed: with pip.
+    make=(uv venv --quiet --seed --python "${interpreter:->=3.11,<3.14}")
+  else
+    no_python "$interpreter"
+  fi
   say "Making a virtual environment in $venv."
   # --clear: what an interrupted earlier run left there is of no use.
-  "$interpreter" -m venv --clear "$venv"
+  "${make[@]}" --clear "$venv"
 }
 
 # install_requirements FILE: installs a requirements file, and keeps a copy of

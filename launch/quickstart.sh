@@ -5,7 +5,7 @@
 #
 # makes .venv in the clone, installs the pinned requirements once, and runs
 # `python -m experiments.train --preset=tiny`. Relative paths in flags are
-# relative to the clone. PYTHON=/path/to/python3.11 chooses an interpreter.
+# relative to the clone. PYTHON=/path/to/python3.13 chooses an interpreter.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"

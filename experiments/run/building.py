@@ -12,7 +12,13 @@ import numpy as np
 from rich import console as rich_console
 
 from experiments.config import groups, schema
-from experiments.run import base_model, context, processes, run_directory
+from experiments.run import (
+  accelerators,
+  base_model,
+  context,
+  processes,
+  run_directory,
+)
 from score_jax import distributed, types
 from score_jax.grading import user_rewards
 from score_jax.grading.sandbox import probe
@@ -282,9 +288,10 @@ def _devices(mesh: groups.Mesh) -> list[jax.Device]:
   """All devices, or, with `fsdp` given in a single process, the first ones.
 
   Raises:
-    RunError: the devices belong to several processes that were not joined.
+    RunError: there are none, or they belong to several processes that were not
+      joined.
   """
-  devices = jax.devices()
+  devices = accelerators.devices()
   if jax.process_count() > distributed.count():
     raise run_directory.RunError(
       f'these devices belong to {jax.process_count()} processes, which have '

@@ -1,8 +1,10 @@
-"""The doctor's findings where sandboxes hold, and where none does."""
+"""What the doctor finds with a sandbox, and where something is missing."""
 
+import jax
 import pytest
 
 from experiments import benchmark, doctor
+from experiments.run import accelerators, run_directory
 from score_jax.grading.sandbox import probe
 
 
@@ -27,6 +29,23 @@ def test_a_machine_without_a_sandbox(monkeypatch, capsys):
   out = capsys.readouterr().out
   assert 'LEAK reaches no network: connected' in out
   assert 'bubblewrap' in out
+
+
+def test_a_machine_without_the_accelerator(monkeypatch, capsys):
+  held = probe.Line('reaches no network', True, '')
+  monkeypatch.setattr(probe, 'probe', lambda sandbox: [held])
+  monkeypatch.setattr(doctor, '_report_math', lambda: None)
+  # Started, so that jax has a CPU to go on with, and would.
+  jax.devices()
+  jax.config.update('jax_platforms', 'cuda,cpu')
+  try:
+    assert doctor.main(doctor.Settings()) == 3
+    with pytest.raises(run_directory.RunError, match='JAX_PLATFORMS=cpu'):
+      accelerators.devices()
+  finally:
+    jax.config.update('jax_platforms', 'cpu')
+  *_, last = capsys.readouterr().out.splitlines()
+  assert 'nvidia-smi' in last
 
 
 def test_benchmarks_are_listed(capsys):
