@@ -3,8 +3,9 @@
     python -m experiments.convert --from=runs/tiny --to=served --verify
 
 --from is a run directory (--policy selects one of its policies), a Hugging Face
-directory, an Orbax checkpoint as on Kaggle (--model names its model), or a GGUF
-file, whose quantized weights become the numbers that they stand for. The result
+directory, an Orbax checkpoint as on Kaggle (--model names its model), a GGUF file,
+whose quantized weights become the numbers that they stand for, or a name that is
+downloaded, hf:OWNER/MODEL or kaggle:OWNER/MODEL/FRAMEWORK/VARIATION. The result
 loads in transformers and vLLM. Only the CPU and host memory are used.
 """
 
@@ -34,6 +35,7 @@ from score_jax.interop import (
   checkpoint_formats,
   export_check,
   gguf_import,
+  hub,
   hugging_face_config,
   hugging_face_export,
   param_builder,
@@ -48,14 +50,15 @@ class Options:
   """The source and target of the conversion."""
 
   source: Annotated[str, tyro.conf.arg(name='from')]
-  """Run directory, Hugging Face directory, Orbax checkpoint or GGUF file."""
+  """Run directory, Hugging Face directory, Orbax checkpoint, GGUF file, or a
+  name of a checkpoint that is downloaded."""
   target: Annotated[str, tyro.conf.arg(name='to')]
   """Directory to create."""
   policy: str | None = None
   """For a run: base or a stage (stage1, stage2); None: the last finished."""
   init_from: str | None = None
-  """For a run: path of the checkpoint that it began with, if that has moved.
-  Its base policy and its adapters need it."""
+  """For a run: path or name of the checkpoint that it began with, if that has
+  moved. Its base policy and its adapters need it."""
   model: str | None = None
   """Name of the model, such as gemma-2-2b; an Orbax checkpoint needs it."""
   tokenizer: str | None = None
@@ -113,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
   try:
     return convert(options, console)
-  except (OSError, ValueError, run_directory.RunError) as error:
+  except (hub.HubError, OSError, ValueError, run_directory.RunError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
@@ -125,8 +128,8 @@ def convert(options: Options, console: rich_console.Console) -> int:
   """Reads, exports and, if asked to, verifies; returns the exit code.
 
   Raises:
-    OSError, ValueError, RunError: the source cannot be read, or the target not
-      be written.
+    HubError, OSError, ValueError, RunError: the source cannot be read, or the
+      target not be written.
   """
   target = pathlib.Path(options.target)
   if target.exists():
@@ -171,9 +174,12 @@ def read(options: Options, scratch: pathlib.Path) -> Source:
     scratch: directory for a tokenizer that has no file of its own.
 
   Raises:
-    OSError, ValueError, RunError: it does not exist, or cannot be read.
+    HubError, OSError, ValueError, RunError: it does not exist, or cannot be
+      read.
   """
   path = pathlib.Path(options.source)
+  if hub.is_name(options.source):
+    path = hub.fetch(options.source)
   config = path / 'config.json'
   if config.is_file() and '"settings"' in config.read_text():
     return read_run(path, options)

@@ -13,6 +13,7 @@ one process, each returns its own value.
 from collections.abc import Callable, Sequence
 import math
 import pickle
+import socket
 from typing import Any, TypeVar
 
 import jax
@@ -103,6 +104,20 @@ def by_first(function: Callable[[], T]) -> T:
   value, error = agree(_outcome(function) if is_first() else None)
   _raise_first([error])
   return value
+
+
+def by_hosts(function: Callable[[], T]) -> T:
+  """`function()` of the first process of this one's host. Collective.
+
+  The others of the host do not call it. It must call no collective.
+
+  Raises:
+    Exception: as `everywhere`.
+  """
+  host = socket.gethostname()
+  first = gather(host).index(host)
+  calls = count() == 1 or first == jax.process_index()
+  return gather(everywhere(function if calls else lambda: None))[first]
 
 
 def share_out(

@@ -103,17 +103,8 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       f'the preset {settings.preset} is made for its own small model; choose '
       'another one with --preset, or --preset=gemma2_2b_math to begin with',
     )
-  if settings.init_from and not pathlib.Path(settings.init_from).is_dir():
-    yield (
-      'init_from',
-      'there is no such directory'
-      + (
-        '; make one of the file: python -m experiments.convert '
-        f'--from={settings.init_from} --to=DIR'
-        if settings.init_from.endswith('.gguf')
-        else ''
-      ),
-    )
+  elif settings.init_from is not None:
+    yield from _checkpoint(settings.init_from)
   if settings.given_attempts_share == 1:
     yield (
       'given_attempts_share',
@@ -142,6 +133,21 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
     yield 'data_dir', 'there is no such directory'
+
+
+def _checkpoint(source: str) -> Iterator[tuple[str, str]]:
+  """What is wrong with --init-from, before anything is downloaded."""
+  # Imports jax.
+  from score_jax.interop import hub
+
+  if source.endswith('.gguf'):
+    yield (
+      'init_from',
+      'make a directory of the file: python -m experiments.convert '
+      f'--from={source} --to=DIR',
+    )
+  elif why := hub.reason_against(source):
+    yield 'init_from', why
 
 
 def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,9 @@ class Settings:
 
   init_from: str | None = fields.setting(None, 'base', free=True)
   """Checkpoint that the base policy is read from: a Hugging Face directory, or
-  Google's Orbax (Kaggle) one. None: pre-trained here, from nothing."""
+  Google's Orbax (Kaggle) one; or a name that is downloaded,
+  hf:google/gemma-3-270m-it (@REVISION) or kaggle:google/gemma-3/flax/... None:
+  pre-trained here, from nothing."""
   tokenizer: str | None = fields.setting(None, 'base', free=True)
   """The checkpoint's tokenizer.model; None: the one beside it."""
   chat_style: Literal['auto', 'plain', 'gemma'] = fields.setting('auto', 'base')

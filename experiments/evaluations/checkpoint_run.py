@@ -8,10 +8,10 @@ find it like any other run.
 import argparse
 from collections.abc import Sequence
 import dataclasses
-import pathlib
 
 from experiments.config import command_line, schema
 from experiments.run import base_model, building, processes, run_directory
+from score_jax.interop import hub
 
 _PROGRAM = 'experiments.evaluate'
 _METHOD = 'base'
@@ -51,7 +51,7 @@ def begin(arguments: Sequence[str]) -> list[str]:
     for_evaluation.append(f'--temperature={own.temperature}')
   settings = dataclasses.replace(settings, method=_METHOD)
   if settings.run_dir is None:
-    name = pathlib.Path(settings.init_from).resolve().name
+    name = hub.label(settings.init_from)
     settings = dataclasses.replace(
       settings, run_dir=f'runs/{name}_{settings.task}'
     )

@@ -12,7 +12,7 @@ from experiments.planning import programs
 from experiments.run import base_model, building, run_directory
 from experiments.stages import rl_stage
 from score_jax import distributed
-from score_jax.interop import hugging_face_config
+from score_jax.interop import hub, hugging_face_config
 from score_jax.models import attention, gemma, model_config
 from score_jax.training import sharding
 
@@ -96,7 +96,8 @@ def _config(settings) -> model_config.ModelConfig:
     return gemma.CONFIGS[model.name]
   if settings.init_from is not None:
     try:
-      return hugging_face_config.read(settings.init_from)
-    except (OSError, ValueError) as error:
+      source = hub.fetch(settings.init_from, config_only=True)
+      return hugging_face_config.read(source)
+    except (hub.HubError, OSError, ValueError) as error:
       raise run_directory.RunError(str(error)) from error
   return base_model.own_config(model, _OWN_VOCABULARY)

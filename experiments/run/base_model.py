@@ -1,8 +1,8 @@
 """Transformer and tokenizer of a run: a published checkpoint's or its own.
 
-With `--init-from` the base policy is that checkpoint. Its small files
-(config.json, tokenizer.model, ...) are copied into the run directory, so that
-the run can be read without it; its weights are not.
+With `--init-from` the base policy is that checkpoint, downloaded if it is a
+name. Its small files (config.json, tokenizer.model, ...) are copied into the
+run directory, so that the run can be read without it; its weights are not.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from experiments import methods
 from experiments.config import groups, schema
 from experiments.run import run_directory
 from score_jax import distributed, types
-from score_jax.interop import checkpoint_formats
+from score_jax.interop import checkpoint_formats, hub
 from score_jax.io import json_files
 from score_jax.models import chat, gemma, model_config, tokenization
 
@@ -33,7 +33,7 @@ def resolve(
   """The settings with --chat-style=auto resolved by the checkpoint. Collective.
 
   Raises:
-    RunError: --init-from is not a directory, or missing where it is needed.
+    RunError: --init-from is not to be had, or missing where it is needed.
   """
   if settings.model.name and settings.init_from is None:
     raise run_directory.RunError(
@@ -42,16 +42,18 @@ def resolve(
     )
   style = settings.chat_style
   if style == 'auto':
-    style = distributed.by_first(lambda: _chat_style(settings, directory))
+    style = _chat_style(settings, directory)
   return dataclasses.replace(settings, chat_style=style)
 
 
 def _chat_style(settings, directory) -> str:
   if settings.init_from is None:
     return 'plain'
-  copied = directory.pretrained
-  source = copied if copied.exists() else _source(settings)
-  return 'gemma' if has_template(source) else 'plain'
+  source = directory.pretrained
+  if not distributed.agree(source.exists()):
+    source = _source(settings)
+  is_tuned = distributed.by_first(lambda: has_template(source))
+  return 'gemma' if is_tuned else 'plain'
 
 
 def load(
@@ -74,7 +76,11 @@ def load(
   if settings.init_from is None:
     return _from_scratch(settings, task, directory)
   try:
-    distributed.by_first(lambda: _copy_small_files(settings, directory))
+    if not distributed.agree(directory.tokenizer.exists()):
+      source = _source(settings)
+      distributed.by_first(
+        lambda: _copy_small_files(settings, source, directory)
+      )
     tokenizer = tokenization.Tokenizer(directory.tokenizer)
     config = _config(settings, directory, tokenizer)
     return config, _chat_format(settings, task, tokenizer)
@@ -91,10 +97,10 @@ def import_weights(
   dtype=jnp.float32,
   shardings: Any = None,
 ) -> Any:
-  """Parameters of the checkpoint that the run starts from.
+  """Parameters of the checkpoint that the run starts from. Collective.
 
   Raises:
-    RunError: it does not exist, is damaged, or is of another model.
+    RunError: it is not to be had, is damaged, or is of another model.
   """
   try:
     return checkpoint_formats.load(
@@ -104,13 +110,12 @@ def import_weights(
     raise run_directory.RunError(str(error)) from error
 
 
-def fingerprint(settings: schema.Settings) -> str:
+def fingerprint(directory: pathlib.Path) -> str:
   """Digest of a checkpoint: names, sizes and first 64 KiB of its larger files.
 
   Not of all their bytes, which may be many gigabytes.
   """
   total = hashlib.sha256()
-  directory = _source(settings)
   for path in sorted(directory.rglob('*')):
     if path.is_file() and not path.match('*.json'):
       total.update(str(path.relative_to(directory)).encode())
@@ -125,36 +130,39 @@ def note_source(
 ) -> None:
   """Notes the checkpoint of the base policy, or checks that it is the same.
 
+  Collective.
+
   Raises:
     RunError: --init-from holds another checkpoint than the run began with.
   """
-  distributed.by_first(lambda: _note_source(settings, directory))
+  source = _source(settings)
+  # A branch may move on: the revision is noted as well.
+  name = hub.pinned(settings.init_from)
+  distributed.by_first(lambda: _note_source(name, source, directory))
 
 
-def _note_source(settings, directory) -> None:
-  found, base = fingerprint(settings), directory.stage(methods.BASE)
+def _note_source(name, source, directory) -> None:
+  found, base = fingerprint(source), directory.stage(methods.BASE)
   if not base.source.exists():
     base.path.mkdir(parents=True, exist_ok=True)
-    record = {'init_from': settings.init_from, 'fingerprint': found}
+    record = {'init_from': name, 'fingerprint': found}
     json_files.write_json(base.source, record)
     return
   noted = json.loads(base.source.read_text())
   if noted['fingerprint'] != found:
     raise run_directory.RunError(
-      f'--init-from={settings.init_from} is another checkpoint than the one '
+      f'--init-from={name} is another checkpoint than the one '
       f'that {directory.path} began with ({noted["init_from"]}); pass that '
       'one, or start another run with --run-dir=DIR'
     )
 
 
 def _source(settings: schema.Settings) -> pathlib.Path:
-  path = pathlib.Path(settings.init_from)
-  if not path.is_dir():
-    raise run_directory.RunError(
-      f'--init-from={path}: there is no such directory; pass one with a '
-      'Hugging Face checkpoint (config.json, *.safetensors) or an Orbax one'
-    )
-  return path
+  """Directory of --init-from, downloaded if need be. Collective."""
+  try:
+    return hub.fetch(settings.init_from)
+  except hub.HubError as error:
+    raise run_directory.RunError(f'--init-from={error}') from error
 
 
 def has_template(directory: pathlib.Path) -> bool:
@@ -165,10 +173,7 @@ def has_template(directory: pathlib.Path) -> bool:
   return path.is_file() and '"chat_template"' in path.read_text()
 
 
-def _copy_small_files(settings, directory) -> None:
-  if directory.tokenizer.exists():
-    return
-  source = _source(settings)
+def _copy_small_files(settings, source, directory) -> None:
   directory.pretrained.mkdir(exist_ok=True)
   for pattern in _SMALL:
     for path in source.glob(pattern):

@@ -57,7 +57,7 @@ def identify(path: str | pathlib.Path) -> Kind:
       f'{path} is a run directory, not a checkpoint; export one of its '
       'policies first'
     )
-  inside = sorted(p for p in path.iterdir() if p.is_dir() and _kind(p))
+  inside = _inside(path)
   if inside:
     raise ValueError(
       f'{path} holds no checkpoint itself; pass the one in it: '
@@ -70,6 +70,20 @@ def identify(path: str | pathlib.Path) -> Kind:
     '*.safetensors) nor an Orbax one (_METADATA); it holds '
     f'{listed or "nothing"}'
   )
+
+
+def inner(path: pathlib.Path) -> pathlib.Path:
+  """The only checkpoint inside a directory that is none itself, or else `path`.
+
+  Kaggle's downloads of Orbax checkpoints have it beside `tokenizer.model`.
+  """
+  inside = [] if _kind(path) else _inside(path)
+  return inside[0] if len(inside) == 1 else path
+
+
+def _inside(path: pathlib.Path) -> list[pathlib.Path]:
+  """Directories in `path` that hold a checkpoint."""
+  return sorted(p for p in path.iterdir() if p.is_dir() and _kind(p))
 
 
 def _kind(path: pathlib.Path) -> Kind | None:
