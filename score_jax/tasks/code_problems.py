@@ -17,14 +17,33 @@ from score_jax.grading import code_testing
 from score_jax.tasks import downloads, records
 
 _LOG = logging.getLogger(__name__)
-_MBPP_URL = (
+_MBPP = (
   'https://raw.githubusercontent.com/google-research/google-research/master/'
-  'mbpp/'
+  'mbpp/',
+  'https://huggingface.co/datasets/Muennighoff/mbpp/resolve/main/data/',
 )
-_HUMANEVAL_URL = (
-  'https://raw.githubusercontent.com/openai/human-eval/master/data/'
-  'HumanEval.jsonl.gz'
-)
+_PUBLISHED = {
+  'mbpp.jsonl': downloads.PublishedFile(
+    tuple(f'{place}mbpp.jsonl' for place in _MBPP),
+    563743,
+    'ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f',
+  ),
+  'sanitized-mbpp.json': downloads.PublishedFile(
+    tuple(f'{place}sanitized-mbpp.json' for place in _MBPP),
+    255053,
+    'ca95deaa9a01ef0a6f439f88bcf0dd3db3563d22f22aad6cae04ebb9a8d8c8e9',
+  ),
+  'HumanEval.jsonl.gz': downloads.PublishedFile(
+    (
+      'https://raw.githubusercontent.com/openai/human-eval/master/data/'
+      'HumanEval.jsonl.gz',
+      'https://cdn.jsdelivr.net/gh/openai/human-eval@master/data/'
+      'HumanEval.jsonl.gz',
+    ),
+    44877,
+    'b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef',
+  ),
+}
 _MBPP_SPLITS = {
   'prompt': range(1, 11),
   'test': range(11, 511),
@@ -47,7 +66,7 @@ def load_mbpp(
   rows = downloads.read_or_download(
     data_dir,
     {'all': (f'mbpp/{name}', name)},
-    lambda: downloads.raw_rows(store, {'all': _MBPP_URL + name}),
+    lambda: downloads.raw_rows(store, {'all': _PUBLISHED[name]}),
   )
   problems = {row['task_id']: _mbpp_problem(row) for row in rows['all']}
   return {
@@ -91,7 +110,7 @@ def load_humaneval(data_dir: str | None = None) -> list[types.Problem]:
   rows = downloads.read_or_download(
     data_dir,
     {'test': (f'humaneval/{name}', name, 'HumanEval.jsonl')},
-    lambda: downloads.raw_rows('score_humaneval', {'test': _HUMANEVAL_URL}),
+    lambda: downloads.raw_rows('score_humaneval', {'test': _PUBLISHED[name]}),
   )
   return [_humaneval_problem(row) for row in rows['test']]
 

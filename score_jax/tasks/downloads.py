@@ -3,10 +3,13 @@
 TFDS needs no TensorFlow here. It keeps what it prepared under
 `~/tensorflow_datasets` (or `TFDS_DATA_DIR`), so a data set is downloaded once.
 GSM8K has a builder there; for MATH, MBPP and HumanEval, which have none,
-`RawRows` keeps the published file's rows as they are.
+`RawRows` keeps the published file's rows as they are. Each of their files is
+known by its SHA-256 and is at two addresses, so that the second may stand in
+for the first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -18,6 +21,26 @@ import numpy as np
 from score_jax.tasks import records
 
 Rows = dict[str, list[dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedFile:
+  """A file of rows: .json, .jsonl or .jsonl.gz.
+
+  Attributes:
+    urls: its addresses, the authors' own first.
+    size: in bytes.
+    sha256: of its bytes.
+  """
+
+  urls: tuple[str, ...]
+  size: int
+  sha256: str
+
+  @property
+  def name(self) -> str:
+    """Its name; the suffix tells the format."""
+    return self.urls[0].rsplit('/', 1)[-1]
 
 
 def read_or_download(
@@ -71,19 +94,33 @@ def gsm8k_rows() -> Rows:
   }
 
 
-def raw_rows(name: str, urls: Mapping[str, str]) -> Rows:
-  """Rows of published JSON files by split, in the order of the file.
+def raw_rows(name: str, files: Mapping[str, PublishedFile]) -> Rows:
+  """Rows of published files by split, in the order of the file.
 
   Args:
     name: snake-case name under which TFDS keeps them.
-    urls: address of each split's .json, .jsonl or .jsonl.gz file.
+    files: each split's.
+
+  Raises:
+    OSError: none of a file's addresses serves its bytes; the message names each
+      address, and what was wrong there.
   """
   tfds = _tfds_module()
+  checksums = importlib.import_module(
+    'tensorflow_datasets.core.download.checksums'
+  )
 
   class RawRows(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Keeps each row as the text of its JSON, with its place in the file."""
 
-    VERSION = tfds.core.Version('1.0.0')
+    # What version 1.0.0 prepared was not compared with any sum.
+    VERSION = tfds.core.Version('1.1.0')
+    # TFDS rejects, and does not keep, a download of another sum.
+    url_infos = {
+      url: checksums.UrlInfo(file.size, file.sha256, file.name)
+      for file in files.values()
+      for url in file.urls
+    }
 
     def _info(self):
       features = {
@@ -92,20 +129,18 @@ def raw_rows(name: str, urls: Mapping[str, str]) -> Rows:
       }
       return tfds.core.DatasetInfo(
         builder=self,
-        description=f'The rows of {", ".join(urls.values())}, unchanged.',
+        description=f'The rows of {", ".join(self.url_infos)}, unchanged.',
         features=tfds.features.FeaturesDict(features),
       )
 
     def _split_generators(self, dl_manager):
-      # The suffix tells the format, and TFDS's cached files have none.
-      paths = dl_manager.download(dict(urls))
       return {
-        split: self._generate_examples(path, urls[split])
-        for split, path in paths.items()
+        split: self._generate_examples(_download(dl_manager, file), file.name)
+        for split, file in files.items()
       }
 
-    def _generate_examples(self, path, url):
-      file_name = url.rsplit('/', 1)[-1]
+    def _generate_examples(self, path, file_name):
+      # TFDS's cached files have no suffix.
       for index, row in enumerate(records.read_rows(path, name=file_name)):
         yield index, {'index': index, 'row': json.dumps(row)}
 
@@ -113,12 +148,26 @@ def raw_rows(name: str, urls: Mapping[str, str]) -> Rows:
   builder = RawRows(file_format='array_record')
   _prepare(builder)
   rows = {}
-  for split in urls:
+  for split in files:
     stored = sorted(
       builder.as_data_source(split=split), key=lambda row: row['index']
     )
     rows[split] = [json.loads(row['row']) for row in stored]
   return rows
+
+
+def _download(dl_manager: Any, file: PublishedFile) -> Any:
+  """Path of the file's download, from the first address that has its bytes."""
+  failures = []
+  for url in file.urls:
+    try:
+      return dl_manager.download(url)
+    except Exception as error:  # of TFDS, of the connection, of the disk
+      why = ' '.join(str(error).split())[:200]
+      if type(error).__name__ == 'NonMatchingChecksumError':
+        why = 'it serves other bytes than were published'
+      failures.append(f'{url} ({why})')
+  raise OSError(f'tried {" and ".join(failures)}')
 
 
 def _tfds_module() -> python_types.ModuleType:
@@ -138,5 +187,5 @@ def _prepare(builder) -> None:
   except Exception as error:  # of TFDS, of the connection, of the disk
     raise OSError(
       f'could not download {builder.name}: {error}. Without a connection, '
-      'pass a data_dir of original files.'
+      'pass a data_dir of original files'
     ) from error

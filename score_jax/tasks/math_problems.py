@@ -18,11 +18,32 @@ _LOG = logging.getLogger(__name__)
 # Jaccard index of shingles from which two questions count as near-duplicates:
 # it finds all 26 listed pairs of the split and few others.
 _NEAR = 0.6
-# The files are kept in Git LFS; this is the address that serves their content.
-_URL = (
+# The authors' repository keeps them in Git LFS; here is what it stands for.
+_AUTHORS = (
   'https://media.githubusercontent.com/media/openai/prm800k/main/prm800k/'
   'math_splits/'
 )
+_PUBLISHED = {
+  'train': downloads.PublishedFile(
+    (
+      f'{_AUTHORS}train.jsonl',
+      # Nobody else is known to publish it: the same repository's other door.
+      'https://github.com/openai/prm800k/raw/main/prm800k/math_splits/'
+      'train.jsonl',
+    ),
+    10896985,
+    '90d96daeac3fe343ebb1e22ce93dd99690f75983e957f88de42f87cffe1e8076',
+  ),
+  'test': downloads.PublishedFile(
+    (
+      f'{_AUTHORS}test.jsonl',
+      'https://huggingface.co/datasets/HuggingFaceH4/MATH-500/resolve/main/'
+      'test.jsonl',
+    ),
+    446564,
+    '35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132',
+  ),
+}
 _FILES = {
   'train': (
     'math/math_train_12000_minus_math500.jsonl',
@@ -52,9 +73,10 @@ def load_problems(
     drop_near_duplicates: leave out training problems that nearly repeat one of
       the test problems.
   """
-  urls = {split: f'{_URL}{split}.jsonl' for split in _FILES}
   rows = downloads.read_or_download(
-    data_dir, _FILES, lambda: downloads.raw_rows('score_math_splits', urls)
+    data_dir,
+    _FILES,
+    lambda: downloads.raw_rows('score_math_splits', _PUBLISHED),
   )
   problems = {
     split: _with_answer([_problem(row) for row in split_rows])

@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import hashlib
 import http.server
 import sys
 import threading
@@ -12,6 +13,7 @@ from score_jax.tasks import code_problems, downloads, gsm8k, math_problems
 from tests.support import shared_data
 
 pytest.importorskip('tensorflow_datasets')
+from tensorflow_datasets.core import constants  # noqa: E402
 
 
 @pytest.fixture
@@ -24,13 +26,23 @@ def server(tmp_path, monkeypatch):
   monkeypatch.setattr(
     http.server.SimpleHTTPRequestHandler, 'log_message', lambda *a: None
   )
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
+  # Not TFDS_DATA_DIR, which was read when TFDS was imported.
+  monkeypatch.setattr(constants, 'DATA_DIR', str(tmp_path / 'tfds'))
   for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
     monkeypatch.delenv(name, raising=False)
   with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as held:
-    threading.Thread(target=held.serve_forever, daemon=True).start()
+    threading.Thread(
+      target=held.serve_forever, args=(0.05,), daemon=True
+    ).start()
     yield tmp_path / 'served', f'http://127.0.0.1:{held.server_address[1]}/'
     held.shutdown()
+
+
+def published(path, *urls):
+  """What the file of a path is, at these addresses."""
+  data = path.read_bytes()
+  digest = hashlib.sha256(data).hexdigest()
+  return downloads.PublishedFile(urls, len(data), digest)
 
 
 def test_downloaded_problems_are_those_of_the_files(server, monkeypatch):
@@ -42,7 +54,12 @@ def test_downloaded_problems_are_those_of_the_files(server, monkeypatch):
   ):
     lines = shared_data.path(name).read_text().split('\n')[:40]
     (directory / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
-  monkeypatch.setattr(math_problems, '_URL', url)
+  files = {
+    split: published(directory / name, url + name)
+    for split in ('train', 'test')
+    for name in (f'{split}.jsonl',)
+  }
+  monkeypatch.setattr(math_problems, '_PUBLISHED', files)
   downloaded = math_problems.load_problems()
   read = math_problems.load_problems(data_dir)
   assert downloaded['test'] == read['test'][:40]
@@ -58,7 +75,8 @@ def test_compressed_files(server, monkeypatch):
   data = shared_data.path('humaneval/HumanEval.jsonl.gz').read_bytes()
   lines = gzip.decompress(data).split(b'\n')[:5]
   (directory / 'few.jsonl.gz').write_bytes(gzip.compress(b'\n'.join(lines)))
-  monkeypatch.setattr(code_problems, '_HUMANEVAL_URL', url + 'few.jsonl.gz')
+  few = published(directory / 'few.jsonl.gz', f'{url}few.jsonl.gz')
+  monkeypatch.setitem(code_problems._PUBLISHED, 'HumanEval.jsonl.gz', few)
   read = code_problems.load_humaneval(str(shared_data.path('humaneval').parent))
   assert code_problems.load_humaneval() == read[:5]
 
@@ -80,10 +98,44 @@ def test_gsm8k_by_its_own_builder(server, monkeypatch):
   assert len(read['train']) == 30
 
 
-def test_without_a_connection_the_other_source_is_named(server):
-  _, url = server
-  with pytest.raises(OSError, match='data_dir'):
-    downloads.raw_rows('score_missing', {'test': url + 'missing.jsonl'})
+def test_the_second_address_stands_in_for_the_first(server):
+  directory, url = server
+  (directory / 'right.jsonl').write_text('{"x": 1}\n')
+  # Of the same size, with another number.
+  (directory / 'wrong.jsonl').write_text('{"x": 2}\n')
+  right, wrong = f'{url}right.jsonl', f'{url}wrong.jsonl'
+  for name, first in (
+    ('score_moved', f'{url}missing.jsonl'),
+    ('score_x', wrong),
+  ):
+    file = published(directory / 'right.jsonl', first, right)
+    assert downloads.raw_rows(name, {'test': file}) == {'test': [{'x': 1}]}
+  # What has wrong bytes is nobody's.
+  file = published(directory / 'right.jsonl', wrong, f'{url}missing.jsonl')
+  for _ in range(2):
+    says = f'tried {wrong} .*other bytes.* and {url}missing.*404.* data_dir'
+    with pytest.raises(OSError, match=says):
+      downloads.raw_rows('score_wrong', {'test': file})
+
+
+@pytest.mark.parametrize(
+  ('name', 'published'),
+  [
+    ('math/math500_test.jsonl', math_problems._PUBLISHED['test']),
+    *(
+      (f'{folder}/{name}', code_problems._PUBLISHED[name])
+      for folder, name in (
+        ('mbpp', 'mbpp.jsonl'),
+        ('mbpp', 'sanitized-mbpp.json'),
+        ('humaneval', 'HumanEval.jsonl.gz'),
+      )
+    ),
+  ],
+)
+def test_sums_are_of_the_published_bytes(name, published):
+  data = shared_data.path(name).read_bytes()
+  assert len(data) == published.size
+  assert hashlib.sha256(data).hexdigest() == published.sha256
 
 
 def test_tensorflow_is_not_needed(server):
