@@ -78,6 +78,17 @@ for index in (0, 1):
 called = []
 assert distributed.by_first(lambda: called.append(INDEX) or 'made') == 'made'
 assert called == [0] * (INDEX == 0)
+
+# Two processes of one host, and of two.
+import socket
+for hosts, callers in ((('a', 'a'), [0]), (('a', 'b'), [0, 1])):
+  socket.gethostname = lambda: hosts[INDEX]
+  called = []
+  made = distributed.by_hosts(lambda: called.append(INDEX) or f'by {INDEX}')
+  assert called == [INDEX] * (INDEX in callers)
+  assert made == f'by {callers[INDEX] if len(callers) > 1 else 0}'
+with pytest.raises(ValueError, match='ours'):
+  distributed.by_hosts(fail_in(1, ValueError('ours')))
 with pytest.raises(OSError, match='only the first'):
   distributed.by_first(fail_in(0, OSError('only the first')))
 distributed.barrier()

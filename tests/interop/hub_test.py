@@ -12,13 +12,6 @@ HF = 'hf:google/tiny'
 KAGGLE = 'kaggle:google/tiny/flax/tiny-it'
 
 
-def needs(client):
-  return pytest.mark.skipif(
-    importlib.util.find_spec(client) is None,
-    reason=f'{client} is missing: install the extra hub',
-  )
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
   """The hubs' clients talk to a server with google/tiny, and cache nothing."""
@@ -36,37 +29,11 @@ def server(tmp_path, monkeypatch):
     'onnx/config.json',
   ):
     (model / name).write_text(name)
-  for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
-    monkeypatch.delenv(name, raising=False)
-  monkeypatch.setenv('KAGGLEHUB_CACHE', str(tmp_path / 'kaggle'))
-  monkeypatch.setenv('KAGGLE_API_ENVIRONMENT', 'TEST')
-  monkeypatch.delenv('HF_TOKEN', raising=False)
-  hub._download.cache_clear()
-  with stand_in_hub.serve(tmp_path / 'served') as held:
-    # What the clients read of the environment when they are imported.
-    if importlib.util.find_spec('huggingface_hub'):
-      from huggingface_hub import constants
-
-      template = '/{repo_id}/resolve/{revision}/{filename}'
-      for name, value in {
-        'ENDPOINT': held.url,
-        'HUGGINGFACE_CO_URL_TEMPLATE': held.url + template,
-        'HF_HUB_CACHE': str(tmp_path / 'hf'),
-        'HF_TOKEN_PATH': str(tmp_path / 'no_token'),
-        'HF_HUB_DISABLE_PROGRESS_BARS': True,
-      }.items():
-        monkeypatch.setattr(constants, name, value)
-    if importlib.util.find_spec('kagglehub'):
-      from kagglesdk import kaggle_env
-
-      monkeypatch.setitem(
-        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, held.url
-      )
+  with stand_in_hub.talked_to(tmp_path, monkeypatch) as held:
     yield held
-  hub._download.cache_clear()
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_what_is_read_is_downloaded_once(server):
   path = hub.fetch(HF)
   assert {p.name: p.read_text() for p in path.iterdir()} == {
@@ -86,7 +53,7 @@ def test_what_is_read_is_downloaded_once(server):
   assert len(server.downloads) == 5
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_a_branch_that_moves_on_is_one_revision_to_a_program(server):
   server.revisions[:] = ['a' * 40, 'b' * 40]
   path = hub.fetch(HF)
@@ -95,14 +62,14 @@ def test_a_branch_that_moves_on_is_one_revision_to_a_program(server):
   assert hub.pinned(HF) == f'{HF}@{"b" * 40}'
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_only_the_configuration(server):
   path = hub.fetch(HF, config_only=True)
   assert [p.name for p in path.iterdir()] == ['config.json']
   assert server.downloads == ['config.json']
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_errors_of_hugging_face(server, monkeypatch):
   page = 'https://huggingface.co/google/'
   # What is unknown is 401, too.
@@ -122,7 +89,7 @@ def test_errors_of_hugging_face(server, monkeypatch):
     assert '\n' not in str(error.value)
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_without_a_connection_what_was_downloaded_is_found(server, monkeypatch):
   from huggingface_hub import constants
 
@@ -135,7 +102,7 @@ def test_without_a_connection_what_was_downloaded_is_found(server, monkeypatch):
   assert '\n' not in str(e.value)
 
 
-@needs('kagglehub')
+@stand_in_hub.needs('kagglehub')
 def test_kaggle(server, tmp_path, monkeypatch):
   # As Google's Orbax checkpoints are: in a directory beside their tokenizer.
   model = tmp_path / 'served/google/gemma'
@@ -184,7 +151,7 @@ print(path, flush=True)
 """
 
 
-@needs('huggingface_hub')
+@stand_in_hub.needs('huggingface_hub')
 def test_one_process_of_each_host_downloads(server, tmp_path):
   environment = os.environ | {
     'HF_ENDPOINT': server.url,

@@ -6,12 +6,26 @@ Only what their clients ask for to download a model.
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import hashlib
 import http.server
+import importlib.util
 import json
 import pathlib
 import re
 import threading
 from urllib import parse
+
+import pytest
+
+from score_jax.interop import hub
+
+
+def needs(client: str) -> pytest.MarkDecorator:
+  """Skips a test where a hub's client is missing."""
+  return pytest.mark.skipif(
+    importlib.util.find_spec(client) is None,
+    reason=f'{client} is missing: install the extra hub',
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +69,8 @@ def serve(directory: pathlib.Path) -> Iterator[Server]:
       data = (directory / model / name).read_bytes()
       if self.command == 'GET':
         server.downloads.append(name)
-      return self.send(
-        200, data, {'ETag': f'"{name}"', 'X-Repo-Commit': revision}
-      )
+      tag = f'"{hashlib.sha256(data).hexdigest()}"'
+      return self.send(200, data, {'ETag': tag, 'X-Repo-Commit': revision})
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -124,3 +137,38 @@ def serve(directory: pathlib.Path) -> Iterator[Server]:
     ).start()
     yield server
     held.shutdown()
+
+
+@contextlib.contextmanager
+def talked_to(
+  directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+  """Serves DIRECTORY/served, and the clients that are installed talk to it."""
+  for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setenv('KAGGLEHUB_CACHE', str(directory / 'kaggle'))
+  monkeypatch.setenv('KAGGLE_API_ENVIRONMENT', 'TEST')
+  monkeypatch.delenv('HF_TOKEN', raising=False)
+  hub._download.cache_clear()
+  with serve(directory / 'served') as server:
+    # What the clients read of the environment when they are imported.
+    if importlib.util.find_spec('huggingface_hub'):
+      from huggingface_hub import constants
+
+      template = '/{repo_id}/resolve/{revision}/{filename}'
+      for name, value in {
+        'ENDPOINT': server.url,
+        'HUGGINGFACE_CO_URL_TEMPLATE': server.url + template,
+        'HF_HUB_CACHE': str(directory / 'hf'),
+        'HF_TOKEN_PATH': str(directory / 'no_token'),
+        'HF_HUB_DISABLE_PROGRESS_BARS': True,
+      }.items():
+        monkeypatch.setattr(constants, name, value)
+    if importlib.util.find_spec('kagglehub'):
+      from kagglesdk import kaggle_env
+
+      monkeypatch.setitem(
+        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, server.url
+      )
+    yield server
+  hub._download.cache_clear()

@@ -66,6 +66,16 @@ from experiments.config import checks, groups, schema
     ({'shots': 4, 'task': 'mbpp'}, '--shots=4: is for --task=gsm8k or math'),
     ({'preset': 'x', 'init_from': 'x.gguf'}, 'experiments.convert --from=x.gg'),
     ({'task': 'aiming', 'first_prompt': 'x'}, 'the aiming task asks'),
+    (
+      {'init_from': 'google/gemma-2-2b-it', 'preset': 'gemma2_2b_math'},
+      '--init-from=google/gemma-2-2b-it: there is no such directory; pass one '
+      'with a Hugging Face checkpoint (config.json, *.safetensors) or an Orbax '
+      'one, or a name to download: hf:google/gemma-2-2b-it',
+    ),
+    (
+      {'init_from': 'hf:gemma', 'preset': 'gemma2_2b_math'},
+      '--init-from=hf:gemma: is not of the form hf:OWNER/MODEL',
+    ),
     ({'preset': 'aiming', 'init_from': '.'}, 'the preset aiming is made for'),
     (
       {
