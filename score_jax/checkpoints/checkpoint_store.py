@@ -22,6 +22,7 @@ from score_jax.checkpoints import checkpoint_manifest, checksums
 _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
 _UNFINISHED = '.orbax-checkpoint-tmp'
+_REMOVING = '.removing-'
 
 
 class Store:
@@ -30,7 +31,7 @@ class Store:
   def __init__(
     self, directory: epath.PathLike, *, is_async: bool, read_only: bool
   ):
-    """Opens a directory; a writer creates it and removes unfinished saves.
+    """Opens a directory; a writer creates it and removes what is unfinished.
 
     Args:
       directory: a path or URL.
@@ -41,7 +42,7 @@ class Store:
     self._read_only = read_only
     if not read_only:
       self.directory.mkdir(parents=True, exist_ok=True)
-      self._remove_unfinished()
+      distributed.by_first(self._remove_unfinished)
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
@@ -186,8 +187,9 @@ class Store:
     self._manager.reload()
 
   def delete(self, step: int) -> None:
-    """Deletes a step."""
-    self._manager.delete(step)
+    """Removes a step; where the disk refuses, says so and goes on."""
+    distributed.by_first(lambda: self._delete(step))
+    self._manager.reload()
 
   def close(self) -> None:
     """Ends all threads."""
@@ -205,13 +207,33 @@ class Store:
       name
     ]
 
+  def _delete(self, step: int) -> None:
+    self._remove_leftovers()
+    source = self.directory / str(step)
+    try:
+      # Renamed at once, removed file by file: whatever ends a removal between
+      # two files, a step is whole or is none. Orbax's own deletion is not so.
+      source.rename(self.directory / f'{_REMOVING}{step}')
+    except OSError as error:
+      _LOGGER.warning('cannot remove the old checkpoint %s: %s', source, error)
+    self._remove_leftovers()
+
+  def _remove_leftovers(self) -> None:
+    """Ends removals that were begun."""
+    for path in self.directory.iterdir():
+      if not path.name.startswith(_REMOVING):
+        continue
+      try:
+        path.rmtree()
+      except OSError as error:
+        _LOGGER.warning('cannot remove %s, left over: %s', path, error)
+
   def _remove_unfinished(self) -> None:
-    if distributed.is_first():
-      for path in self.directory.iterdir():
-        if _UNFINISHED in path.name:
-          _LOGGER.warning('removing the unfinished checkpoint %s', path)
-          path.rmtree()
-    distributed.barrier()
+    for path in self.directory.iterdir():
+      if _UNFINISHED in path.name:
+        _LOGGER.warning('removing the unfinished checkpoint %s', path)
+        path.rmtree()
+    self._remove_leftovers()
 
 
 def _outcome(read: Callable[[], Any], name: str) -> Any:
