@@ -1,7 +1,7 @@
 """A run's policies: which exist, reading them, starting a stage from one."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -195,8 +195,26 @@ def stage_policy(run: context.StoredRun, name: str) -> Any:
       shardings=run.layout.update.params,
     )
   base = stage_policy(run, methods.BASE) if run.layout.adapters else None
+  return restore(run, name, chosen(run, name), base)
+
+
+def chosen(run: context.StoredRun, name: str) -> Literal['latest', 'best']:
+  """Which of a finished stage's checkpoints is its policy."""
   is_best = run.settings.checkpoint_selection == 'best'
-  return restore(run, name, 'best' if is_best else 'latest', base)
+  return 'best' if is_best and name != methods.BASE else 'latest'
+
+
+def shrink_before(run: context.StoredRun, name: str) -> None:
+  """Keeps only the policies of the stages before one. Collective.
+
+  To be called when it has begun: no earlier one can be made longer then.
+  """
+  names = [methods.BASE, *run.stages]
+  for earlier in names[: names.index(name)]:
+    directory = run.directory.stage(earlier).checkpoints
+    if distributed.agree(directory.is_dir()):
+      with checkpointing.Checkpoints(directory) as checkpoints:
+        checkpoints.keep_parameters(chosen(run, earlier))
 
 
 def has_base(directory: run_directory.RunDirectory) -> bool:

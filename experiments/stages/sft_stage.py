@@ -47,7 +47,7 @@ def train_round(
   directory = run.directory.stage(name)
   start = reference_policy.on_device(start)
   if directory.is_finished(stage.steps):
-    return policies.restore(run, name, 'latest', base=start)
+    return policies.restore(run, name, policies.chosen(run, name), base=start)
 
   # Act and grade: the whole budget of episodes, with one policy.
   collection.collect(run, name, stage, reference_policy.on_device(source))

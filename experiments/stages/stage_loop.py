@@ -8,7 +8,7 @@ from collections.abc import Callable
 import functools
 from typing import Any
 
-from experiments.run import context, outcome
+from experiments.run import context, outcome, policies
 from experiments.stages import stage_recorder
 from score_jax import arrays
 from score_jax.models import lora
@@ -41,6 +41,8 @@ def train(
   Returns:
     Parameters of the best or last checkpoint; after a signal, of the newest.
   """
+  if run.directory.stage(name).is_finished(steps):
+    return policies.restore(run, name, policies.chosen(run, name), frozen)
   whole = functools.partial(lora.complete, frozen=frozen)
   with stage_recorder.StageRecorder(
     run,

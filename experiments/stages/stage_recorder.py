@@ -13,6 +13,7 @@ from experiments.config import schema
 from experiments.run import (
   context,
   outcome,
+  policies,
   progress,
   run_directory,
   transcripts,
@@ -121,9 +122,10 @@ class StageRecorder:
     )
     restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state
+    self._are_shrunk = False
     # A stage without updates still has a policy, that it starts from.
     if not (restored or steps):
-      self._checkpoints.save(0, state)
+      self._save(0, state)
     self._done = int(self.state.step)
     if restored and self._done < steps:
       run.console.print(f'{name}: going on after step {self._done} of {steps}.')
@@ -201,7 +203,13 @@ class StageRecorder:
       since = self._done - self._intervals.checkpoint
       window = [v for step, v in self._selection.items() if step > since]
       score = float(np.mean(window)) if window else None
-      self._checkpoints.save(self._done, state, score=score)
+      self._save(self._done, state, score)
+
+  def _save(self, step: int, state: arrays.TrainState, score=None) -> None:
+    self._checkpoints.save(step, state, score=score)
+    if not self._are_shrunk:
+      policies.shrink_before(self._run, self._directory.name)
+      self._are_shrunk = True
 
   def _has_checkpoint(self) -> bool:
     return self._is_due(self._intervals.checkpoint) or self._done == self._steps
@@ -260,7 +268,7 @@ class StageRecorder:
     """Saves outside of the regular interval, where the stage ends or stops."""
     done = int(state.step)
     if done not in self._checkpoints.steps():
-      self._checkpoints.save(done, state)
+      self._save(done, state)
 
   def chosen_policy(self) -> Any:
     """Marks the stage finished; returns parameters of its last or best step."""
@@ -269,7 +277,9 @@ class StageRecorder:
       self._run.settings.checkpoint_selection == 'best' and self._selection
     )
     restored = self._checkpoints.restore(
-      self.state, 'best' if is_best else 'latest'
+      {'params': self.state.params},
+      'best' if is_best else 'latest',
+      partial=True,
     )
     self._directory.mark_finished(self._steps)
     best = 'best by training reward'
@@ -283,7 +293,7 @@ class StageRecorder:
     for name, shares in self._shares.items():
       if shares:
         self._run.console.print(_sentence(name, np.mean(shares)))
-    return restored.state.params
+    return restored.state['params']
 
   def _speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
     self.mark('update')

@@ -15,7 +15,7 @@ import jax
 from score_jax.checkpoints import checksums
 
 # Of the manifest; a checkpoint of another format is rejected.
-FORMAT = 2
+FORMAT = 3
 
 
 class MismatchError(ValueError):

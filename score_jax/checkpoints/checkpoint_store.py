@@ -4,7 +4,7 @@ The mechanism below checkpointing.py, which decides what to keep and what to
 restore. Every method but `close` is a collective: call it in every process.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 import gc
 import logging
@@ -23,10 +23,18 @@ _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
 _UNFINISHED = '.orbax-checkpoint-tmp'
 _REMOVING = '.removing-'
+# Orbax's items of a step, by the first part of a leaf's path: a policy outlives
+# what only training goes on from.
+_PARAMS, _STATE = 'params', 'state'
+# Lies in a step whose `state` was removed.
+_SHRUNK = 'parameters_alone'
 
 
 class Store:
-  """A directory with a subdirectory for each step: leaves and a manifest."""
+  """A directory with a subdirectory for each step: leaves and a manifest.
+
+  Leaves below `params` can outlive a step's others.
+  """
 
   def __init__(
     self, directory: epath.PathLike, *, is_async: bool, read_only: bool
@@ -78,7 +86,10 @@ class Store:
       step,
       args=ocp.args.Composite(
         # Not StandardSave, which cannot restore a part of the leaves.
-        state=ocp.args.PyTreeSave(dict(leaves)),
+        **{
+          name: ocp.args.PyTreeSave(part)
+          for name, part in _by_item(leaves).items()
+        },
         manifest=ocp.args.JsonSave(dict(manifest)),
       ),
       # Orbax would silently skip steps by its own save policy.
@@ -106,7 +117,7 @@ class Store:
         f'step {step} is missing in {self.directory} after it was written'
       )
     manifest = self.manifest(step)
-    found = _outcome(self._read_back.result, 'state')
+    found = _outcome(self._read_back.result, 'arrays')
     parts = {key: found.get(key, []) for key in manifest['leaves']}
     checkpoint_manifest.check_parts(manifest, parts)
 
@@ -136,14 +147,15 @@ class Store:
     Raises:
       DamagedError: they cannot be read, or differ from what was written.
     """
-    item = {key: _abstract(leaf) for key, leaf in targets.items()}
-    arguments = ocp.checkpoint_utils.construct_restore_args(item)
-    leaves = self._load(
-      step,
-      state=ocp.args.PyTreeRestore(
-        item=item, restore_args=arguments, partial_restore=True
-      ),
-    )
+    leaves = {}
+    for name, part in _by_item(targets).items():
+      item = {key: _abstract(leaf) for key, leaf in part.items()}
+      arguments = ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+        partial_restore=True,
+      )
+      leaves |= self._load(step, **{name: arguments})
     checkpoint_manifest.check_parts(
       manifest, {key: checksums.of_array(leaf) for key, leaf in leaves.items()}
     )
@@ -156,9 +168,9 @@ class Store:
     whole, or to the devices, where the state itself is.
     """
     self._manager.wait_until_finished()
-    item, parts = self.directory / str(step) / 'state', {}
+    parts = {}
     for key, of_leaf in places.items():
-      leaf = _open_leaf(item, key)
+      leaf = _open_leaf(self.directory / str(step) / _item(key), key)
       parts[key] = []
       for start, shape in of_leaf:
         index = tuple(slice(a, a + size) for a, size in zip(start, shape))
@@ -188,8 +200,19 @@ class Store:
 
   def delete(self, step: int) -> None:
     """Removes a step; where the disk refuses, says so and goes on."""
-    distributed.by_first(lambda: self._delete(step))
+    distributed.by_first(lambda: self._remove(self.directory / str(step)))
     self._manager.reload()
+
+  def shrink(self, step: int) -> None:
+    """Removes all of a step but `params`; where the disk refuses, says so."""
+    distributed.by_first(lambda: self._shrink(self.directory / str(step)))
+
+  def has(self, step: int, leaves: Iterable[str]) -> bool:
+    """Whether a step was not shrunk to less than these leaves."""
+    return distributed.agree(
+      _STATE not in map(_item, leaves)
+      or not (self.directory / str(step) / _SHRUNK).exists()
+    )
 
   def close(self) -> None:
     """Ends all threads."""
@@ -207,13 +230,19 @@ class Store:
       name
     ]
 
-  def _delete(self, step: int) -> None:
+  def _shrink(self, path: epath.Path) -> None:
+    if not (path / _PARAMS).exists() or not (path / _STATE).exists():
+      return
+    # First: what is missing without it counts as lost.
+    (path / _SHRUNK).touch()
+    self._remove(path / _STATE)
+
+  def _remove(self, source: epath.Path) -> None:
     self._remove_leftovers()
-    source = self.directory / str(step)
     try:
       # Renamed at once, removed file by file: whatever ends a removal between
       # two files, a step is whole or is none. Orbax's own deletion is not so.
-      source.rename(self.directory / f'{_REMOVING}{step}')
+      source.rename(self.directory / f'{_REMOVING}{source.name}')
     except OSError as error:
       _LOGGER.warning('cannot remove the old checkpoint %s: %s', source, error)
     self._remove_leftovers()
@@ -234,6 +263,19 @@ class Store:
         _LOGGER.warning('removing the unfinished checkpoint %s', path)
         path.rmtree()
     self._remove_leftovers()
+
+
+def _item(key: str) -> str:
+  """The item of a step that a leaf is in."""
+  return _PARAMS if key.partition('/')[0] == _PARAMS else _STATE
+
+
+def _by_item(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+  """Leaves by item; none of the items is empty."""
+  found: dict[str, dict[str, Any]] = {}
+  for key, leaf in leaves.items():
+    found.setdefault(_item(key), {})[key] = leaf
+  return found
 
 
 def _outcome(read: Callable[[], Any], name: str) -> Any:
@@ -259,7 +301,7 @@ def _outcome(read: Callable[[], Any], name: str) -> Any:
 
 
 def _open_leaf(item: epath.Path, key: str) -> tensorstore.TensorStore:
-  """A leaf of a step's `state`, as Orbax writes it."""
+  """A leaf of one of a step's items, as Orbax writes it."""
   is_local = str(item).startswith('/')
   base = {'driver': 'file', 'path': f'{item}/'} if is_local else f'{item}/'
   store = {'driver': 'ocdbt', 'base': base, 'path': key}

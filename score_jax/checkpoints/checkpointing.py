@@ -5,6 +5,9 @@ Orbax writes them atomically (checkpoint_store.py). A checksum of every leaf
 before anything older is removed; each host sums and reads its own shards. A
 damaged step is renamed, with an error in the log, and the next older one that
 verifies is restored.
+
+A state with a `params` is three times as large as these alone. The newest one
+is kept whole, to go on from; of the best only the parameters are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,7 +54,7 @@ class Checkpoints:
     self,
     directory: epath.PathLike,
     *,
-    keep: int = 2,
+    keep: int = 1,
     is_async: bool = False,
     read_only: bool = False,
   ):
@@ -59,7 +62,7 @@ class Checkpoints:
 
     Args:
       directory: relative to the working directory, or absolute.
-      keep: number of newest steps that are kept, beside the best one.
+      keep: number of newest steps that are kept whole, beside the best one.
       is_async: write in the background; an error then surfaces at the next
         `save`, `restore`, `wait` or `close`.
       read_only: do not save, remove or rename anything.
@@ -92,6 +95,9 @@ class Checkpoints:
     score: float | None = None,
   ) -> None:
     """Saves and verifies a state; then removes steps neither new nor best.
+
+    Of the best step, once it is not new, only `params` is kept, if the state
+    has one.
 
     Args:
       step: later than every existing step.
@@ -139,11 +145,18 @@ class Checkpoints:
 
     Raises:
       MismatchError: it is of other leaves, shapes or dtypes than the target.
-      DamagedError: something was saved, but no step asked for verifies.
+      DamagedError: something was saved, but no step asked for verifies, or has
+        more than the parameters that are kept of it.
     """
     self.wait()
     leaves = checkpoint_manifest.flatten(target)
     for candidate in self._candidates(step):
+      if not self._store.has(candidate, leaves):
+        raise checkpoint_manifest.DamagedError(
+          f'only the parameters are left of step {candidate}, which is what '
+          f'there is for step={step} in {self._store.directory}; to start this '
+          'stage over, remove that directory'
+        )
       try:
         manifest = self._store.manifest(candidate)
         checkpoint_manifest.check_target(manifest, leaves, partial=partial)
@@ -171,6 +184,16 @@ class Checkpoints:
     # Read back before anything older is removed: the disk may have lied.
     self._store.confirm(step)
     self._prune()
+
+  def keep_parameters(self, step: Literal['latest', 'best']) -> None:
+    """Keeps the parameters of the newest or the best step, and nothing else."""
+    self.wait()
+    chosen = next(self._candidates(step), None)
+    for other in self.steps():
+      if other != chosen:
+        self._store.delete(other)
+    if chosen is not None:
+      self._store.shrink(chosen)
 
   def close(self) -> None:
     """Waits, and ends Orbax's threads."""
@@ -200,15 +223,15 @@ class Checkpoints:
       return None
 
   def _prune(self) -> None:
-    """Removes intact steps that are neither new nor best."""
-    steps = self.steps()
-    kept = {*steps[-self._keep :], next(self._candidates('best'))}
-    for step in steps:
-      if step in kept:
-        continue
+    """Removes intact steps that are neither new nor best; shrinks the best."""
+    steps, best = self.steps(), next(self._candidates('best'))
+    for step in steps[: -self._keep]:
       try:
         self._store.manifest(step)
       except checkpoint_manifest.DamagedError as error:
         self._store.set_aside(step, error)
         continue
-      self._store.delete(step)
+      if step == best:
+        self._store.shrink(step)
+      else:
+        self._store.delete(step)

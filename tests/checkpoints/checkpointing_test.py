@@ -283,7 +283,7 @@ def test_a_newer_format_is_rejected(directory):
   )
   with (
     checkpointing.Checkpoints(directory) as store,
-    pytest.raises(checkpoint_manifest.MismatchError, match='format 3'),
+    pytest.raises(checkpoint_manifest.MismatchError, match='format 4'),
   ):
     store.restore(target())
 
@@ -299,14 +299,83 @@ def test_non_finite_states_are_not_saved(tmp_path, value):
     assert store.steps() == []
 
 
-def test_keeps_the_newest_and_the_best(tmp_path):
+def bytes_in(directory):
+  """Of all files."""
+  return sum(p.stat().st_size for p in directory.rglob('*') if p.is_file())
+
+
+def test_keeps_the_newest_whole_and_of_the_best_the_parameters(tmp_path):
+  part = {'params': target().params}
   scores = [0.1, 0.5, 0.2, 0.5, 0.4, 0.3]
-  with checkpointing.Checkpoints(tmp_path, keep=2) as store:
+  with checkpointing.Checkpoints(tmp_path) as store:
     for step, score in enumerate(scores, start=1):
       store.save(step, make_state(step), score=score)
-    # The two newest, and of the two best the earlier.
-    assert store.steps() == [2, 5, 6]
-    assert store.restore(target(), 'best').step == 2
+    # The newest, and of the two best the earlier.
+    assert store.steps() == [2, 6]
+    assert_same(store.restore(target()).state, make_state(6))
+    best = store.restore(part, 'best', partial=True)
+    assert best.step == 2
+    assert_same(best.state['params'], make_state(2).params)
+    with pytest.raises(
+      checkpoint_manifest.DamagedError, match='only the param'
+    ):
+      store.restore(target(), 'best')
+    # Adam's two moments are zeros here, and so compressed to nothing.
+    assert bytes_in(tmp_path / '2') < bytes_in(tmp_path / '6')
+    assert not (tmp_path / '2/state').exists()
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['2', '6']
+
+
+def test_without_params_the_best_stays_whole(tmp_path):
+  with checkpointing.Checkpoints(tmp_path) as store:
+    for step, score in enumerate((1.0, 0.0, 0.0), start=1):
+      store.save(step, {'x': jnp.full(3, step)}, score=score)
+    assert store.restore({'x': jnp.zeros(3, jnp.int32)}, 'best').step == 1
+
+
+@pytest.mark.parametrize(('which', 'step'), [('latest', 3), ('best', 2)])
+def test_the_parameters_alone(directory, which, step):
+  part = {'params': target().params}
+  with checkpointing.Checkpoints(directory) as store:
+    for _ in range(2):  # The second time there is nothing left to do.
+      store.keep_parameters(which)
+      assert store.steps() == [step]
+      for asked in ('latest', 'best'):
+        restored = store.restore(part, asked, partial=True)
+        assert_same(restored.state['params'], make_state(step).params)
+    with pytest.raises(checkpoint_manifest.DamagedError, match='start this st'):
+      store.restore(target())
+  # Nothing was set aside: the step is not damaged.
+  assert [p.name for p in directory.iterdir()] == [str(step)]
+
+
+def test_killed_while_the_rest_is_removed(directory, monkeypatch):
+  """Before the renaming and after it, whatever is left is read."""
+  part = {'params': target().params}
+  remove = checkpoint_store.Store._remove
+
+  class KilledError(Exception):
+    pass
+
+  def die(store, source):
+    raise KilledError
+
+  with checkpointing.Checkpoints(directory, keep=1) as store:
+    monkeypatch.setattr(checkpoint_store.Store, '_remove', die)
+    with pytest.raises(KilledError):
+      store._store.shrink(2)
+    monkeypatch.setattr(checkpoint_store.Store, '_remove', remove)
+    assert_same(
+      store.restore(part, 'best', partial=True).state['params'],
+      make_state(2).params,
+    )
+    store.save(4, make_state(4), score=0.0)
+    assert store.steps() == [2, 4]
+    assert not (directory / '2/state').exists()
+  (directory / '.removing-state').mkdir()
+  with checkpointing.Checkpoints(directory) as store:
+    assert store.restore(part, 'best', partial=True).step == 2
+  assert not (directory / '.removing-state').exists()
 
 
 def test_a_save_that_reads_back_wrong_removes_nothing(directory, monkeypatch):

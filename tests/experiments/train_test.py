@@ -136,6 +136,24 @@ def test_the_stages_learn(finished):
   assert records[3]['kl/turn1'] > 1e-6
 
 
+def test_what_is_left_of_each_stage(finished):
+  """Parameters; of the last one also the state that it could go on from."""
+  items = {
+    stage: {
+      (path.name, item.name)
+      for path in (finished / stage / 'checkpoints').iterdir()
+      for item in path.iterdir()
+      if item.name in ('params', 'state')
+    }
+    for stage in ('base', 'stage1', 'stage2')
+  }
+  assert items['base'] == {('220', 'params')}
+  [(_, left)] = items['stage1']
+  assert left == 'params'
+  assert items['stage2'] >= {('4', 'params'), ('4', 'state')}
+  assert len(items['stage2']) <= 3  # the parameters of the best
+
+
 def test_the_same_command_again_has_nothing_to_do(finished, capsys):
   before = {
     path: path.read_bytes()

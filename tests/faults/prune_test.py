@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 
-from score_jax.training import checkpoint_store, checkpointing
+from score_jax.checkpoints import checkpoint_store, checkpointing
 from tests.support import file_operations
 
 
