@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 import sys
 from typing import Any
 
-from rich import console as rich_console
-
 from experiments import methods
 from experiments.config import command_line, paper_settings
 from experiments.reporting import final_report
 from experiments.run import (
   building,
   context,
+  disk_space,
   out_of_memory,
   outcome,
   policies,
@@ -43,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   """Trains and evaluates what the flags ask for; returns the exit code."""
   settings = command_line.parse_settings(arguments)
   if settings.dry_run:
-    paper_settings.print_settings(settings, rich_console.Console())
+    paper_settings.print_settings(settings)
+    print(disk_space.describe(settings))
     return 0
   directory = run_directory.RunDirectory(settings.directory)
   try:
@@ -72,6 +72,7 @@ def train(run: context.Run) -> None:
   if outcome.is_complete(run, plan):
     run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
+  disk_space.check(run)
   with (
     building.with_grader(run) as ready,
     out_of_memory.explained(run.settings),

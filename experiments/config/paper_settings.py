@@ -152,12 +152,18 @@ def _is_without_effect(name: str, settings: schema.Settings) -> bool:
 
 
 def print_settings(
-  settings: schema.Settings, console: rich_console.Console
+  settings: schema.Settings, console: rich_console.Console | None = None
 ) -> None:
-  """Prints every setting beside the paper's, and the stages they make."""
+  """Prints every setting beside the paper's, and the stages they make.
+
+  Args:
+    settings: the run's.
+    console: None: the terminal's.
+  """
   # Imports jax, which parsing has no need of.
   from experiments.config import stage_table
 
+  console = console or rich_console.Console()
   column = 'MBPP' if settings.task in CODE_TASKS else 'MATH'
   table = rich_table.Table(
     title=f'Preset {settings.preset}', box=box.HORIZONTALS

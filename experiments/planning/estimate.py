@@ -109,7 +109,7 @@ def make(
     resident=resident,
     episode=_compile(_lower_episode, work, level),
     update=_compile(_lower_update, work, level),
-    disk=disk.needed(work),
+    disk=work.disk,
     attempt_tokens=tokens,
     rollout_seconds=roofline.rollout_seconds(
       work, chip, resident['decode weights'], tokens

@@ -77,7 +77,7 @@ def print_plan(
   )
   for fix in fixes:
     console.print(f'  {fix}', markup=False, soft_wrap=True)
-  console.print(_disk(plan), markup=False)
+  console.print(str(plan.disk), markup=False)
   title = f'Time, attempts of {plan.attempt_tokens} tokens'
   _print_table(console, title, ('at least', 'up to'), _time(plan))
   console.print(f'{RULE} {LEVEL.format(level=level)}', markup=False)
@@ -91,17 +91,6 @@ def _print_table(console, title, columns, rows):
   for row in rows:
     table.add_row(*row)
   console.print(table)
-
-
-def _disk(plan: estimate.Plan) -> str:
-  """One sentence on the disk that checkpoints and the export take."""
-  found = plan.disk
-  total = found.checkpoint * found.most_checkpoints
-  return (
-    f'Disk: a checkpoint {found.checkpoint / 1e9:.1f} GB, at most '
-    f'{found.most_checkpoints} at a time ({total / 1e9:.0f} GB); the exported '
-    f'policy {found.export / 1e9:.1f} GB.'
-  )
 
 
 def _memory(plan) -> Iterator[tuple[str, ...]]:

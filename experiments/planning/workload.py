@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.config import schema
-from experiments.planning import programs
+from experiments.planning import disk, programs
 from experiments.run import base_model, building, run_directory
 from experiments.stages import rl_stage
 from score_jax import distributed
@@ -34,6 +34,7 @@ class Workload:
     micro_batch: sequences whose gradient is computed at once.
     update_options: further ones of `training.rl_update.make_train_step`.
     steps: updates of the whole run.
+    disk: that it takes.
   """
 
   model: programs.Model
@@ -43,6 +44,7 @@ class Workload:
   micro_batch: int
   update_options: dict[str, Any]
   steps: int
+  disk: disk.Disk
 
   @property
   def batch_shards(self) -> int:
@@ -56,7 +58,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
   Raises:
     RunError: the devices or the sequences do not divide as the settings say.
   """
-  platform, config = devices[0].platform, _config(settings)
+  platform, config = devices[0].platform, model_of(settings)
   layout = building.make_layout(settings, config, devices)
   building.check_batch(settings, layout)
   dtype = layout.dtype
@@ -87,10 +89,16 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     update_options=rl_stage.update_options(settings)
     | {'unroll': layout.unrolls},
     steps=settings.steps_stage1 + settings.steps_stage2,
+    disk=disk.needed(settings, config),
   )
 
 
-def _config(settings) -> model_config.ModelConfig:
+def model_of(settings: schema.Settings) -> model_config.ModelConfig:
+  """The model that the settings name, or describe, or a checkpoint describes.
+
+  Raises:
+    RunError: the checkpoint is not to be had, or does not describe it.
+  """
   model = settings.model
   if model.name is not None:
     return gemma.CONFIGS[model.name]

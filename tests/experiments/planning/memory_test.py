@@ -1,5 +1,6 @@
 """Bytes a device, of shapes and of programs, counted by hand."""
 
+import dataclasses
 import math
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 import pytest
 
-from experiments.config import groups
+from experiments.config import groups, schema
 from experiments.planning import disk, memory, programs, workload
 from score_jax.checkpoints import checkpointing
 from score_jax.training import sharding
@@ -33,6 +34,7 @@ def _work(lora=_NO_LORA, frozen=jnp.float32):
     micro_batch=8,
     update_options={},
     steps=1,
+    disk=None,
   )
 
 
@@ -81,28 +83,52 @@ def test_adapters_instead_of_weights():
 
 
 def test_disk():
-  found = disk.needed(_work(frozen=jnp.bfloat16))
+  settings = schema.Settings(init_from='x')
+  found = disk.needed(settings, small_models.CONFIGS['gemma1'])
   parameters = _MATRICES + _TABLE + _NORMS
   # Weights and two moments in float32; Adam's count, and three scalars.
   assert found.checkpoint == 12 * parameters + 4 * 4
+  assert found.policy == 4 * parameters
   assert found.export == 2 * parameters
+  # Stage II's newest and the one being written, its best, Stage I's policy.
+  assert found.largest == 2 * found.checkpoint + 2 * found.policy
+  three = dataclasses.replace(settings, turns=3)
+  assert (
+    disk.needed(three, small_models.CONFIGS['gemma1']).largest
+    == 2 * found.checkpoint + 3 * found.policy
+  )
+  # An own base policy stays, too; without a stage there are its own two.
+  own = disk.needed(schema.Settings(), small_models.CONFIGS['gemma1'])
+  assert own.largest == 2 * found.checkpoint + 3 * found.policy
+  own = disk.needed(
+    schema.Settings(method='base'), small_models.CONFIGS['gemma1']
+  )
+  assert own.largest == 2 * found.checkpoint
 
 
 def test_disk_of_adapters():
   lora = groups.LoRA(rank=2, targets=('q', 'down'))
-  found = disk.needed(_work(lora))
+  settings = schema.Settings(init_from='x', lora=lora)
+  found = disk.needed(settings, small_models.CONFIGS['gemma1'])
   adapters = 2 * (24 * 2 + 2 * 40 + 40 * 2 + 2 * 24)
   assert found.checkpoint == 12 * adapters + 4 * 4
   assert found.export == 2 * (_MATRICES + _TABLE + _NORMS)
 
 
 def test_checkpoints_at_one_time(tmp_path):
-  """As many as `Checkpoints` keeps in each stage, and one being written."""
-  with checkpointing.Checkpoints(tmp_path) as checkpoints:
+  """As many as `Checkpoints` keeps of a stage while one is written."""
+  state = {'params': {'x': jnp.zeros(9)}, 'moments': jnp.zeros(18)}
+  kept = []
+  with checkpointing.Checkpoints(tmp_path, is_async=True) as checkpoints:
     for step, score in enumerate([1.0, 0.0, 0.0, 0.0]):
-      checkpoints.save(step, {'x': jnp.zeros(1)}, score=score)
-    kept = len(checkpoints.steps())
-  assert disk.needed(_work()).most_checkpoints == 2 * kept + 1
+      checkpoints.save(step, state, score=score)
+      kept.append(checkpoints.steps())
+    checkpoints.wait()
+    assert sorted(p.name for p in (tmp_path / '0').iterdir() if p.is_dir()) == [
+      'manifest',
+      'params',
+    ]
+    assert checkpoints.steps() == [0, 3]
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def _work(config, lora=_NO_LORA):
     rollout_mesh=mesh,
     micro_batch=8,
     update_options={},
+    disk=None,
     steps=1,
   )
 

@@ -65,7 +65,7 @@ def test_other_programs(server, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   # The plan of a model that no preset names reads its configuration alone.
   settings = command_line.parse_settings(FLAGS)
-  assert workload._config(settings).num_layers == 3
+  assert workload.model_of(settings).num_layers == 3
   assert server.downloads == ['config.json']
   assert convert.main([f'--from={NAME}', '--to=out', '--verify']) == 0
   assert (tmp_path / 'out/model.safetensors').exists()
