@@ -28,6 +28,7 @@ from experiments.run import (
   base_model,
   building,
   context,
+  damage,
   policies,
   run_directory,
 )
@@ -181,7 +182,10 @@ def read(options: Options, scratch: pathlib.Path) -> Source:
   if hub.is_name(options.source):
     path = hub.fetch(options.source)
   config = path / 'config.json'
-  if config.is_file() and '"settings"' in config.read_text():
+  is_run = run_directory.RunDirectory(path).written.has(config)
+  if is_run or (
+    config.is_file() and '"settings"' in config.read_text(errors='replace')
+  ):
     return read_run(path, options)
   for flag in ('policy', 'init_from'):
     value = getattr(options, flag)
@@ -252,6 +256,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
   settings = directory.read_settings()
   if not directory.tokenizer.exists():
     raise run_directory.RunError(f'{path} has no tokenizer and no policy yet')
+  damage.check(directory)
   name = policies.choose_finished(directory, options.policy)
   settings = dataclasses.replace(
     settings,

@@ -60,13 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.join(options.processes)
     console = processes.make_console()
     measured, graded = measure_policies(options, directory, console)
+    attempts_shown.show(console, graded, options.show)
+    _print(options, directory.read_settings(), measured, console)
+    attempts_shown.say_unparseable(console, graded)
+    _keep(options, directory, measured, graded, console)
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  attempts_shown.show(console, graded, options.show)
-  _print(options, directory.read_settings(), measured, console)
-  attempts_shown.say_unparseable(console, graded)
-  _keep(options, directory, measured, graded, console)
   return 0
 
 
@@ -201,7 +201,7 @@ def _keep(
       file = kept_evaluations.attempts_file(directory, name, policy)
       _write_attempts(file, policy, graded, console)
   elif not directory.results.exists():
-    json_files.write_json(directory.results, results)
+    directory.write_results(results)
     for policy in graded:
       file = directory.stage(policy).evaluation
       _write_attempts(file, policy, graded, console)

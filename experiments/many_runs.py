@@ -16,7 +16,7 @@ from experiments import methods, train
 from experiments.config import fields, schema
 from experiments.run import building, run_directory
 from score_jax.checkpoints import checkpoint_manifest
-from score_jax.io import json_files, stop_signals
+from score_jax.io import stop_signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,10 +174,12 @@ def _copy_base(source: run_directory.RunDirectory, planned: PlannedRun) -> None:
   if base.exists() or methods.BASE not in results:
     return
   target.begin(planned.settings, source.read_data())
-  if source.pretrained.exists():
-    shutil.copytree(source.pretrained, target.pretrained, dirs_exist_ok=True)
-  shutil.copy2(source.tokenizer, target.tokenizer)
-  json_files.write_json(target.results, {methods.BASE: results[methods.BASE]})
+  for path in (*source.pretrained.glob('*'), source.tokenizer):
+    copied = target.path / path.relative_to(source.path)
+    copied.parent.mkdir(exist_ok=True)
+    target.written.vouch(copied, path)
+    shutil.copy2(path, copied)
+  target.write_results({methods.BASE: results[methods.BASE]})
   # Last, and renamed as a whole: a killed program leaves no partial policy.
   temporary = base.with_name(f'.{base.name}.tmp')
   shutil.rmtree(temporary, ignore_errors=True)

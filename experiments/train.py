@@ -61,7 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except (FloatingPointError, checkpoint_manifest.DamagedError) as error:
+  except (
+    FloatingPointError,
+    checkpoint_manifest.DamagedError,
+    checkpoint_manifest.MismatchError,
+  ) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
 

@@ -36,3 +36,25 @@ def quick_compilation():
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', False)
+
+
+@pytest.fixture(scope='session')
+def finished(tmp_path_factory):
+  """The directory of a finished small run; tests leave it as it is."""
+  from tests.support import small_run  # Here, for the same reason.
+
+  path = tmp_path_factory.mktemp('finished') / 'run'
+  assert small_run.main(path) == 0
+  return path
+
+
+@pytest.fixture(scope='session')
+def compiled(tmp_path_factory):
+  """Environment of children that share what they compile."""
+  cache = tmp_path_factory.mktemp('compiled')
+  return os.environ | {
+    'JAX_ENABLE_COMPILATION_CACHE': 'true',
+    'JAX_COMPILATION_CACHE_DIR': str(cache),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }

@@ -9,7 +9,6 @@ holds paired tests `against` a policy.
 
 from collections.abc import Mapping
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -34,7 +33,8 @@ def write(
   path = folder(directory) / f'{name}.json'
   asked = dataclasses.asdict(options)
   del asked['processes']
-  json_files.write_json(path, {'name': name, 'options': asked, **measured})
+  record = {'name': name, 'options': asked, **measured}
+  directory.written.replace_json(path, record)
   return path
 
 
@@ -49,14 +49,14 @@ def read_all(directory: run_directory.RunDirectory) -> list[dict[str, Any]]:
   """Reads every evaluation of the run, in the order of their names.
 
   Raises:
-    RunError: a file cannot be read.
+    RunError: a file is damaged.
   """
   found = []
   for path in sorted(folder(directory).glob('*.json')):
-    try:
-      found.append(json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
+    record = json_files.read_json(path)
+    if not (isinstance(record, dict) and directory.written.is_intact(path)):
       raise run_directory.RunError(
-        f'{path} cannot be read ({error}); remove it and evaluate again'
-      ) from error
+        f'{path} is damaged; remove it and evaluate again'
+      )
+    found.append(record)
   return found

@@ -5,7 +5,6 @@ from typing import Any
 
 from experiments import methods
 from experiments.run import outcome, run_directory
-from score_jax.io import json_files
 
 
 def read(
@@ -29,15 +28,16 @@ def read(
   test = {'label': 'held-out, greedy'}
   before = results.get(methods.BASE)
   for policy in [name for name in results if name != methods.BASE]:
-    stage = {'stage': names[policy]}
-    lines = json_files.read_lines(run.stage(policy).metrics)
-    updates = [record | stage for record in lines]
+    label = {'stage': names[policy]}
+    stage = run.stage(policy)
+    lines = stage.written.records(stage.metrics)
+    updates = [record | label for record in lines]
     if any('score/acc_t1' in record for record in updates):
       if before and not records:
-        points.append({**stage, **test, 'step': 0, **before})
+        points.append({**label, **test, 'step': 0, **before})
       records += updates
       last = updates[-1]['step']
-      points.append({**stage, **test, 'step': last, **results[policy]})
+      points.append({**label, **test, 'step': last, **results[policy]})
     before = results[policy]
   points += [
     {'label': 'validation, greedy'}

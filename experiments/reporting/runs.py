@@ -14,9 +14,8 @@ from experiments import methods
 from experiments.config import fields, schema
 from experiments.evaluations import kept_evaluations
 from experiments.reporting import curves, tables
-from experiments.run import run_directory, transcripts
+from experiments.run import damage, run_directory, transcripts
 from score_jax.evaluation import metrics
-from score_jax.io import json_files
 
 # Settings that do not make two runs different.
 _IGNORED = schema.free() | {'seed'}
@@ -188,12 +187,12 @@ def read_epochs(
   stage: run_directory.StageDirectory, batch_size: int
 ) -> float | None:
   """Passes that a supervised stage's updates made over its pairs, else None."""
-  if not stage.pairs.exists():
+  if not (stage.pairs.exists() and stage.written.is_intact(stage.pairs)):
     return None
   counts = json.loads(stage.pairs.read_text())
   pairs = counts['repairs'] + counts['both_right']
   updates = max(
-    (r['step'] for r in json_files.read_lines(stage.metrics)), default=0
+    (r['step'] for r in stage.written.records(stage.metrics)), default=0
   )
   return updates * batch_size / pairs if pairs else 0.0
 
@@ -231,6 +230,7 @@ def read(path: str) -> Run:
       f'{path} has no results yet; go on with it: python -m '
       f'experiments.train --preset={settings.preset} --run-dir={path}'
     )
+  damage.check_alone(directory)
   versions = json.loads(directory.config.read_text())['versions']
   evaluations = kept_evaluations.read_all(directory)
   return Run(directory, settings, versions, results, evaluations)

@@ -7,7 +7,6 @@ run directory, so that the run can be read without it; its weights are not.
 
 import dataclasses
 import hashlib
-import json
 import pathlib
 import shutil
 from typing import Any
@@ -144,11 +143,12 @@ def note_source(
 def _note_source(name, source, directory) -> None:
   found, base = fingerprint(source), directory.stage(methods.BASE)
   if not base.source.exists():
-    base.path.mkdir(parents=True, exist_ok=True)
     record = {'init_from': name, 'fingerprint': found}
-    json_files.write_json(base.source, record)
+    base.written.replace_json(base.source, record)
     return
-  noted = json.loads(base.source.read_text())
+  noted = json_files.read_json(base.source)
+  if not isinstance(noted, dict) or 'fingerprint' not in noted:
+    raise run_directory.RunError(f'{base.source} is damaged; restore it')
   if noted['fingerprint'] != found:
     raise run_directory.RunError(
       f'--init-from={name} is another checkpoint than the one '
@@ -178,14 +178,36 @@ def _copy_small_files(settings, source, directory) -> None:
   for pattern in _SMALL:
     for path in source.glob(pattern):
       if not path.name.endswith('.index.json'):
-        shutil.copy(path, directory.pretrained)
+        _copy(path, directory.pretrained / path.name, directory)
   for path in checkpoint_formats.notices(source):
-    shutil.copy(path, directory.pretrained)
+    _copy(path, directory.pretrained / path.name, directory)
   # Last: a run that has its tokenizer has everything.
-  temporary = directory.tokenizer.with_suffix('.tmp')
   tokenizer = settings.tokenizer or checkpoint_formats.find_tokenizer(source)
-  shutil.copy(tokenizer, temporary)
-  temporary.replace(directory.tokenizer)
+  _copy(tokenizer, directory.tokenizer, directory)
+
+
+def _copy(source, path, directory) -> None:
+  temporary = path.with_name(f'.{path.name}.tmp')
+  shutil.copy(source, temporary)
+  _put(temporary, path, directory)
+
+
+def _put(
+  made: pathlib.Path, path: pathlib.Path, directory: run_directory.RunDirectory
+) -> None:
+  """Gives a file that was copied or made its name in the run.
+
+  Raises:
+    RunError: the run began with another one, which is missing.
+  """
+  if not directory.written.accepts(path, made.read_bytes()):
+    made.unlink()
+    raise run_directory.RunError(
+      f'{path} is missing, and what is made in its place now is not the same; '
+      'restore it, or start another run with --run-dir=DIR'
+    )
+  directory.written.vouch(path, made)
+  made.replace(path)
 
 
 def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
@@ -213,8 +235,11 @@ def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
 
 
 def _from_scratch(settings, task, directory):
-  distributed.by_first(lambda: _make_tokenizer(task, directory.tokenizer))
-  tokenizer = tokenization.Tokenizer(directory.tokenizer)
+  distributed.by_first(lambda: _make_tokenizer(task, directory))
+  try:
+    tokenizer = tokenization.Tokenizer(directory.tokenizer)
+  except ValueError as error:
+    raise run_directory.RunError(str(error)) from error
   config = own_config(settings.model, tokenizer.vocab_size)
   return config, _chat_format(settings, task, tokenizer)
 
@@ -240,7 +265,10 @@ def own_config(
   )
 
 
-def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:
+def _make_tokenizer(
+  task: types.Task, directory: run_directory.RunDirectory
+) -> None:
+  path = directory.tokenizer
   if path.exists():
     return
   texts = (
@@ -252,4 +280,4 @@ def _make_tokenizer(task: types.Task, path: pathlib.Path) -> None:
   # A killed run must not leave half a tokenizer under the final name.
   temporary = path.with_name(f'.{path.name}.tmp')
   tokenization.train(lines, temporary, _TOKENIZER_PIECES)
-  temporary.replace(path)
+  _put(temporary, path, directory)

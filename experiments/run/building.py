@@ -16,6 +16,7 @@ from experiments.run import (
   accelerators,
   base_model,
   context,
+  damage,
   processes,
   run_directory,
 )
@@ -49,6 +50,7 @@ def start(
       'problems a tenth is none to measure on; bring more, or leave it out'
     )
   directory.begin(settings, digests(task))
+  damage.check(directory, is_trained=True)
   return build(settings, task, directory, console, stop)
 
 
@@ -68,6 +70,7 @@ def reopen(
       f'experiments.train --preset={settings.preset} '
       f'--run-dir={directory.path}'
     )
+  damage.check(directory)
   task = load_task(base_model.resolve(settings, directory))
   directory.check_data(digests(task))
   return build(settings, task, directory, console)

@@ -8,9 +8,7 @@ import jax
 from experiments import methods
 from experiments.config import schema
 from experiments.run import context, policies, run_directory, transcripts
-from score_jax import distributed
 from score_jax.evaluation import evaluate
-from score_jax.io import json_files
 from score_jax.rollout import randomness
 
 # Prefix of validation metrics in metrics.jsonl.
@@ -73,9 +71,8 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
   results = run.directory.read_results()
   results[name] = numbers = evaluation.summary()
   order = [methods.BASE, *run.stages]
-  json_files.write_json(
-    run.directory.results,
-    {key: results[key] for key in order if key in results},
+  run.directory.write_results(
+    {key: results[key] for key in order if key in results}
   )
   later = ''
   if 'acc_t2' in numbers:
@@ -106,15 +103,13 @@ def forget(run: context.Run, name: str) -> None:
   """Removes a policy that is about to be trained further from results.json."""
   results = run.directory.read_results()
   if results.pop(name, None):
-    json_files.write_json(run.directory.results, results)
+    run.directory.write_results(results)
 
 
 def write_transcripts(
   path: pathlib.Path, name: str, evaluation: evaluate.Evaluation
 ) -> None:
   """Writes every graded attempt of a policy to a JSON lines file."""
-  # A killed evaluation may have left some lines; the log appends.
-  distributed.by_first(lambda: path.unlink(missing_ok=True))
   log = transcripts.SamplesLog(name, path)
   log.write(
     0,
@@ -122,4 +117,5 @@ def write_transcripts(
       evaluation.problems, evaluation.attempts, evaluation.verdicts
     ),
   )
+  log.note()
   log.close()

@@ -17,13 +17,12 @@ import logging
 import os
 import pathlib
 import platform
-import shutil
 import socket
 from typing import Any
 
 from experiments.config import checks, fields, schema
 from score_jax import distributed
-from score_jax.io import json_files
+from score_jax.io import json_files, written_files
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -43,6 +42,11 @@ class StageDirectory:
   def name(self) -> str:
     """The stage's name."""
     return self.path.name
+
+  @property
+  def written(self) -> written_files.WrittenFiles:
+    """Digests of the stage's files."""
+    return written_files.WrittenFiles(self.path)
 
   @property
   def checkpoints(self) -> pathlib.Path:
@@ -98,18 +102,17 @@ class StageDirectory:
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made; call it after the last checkpoint."""
-    self.path.mkdir(parents=True, exist_ok=True)
-    json_files.write_json(self._marker, {'steps': steps})
+    self.written.replace_json(self._marker, {'steps': steps})
 
   @property
   def _marker(self) -> pathlib.Path:
     return self.path / 'finished.json'
 
   def _finished_steps(self) -> int:
-    try:
-      return json.loads(self._marker.read_text())['steps']
-    except FileNotFoundError:
+    # A damaged one is as good as none: the last checkpoint makes it again.
+    if not (self._marker.exists() and self.written.is_intact(self._marker)):
       return -1
+    return json.loads(self._marker.read_text())['steps']
 
 
 class RunDirectory:
@@ -123,6 +126,7 @@ class RunDirectory:
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'
+    self.written = written_files.WrittenFiles(self.path)
 
   def __str__(self) -> str:
     return str(self.path)
@@ -141,18 +145,20 @@ class RunDirectory:
     Raises:
       RunError: it is not what a run writes.
     """
-    try:
-      results = json.loads(self.results.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    if not self.results.is_file():
       return {}
-    except json.JSONDecodeError as error:
-      results = error
-    if not isinstance(results, dict):
+    results = json_files.read_json(self.results)
+    is_read = isinstance(results, dict)
+    if not (is_read and self.written.is_intact(self.results)):
       raise RunError(
-        f'{self.results} cannot be read ({results}); remove it, and the same '
-        'command evaluates again'
+        f'{self.results} is damaged; remove it, and python -m '
+        f'experiments.train --run-dir={self} evaluates again'
       )
     return results
+
+  def write_results(self, results: Mapping[str, Any]) -> None:
+    """Replaces results.json."""
+    self.written.replace_json(self.results, results)
 
   @contextlib.contextmanager
   def lock(self) -> Iterator[None]:
@@ -170,7 +176,7 @@ class RunDirectory:
 
   @contextlib.contextmanager
   def _own_lock(self) -> Iterator[None]:
-    if not self.config.exists():
+    if not self._has_config():
       # Before anything is written to what may be somebody else's directory.
       self._check_unused()
     try:
@@ -220,18 +226,35 @@ class RunDirectory:
       'versions': versions(),
       'data': dict(data),
     }
-    is_continued = self.config.exists() and self._has_begun()
-    if is_continued:
+    text = json_files.dumps(config)
+    is_continued = self._has_config() and self._has_begun()
+    if is_continued and self.written.is_intact(self.config):
       self._check_same(settings, config)
-    elif self.config.exists():
+    elif is_continued and self.written.accepts(self.config, text.encode()):
+      _LOGGER.warning('%s was damaged; it is made again', self.config)
+    elif is_continued:
+      raise RunError(
+        f'{self.config} is damaged, and these flags and versions are not those '
+        'that it had: pass the flags that the run was started with, restore '
+        'the file, or start another run with --run-dir=DIR'
+      )
+    elif self._has_config():
       # A run that was rejected before it made anything: begin anew.
-      self.tokenizer.unlink(missing_ok=True)
-      self.stage('base').source.unlink(missing_ok=True)
-      shutil.rmtree(self.pretrained, ignore_errors=True)
+      self._forget_base()
     else:
       self._check_unused()
-    json_files.write_json(self.config, config)
+    self.written.replace(self.config, text)
     return is_continued
+
+  def _has_config(self) -> bool:
+    """Whether this is a run, whatever has become of its config.json."""
+    return self.config.exists() or self.written.has(self.config)
+
+  def _forget_base(self) -> None:
+    """Removes the files that a run has before its first policy."""
+    self.stage('base').written.remove(self.stage('base').source)
+    for path in (self.tokenizer, *self.pretrained.glob('*')):
+      self.written.remove(path)
 
   def _has_begun(self) -> bool:
     made = ('*/checkpoints/*', 'results.json', 'evaluations/*')
@@ -247,7 +270,8 @@ class RunDirectory:
     record = {'validation_problems': 0} | self._read_config()['settings']
     try:
       return fields.from_record(schema.Settings, record)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
+      # The latter where a group of settings is no JSON object.
       raise RunError(f'{self.config}: {error}') from error
 
   def read_data(self) -> dict[str, str]:
@@ -274,19 +298,22 @@ class RunDirectory:
         )
 
   def _read_config(self) -> dict[str, Any]:
-    try:
-      config = json.loads(self.config.read_text())
-      return {key: config[key] for key in ('settings', 'versions', 'data')}
-    except (FileNotFoundError, NotADirectoryError):
+    if not self._has_config():
       raise RunError(
         f'{self.path} holds no run (no config.json); make one with: python -m '
         f'experiments.train --run-dir={self.path}'
-      ) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+      )
+    config = json_files.read_json(self.config)
+    parts = ('settings', 'versions', 'data')
+    is_whole = isinstance(config, dict) and all(
+      isinstance(config.get(part), dict) for part in parts
+    )
+    if not (is_whole and self.written.is_intact(self.config)):
       raise RunError(
-        f'{self.config} cannot be read ({error!r}); restore it, or choose '
-        'another --run-dir'
-      ) from error
+        f'{self.config} is damaged or missing; the command that started the '
+        'run makes it again, with the same flags; or restore the file'
+      )
+    return {part: config[part] for part in parts}
 
   def _check_same(
     self, settings: schema.Settings, config: Mapping[str, Any]

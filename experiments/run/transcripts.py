@@ -10,7 +10,7 @@ from rich import panel as rich_panel
 from rich import text as rich_text
 
 from score_jax import types
-from score_jax.io import json_files
+from score_jax.io import written_files
 from score_jax.tasks import answer_keys
 
 # Longer attempts are cut on a terminal; samples.jsonl has all of them.
@@ -47,9 +47,10 @@ def episodes(
 class SamplesLog:
   """Appends episodes to a JSON lines file."""
 
-  def __init__(self, stage: str, path: pathlib.Path):
+  def __init__(self, stage: str, path: pathlib.Path, step: int = -1):
+    """Opens the file of a stage that is continued after `step`; -1: anew."""
     self._stage = stage
-    self._lines = json_files.LineWriter(path)
+    self._lines = written_files.Log(path, step)
 
   def write(self, step: int, episodes: Sequence[Episode]) -> None:
     """Writes one record an episode."""
@@ -84,14 +85,18 @@ class SamplesLog:
         record['columns'] = columns
       self._lines.write(record)
 
+  def note(self) -> None:
+    """Notes digests of the lines so far; see `written_files`."""
+    self._lines.note()
+
   def close(self) -> None:
     """Closes the file. May be called twice."""
     self._lines.close()
 
 
 def read_episodes(path: pathlib.Path) -> Iterator[Episode]:
-  """Reads the episodes that a SamplesLog wrote."""
-  for record in json_files.read_lines(path):
+  """Reads the episodes that a SamplesLog wrote, without damaged lines."""
+  for record in written_files.WrittenFiles(path.parent).records(path):
     problem = types.Problem(
       record['id'],
       '',

@@ -133,7 +133,7 @@ def make_sequences(
     'both_right': int(pairs.first_right.sum()),
     'problems': len(np.unique(problem[pairs.first_row])),
   }
-  json_files.write_json(directory.pairs, counts)
+  directory.written.replace_json(directory.pairs, counts)
   run.console.print(
     f'{directory.name}: {counts["repairs"]:,} repairs and '
     f'{counts["both_right"]:,} pairs of two right attempts from '

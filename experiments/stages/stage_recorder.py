@@ -22,7 +22,7 @@ from experiments.stages import alarms
 from score_jax import arrays, distributed
 from score_jax.algorithm import masked
 from score_jax.checkpoints import checkpointing
-from score_jax.io import json_files, metric_log
+from score_jax.io import metric_log
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5
@@ -139,7 +139,6 @@ class StageRecorder:
     these steps are made again.
     """
     directory = self._directory
-    json_files.truncate_lines(directory.samples, done)
     self._metrics = self._resources.enter_context(
       contextlib.closing(
         metric_log.MetricsLog(
@@ -149,7 +148,7 @@ class StageRecorder:
     )
     self._samples = self._resources.enter_context(
       contextlib.closing(
-        transcripts.SamplesLog(directory.name, directory.samples)
+        transcripts.SamplesLog(directory.name, directory.samples, done)
       )
     )
     self._progress = self._resources.enter_context(
@@ -163,7 +162,7 @@ class StageRecorder:
     )
     # Earlier steps count for the next checkpoint's score and the final share.
     records = distributed.by_first(
-      lambda: list(json_files.read_lines(directory.metrics))
+      lambda: list(directory.written.records(directory.metrics))
     )
     self._selection: dict[int, float] = {}
     self._shares: dict[str, list[float]] = {name: [] for name in _SHARES}
@@ -204,12 +203,6 @@ class StageRecorder:
       window = [v for step, v in self._selection.items() if step > since]
       score = float(np.mean(window)) if window else None
       self._save(self._done, state, score)
-
-  def _save(self, step: int, state: arrays.TrainState, score=None) -> None:
-    self._checkpoints.save(step, state, score=score)
-    if not self._are_shrunk:
-      policies.shrink_before(self._run, self._directory.name)
-      self._are_shrunk = True
 
   def _has_checkpoint(self) -> bool:
     return self._is_due(self._intervals.checkpoint) or self._done == self._steps
@@ -269,6 +262,17 @@ class StageRecorder:
     done = int(state.step)
     if done not in self._checkpoints.steps():
       self._save(done, state)
+
+  def _save(
+    self, step: int, state: arrays.TrainState, score: float | None = None
+  ) -> None:
+    # First: whoever goes on from the checkpoint knows all lines up to it.
+    self._metrics.note()
+    self._samples.note()
+    self._checkpoints.save(step, state, score=score)
+    if not self._are_shrunk:
+      policies.shrink_before(self._run, self._directory.name)
+      self._are_shrunk = True
 
   def chosen_policy(self) -> Any:
     """Marks the stage finished; returns parameters of its last or best step."""

@@ -1,9 +1,10 @@
-"""Files that survive a crash: JSON replaced at once, JSON lines.
+"""Files that survive a crash: JSON replaced at once, JSON lines read back.
 
 Of several processes the first one writes them; the others' calls do nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+import contextlib
 import json
 import logging
 import os
@@ -29,7 +30,20 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Replaces a file by a value as JSON; keys keep their order."""
-  write_text(path, json.dumps(value, indent=2) + '\n')
+  write_text(path, dumps(value))
+
+
+def dumps(value: Any) -> str:
+  """A value as the text of a JSON file."""
+  return json.dumps(value, indent=2) + '\n'
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """The value of a JSON file; None where it cannot be read."""
+  try:
+    return json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return None
 
 
 def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -38,37 +52,10 @@ def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     return
   with path.open(encoding='utf-8', errors='replace') as file:
     for number, line in enumerate(file, start=1):
-      try:
-        yield json.loads(line)
-      except json.JSONDecodeError:
+      record = None
+      with contextlib.suppress(json.JSONDecodeError):
+        record = json.loads(line)
+      if isinstance(record, dict):
+        yield record
+      else:
         _LOGGER.warning('%s, line %d is torn; it is left out', path, number)
-
-
-def truncate_lines(path: pathlib.Path, step: int) -> None:
-  """Drops records of steps after `step`, so that no step comes twice."""
-  if not (distributed.is_first() and path.exists()):
-    return
-  kept = [r for r in read_lines(path) if r['step'] <= step]
-  write_text(path, ''.join(json.dumps(r) + '\n' for r in kept))
-
-
-class LineWriter:
-  """Appends records to a JSON lines file and flushes each."""
-
-  def __init__(self, path: pathlib.Path):
-    """Opens the file, which is made if it does not exist."""
-    self._file = None
-    if distributed.is_first():
-      path.parent.mkdir(parents=True, exist_ok=True)
-      self._file = path.open('a', encoding='utf-8')
-
-  def write(self, record: Mapping[str, Any]) -> None:
-    """Appends one record."""
-    if self._file:
-      self._file.write(json.dumps(record, allow_nan=False) + '\n')
-      self._file.flush()
-
-  def close(self) -> None:
-    """Closes the file. May be called twice."""
-    if self._file:
-      self._file.close()

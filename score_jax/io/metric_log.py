@@ -15,7 +15,7 @@ from tensorboardX import summary as summaries
 from tensorboardX.proto import event_pb2
 
 from score_jax import distributed
-from score_jax.io import json_files
+from score_jax.io import written_files
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +45,7 @@ class MetricsLog:
       step: the newest step to keep.
     """
     self._stage = stage
-    json_files.truncate_lines(path, step)
-    self._lines = json_files.LineWriter(path)
+    self._lines = written_files.Log(path, step)
     self._events = EventLog(events, step)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -60,6 +59,10 @@ class MetricsLog:
       }
     )
     self._events.write(int(step), values)
+
+  def note(self) -> None:
+    """Notes digests of the JSON lines so far; see `written_files`."""
+    self._lines.note()
 
   def close(self) -> None:
     """Closes the files. May be called twice."""

@@ -2,58 +2,24 @@
 
 import json
 
-import pytest
-
 from score_jax.io import json_files
 
 
-def write(path, *lines):
-  path.write_text('\n'.join(lines))
-
-
-def test_lines_there_and_back(tmp_path):
-  path = tmp_path / 'a' / 'metrics.jsonl'
-  writer = json_files.LineWriter(path)
-  writer.write({'step': 1, 'text': 'zwölf'})
-  # On the disk's side before it is closed.
-  assert list(json_files.read_lines(path)) == [{'step': 1, 'text': 'zwölf'}]
-  writer.close()
-  writer.close()
-  again = json_files.LineWriter(path)
-  again.write({'step': 2})
-  again.close()
-  assert [r['step'] for r in json_files.read_lines(path)] == [1, 2]
-
-
-def test_no_nan_in_json(tmp_path):
-  writer = json_files.LineWriter(tmp_path / 'x.jsonl')
-  with pytest.raises(ValueError, match='not JSON compliant'):
-    writer.write({'x': float('nan')})
-  writer.close()
-
-
-def test_truncate(tmp_path, caplog):
+def test_lines_that_cannot_be_read_are_left_out(tmp_path, caplog):
   path = tmp_path / 'metrics.jsonl'
-  # Step 2 has two records; a crash tore the last line, another one a line
-  # that writing then went on behind.
-  write(
-    path,
-    '{"step": 1, "x": 0.1}',
-    '{"step": 2, "x": 0.2}',
-    '{"step": 2, "y": 0.3}',
-    '{"step": 3, {"step": 3}',
-    '{"step": 3, "x": 0.4}',
-    '{"step": 4, "x"',
-  )
-  json_files.truncate_lines(path, 2)
-  assert [json.loads(line) for line in path.read_text().splitlines()] == [
-    {'step': 1, 'x': 0.1},
-    {'step': 2, 'x': 0.2},
-    {'step': 2, 'y': 0.3},
-  ]
-  assert 'line 4 is torn' in caplog.text
-  json_files.truncate_lines(tmp_path / 'absent.jsonl', 2)
-  assert not (tmp_path / 'absent.jsonl').exists()
+  path.write_text('{"step": 1}\n{"step": {"step"\n[2]\n{"step": 3}\n{"st')
+  assert [r['step'] for r in json_files.read_lines(path)] == [1, 3]
+  for number in (2, 3, 5):
+    assert f'line {number} is torn' in caplog.text
+  assert not list(json_files.read_lines(tmp_path / 'absent.jsonl'))
+
+
+def test_json_that_cannot_be_read(tmp_path):
+  path = tmp_path / 'config.json'
+  assert json_files.read_json(path) is None
+  for content in (b'', b'{"a": ', b'\xff'):
+    path.write_bytes(content)
+    assert json_files.read_json(path) is None
 
 
 def test_write_json_leaves_no_temporary_file(tmp_path):

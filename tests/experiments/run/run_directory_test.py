@@ -120,7 +120,7 @@ def test_other_data_is_rejected(run, data):
 def test_other_versions_are_named(run, caplog):
   config = json.loads(run.config.read_text())
   config['versions']['jax'] = '0.1.0'
-  run.config.write_text(json.dumps(config))
+  run.written.replace_json(run.config, config)
   assert run.begin(SETTINGS, DATA)
   assert 'jax was 0.1.0' in caplog.text
 
@@ -140,11 +140,45 @@ def test_a_file_is_no_directory(tmp_path):
     pytest.fail('it was locked')
 
 
-@pytest.mark.parametrize('text', ['{"base": ', '[1]'])
-def test_results_that_cannot_be_read(run, text):
+@pytest.mark.parametrize('text', ['{"base": ', '[1]', '{"base": {}}'])
+def test_damaged_results(run, text):
+  run.write_results({'base': {'problems': 3}})
+  assert run.read_results()['base']['problems'] == 3
   run.results.write_text(text)
-  with pytest.raises(run_directory.RunError, match=r'results\.json'):
+  with pytest.raises(run_directory.RunError, match=r'results\.json is damaged'):
     run.read_results()
+
+
+def damage_config(run, how):
+  """Damages config.json; its bytes before."""
+  before = run.config.read_bytes()
+  if how == 'remove':
+    run.config.unlink()
+  else:
+    # A setting of another value is as readable as before.
+    text = {'flip': before.replace(b'"seed": 0', b'"seed": 1')}.get(how, b'[5]')
+    assert text != before
+    run.config.write_bytes(text)
+  return before
+
+
+@pytest.mark.parametrize('how', ['flip', 'of another type', 'remove'])
+def test_a_damaged_config(run, how, caplog):
+  before = damage_config(run, how)
+  with pytest.raises(run_directory.RunError, match='config.json is damaged'):
+    run.read_settings()
+  # Other flags would make another run.
+  changed = dataclasses.replace(SETTINGS, checkpoint_every=7)
+  with (
+    run.lock(),
+    pytest.raises(run_directory.RunError, match='pass the flags'),
+  ):
+    run.begin(changed, DATA)
+  # The same make the same bytes.
+  with run.lock():
+    assert run.begin(SETTINGS, DATA)
+  assert 'it is made again' in caplog.text
+  assert run.config.read_bytes() == before
 
 
 def test_lists_are_continued_as_they_are_typed():
@@ -159,9 +193,12 @@ def test_no_run_and_no_config(tmp_path, run):
   with pytest.raises(run_directory.RunError, match='make one with: python -m'):
     missing.read_settings()
   assert not missing.path.exists()
-  run.config.write_text('{"settings": {')
-  with pytest.raises(run_directory.RunError, match='cannot be read'):
-    run.begin(SETTINGS, DATA)
+  # Of a version that wrote no digests.
+  (run.path / 'written.json').unlink()
+  for text in ('{"settings": {', '[]', '7', '{"settings": 3, "data": {}}'):
+    run.config.write_text(text)
+    with pytest.raises(run_directory.RunError, match='config.json is damaged'):
+      run.begin(SETTINGS, DATA)
   config = {'settings': {'gamma': 1}, 'versions': {}, 'data': {}}
   run.config.write_text(json.dumps(config))
   with pytest.raises(run_directory.RunError, match='gamma'):
