@@ -3,10 +3,11 @@
     python -m experiments.convert --from=runs/tiny --to=served --verify
 
 --from is a run directory (--policy selects one of its policies), a Hugging Face
-directory, an Orbax checkpoint as on Kaggle (--model names its model), a GGUF file,
-whose quantized weights become the numbers that they stand for, or a name that is
-downloaded, hf:OWNER/MODEL or kaggle:OWNER/MODEL/FRAMEWORK/VARIATION. The result
-loads in transformers and vLLM. Only the CPU and host memory are used.
+directory, an Orbax checkpoint as on Kaggle (--model names its model), a GGUF
+file, whose quantized weights become the numbers that they stand for, or a name
+that is downloaded, hf:OWNER/MODEL or kaggle:OWNER/MODEL/FRAMEWORK/VARIATION.
+The result loads in transformers and vLLM. Only the CPU and host memory are
+used.
 """
 
 from collections.abc import Sequence
