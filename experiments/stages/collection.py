@@ -1,6 +1,7 @@
 """Graded episodes of one policy on disk, which supervised stages learn from."""
 
 from collections.abc import Iterator
+import logging
 import pathlib
 from typing import Any
 
@@ -14,6 +15,7 @@ from score_jax.rollout import randomness
 from score_jax.tasks import batches
 from score_jax.training import repair_sequences
 
+_LOGGER = logging.getLogger(__name__)
 _TURNS = 2
 
 
@@ -22,16 +24,16 @@ def collect(
 ) -> None:
   """Samples and grades the batches of a stage into a file each.
 
-  A batch whose file exists is not sampled again. It depends on the policy and
-  its number alone, so that methods that sample from the same policy have the
-  same episodes.
+  A batch whose file is intact is not sampled again. It depends on the policy
+  and its number alone, so that methods that sample from the same policy have
+  the same episodes, and a damaged one is the same again.
   """
   directory = run.directory.stage(name)
   paths = _paths(directory, stage)
   directory.collected.mkdir(parents=True, exist_ok=True)
   params = run.layout.inference_params(policy)
   existing = distributed.by_first(
-    lambda: {number for number, path in paths.items() if path.exists()}
+    lambda: {number for number, path in paths.items() if _is_intact(path)}
   )
   done = len(existing)
   with progress.stage(
@@ -132,6 +134,19 @@ def _write(path, trajectory, problems, score, graded) -> None:
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   with np.load(path) as file:
     return {name: file[name] for name in file.files}
+
+
+def _is_intact(path: pathlib.Path) -> bool:
+  """Whether a batch can be read; its parts have checksums in the file."""
+  if not path.exists():
+    return False
+  try:
+    _load(path)
+  except Exception as error:
+    # zipfile, zlib and numpy have no common exception for bad bytes.
+    _LOGGER.warning('%s is damaged and sampled again: %s', path, error)
+    return False
+  return True
 
 
 def _trajectories(files) -> Iterator[arrays.Trajectory]:

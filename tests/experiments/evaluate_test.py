@@ -1,7 +1,6 @@
 """A finished run's policies, evaluated again."""
 
 import json
-import shutil
 
 import pytest
 
@@ -68,7 +67,7 @@ def test_sampled_episodes(finished, tmp_path):
 
 def test_other_numbers_are_called_other(finished, tmp_path, capsys):
   path = tmp_path / 'run'
-  shutil.copytree(finished, path)
+  small_run.copy_to_edit(finished, path)
   results = small_run.results(path)
   results['base']['acc_t1'] += 0.1
   (path / 'results.json').write_text(json.dumps(results))
@@ -114,7 +113,7 @@ def test_what_is_not_there(finished, tmp_path, capsys):
 
 def test_other_data_are_rejected(finished, tmp_path, capsys):
   path = tmp_path / 'run'
-  shutil.copytree(finished, path)
+  small_run.copy_to_edit(finished, path)
   config = json.loads((path / 'config.json').read_text())
   config['data']['test'] = 'of another data set'
   (path / 'config.json').write_text(json.dumps(config))

@@ -5,7 +5,6 @@ import inspect
 import json
 import math
 import pathlib
-import shutil
 
 import numpy as np
 import pytest
@@ -212,7 +211,7 @@ def test_reporting_does_not_change_training(finished, tmp_path):
 
 def test_a_longer_second_stage_is_evaluated_again(finished, tmp_path, capsys):
   path = tmp_path / 'run'
-  shutil.copytree(finished, path)
+  small_run.copy_to_edit(finished, path)
   old = small_run.results(path)
   # What an evaluation of another policy would have left.
   old['stage2']['acc_t1'] = 7.0

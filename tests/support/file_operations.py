@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import Any
 
-from score_jax.io import json_files
+from score_jax.io import written_files
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # Where the arguments of an event have the descriptor of the path's directory.
@@ -70,18 +70,19 @@ def watch(root: pathlib.Path, at: int | None = None) -> Callable[[], list[str]]:
       path = arguments[0]
     else:
       return
-    if str(path).startswith(str(root)):
+    is_done = event == 'os.mkdir' and os.path.isdir(path)
+    if str(path).startswith(str(root)) and not is_done:
       note(event, path)
 
   def fsync(descriptor, call=os.fsync):
     note('fsync', descriptor)
     call(descriptor)
 
-  def write(writer, record, call=json_files.LineWriter.write):
+  def write(log, record, call=written_files.Log.write):
     note('line', record['step'])
-    call(writer, record)
+    call(log, record)
 
   sys.addaudithook(hook)
   os.fsync = fsync
-  json_files.LineWriter.write = write
+  written_files.Log.write = write
   return lambda: list(seen)

@@ -74,6 +74,13 @@ def copy(finished: pathlib.Path, path: pathlib.Path, *without: str):
   return path
 
 
+def copy_to_edit(finished: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  """A copy of a run without digests: edited by hand, no file is damaged."""
+  return shutil.copytree(
+    finished, path, ignore=shutil.ignore_patterns('written.json')
+  )
+
+
 def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   """Every leaf of the last checkpoint, or of the parameters that are left."""
   run = building.reopen(run_directory.RunDirectory(path))

@@ -180,7 +180,7 @@ def test_kept_under_a_name(run):
   assert names == sorted(names)
   broken = run / 'evaluations' / 'broken.json'
   broken.write_text('{')
-  with pytest.raises(run_directory.RunError, match=r'broken\.json cannot be'):
+  with pytest.raises(run_directory.RunError, match=r'broken\.json is dama'):
     kept_evaluations.read_all(directory)
   broken.unlink()
 

@@ -66,7 +66,7 @@ class Page(html.parser.HTMLParser):
 def fixture_run(finished, tmp_path_factory):
   """A run with every kind of evaluation, and attempts that would be markup."""
   path = tmp_path_factory.mktemp('reported') / 'run'
-  shutil.copytree(finished, path)
+  small_run.copy_to_edit(finished, path)
   for flags in (
     ('--attempts=4',),
     ('--scaling', '--samples=2', '--temperature=1.0', '--pass-at=1,2'),
@@ -219,7 +219,9 @@ def test_the_same_page_again(text, run, tmp_path):
 
 def altered(run, path, **changes):
   """A copy of a run that says it had other settings."""
-  shutil.copytree(run, path, ignore=shutil.ignore_patterns('checkpoints'))
+  shutil.copytree(
+    run, path, ignore=shutil.ignore_patterns('checkpoints', 'written.json')
+  )
   config = json.loads((path / 'config.json').read_text())
   config['settings'] |= changes
   (path / 'config.json').write_text(json.dumps(config))

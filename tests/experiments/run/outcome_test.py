@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 
 import pytest
 from rich import console as rich_console
@@ -16,7 +15,7 @@ from tests.support import small_run
 @pytest.fixture
 def copied(finished, tmp_path):
   path = tmp_path / 'run'
-  shutil.copytree(finished, path)
+  small_run.copy_to_edit(finished, path)
   return run_directory.RunDirectory(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 from experiments.run import building, policies, run_directory
 from experiments.stages import collection, sft_stage, stage_recorder
 from score_jax.grading import user_rewards
-from score_jax.io import json_files, metric_log
+from score_jax.io import metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
@@ -180,11 +180,11 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize('where', ['sampling', 'updating'])
-def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, where):
+def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, caplog, where):
   path = small_run.copy(star, tmp_path / 'run', 'round2', 'round3')
   results = small_run.results(star)
   results = {name: results[name] for name in ('base', 'round1')}
-  json_files.write_json(path / 'results.json', results)
+  run_directory.RunDirectory(path).write_results(results)
 
   def signal_once(*args):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -205,7 +205,11 @@ def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, where):
   assert not (path / 'round2' / 'finished.json').exists()
   if where == 'updating':
     assert (path / 'round2' / 'checkpoints' / '1').is_dir()
+  # A batch that is damaged in the meantime is sampled again, and is the same.
+  batch = path / 'round2' / 'collected' / '000002.npz'
+  batch.write_bytes(batch.read_bytes()[:-100])
   assert small_run.main(path, *STAR) == 0
+  assert f'{batch} is damaged and sampled again' in caplog.text
   assert_same(star, path)
 
 
