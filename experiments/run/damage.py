@@ -46,8 +46,8 @@ def _find(
   directory: run_directory.RunDirectory,
 ) -> list[tuple[pathlib.Path, str]]:
   """Damaged files of the run and its stages, and what is wrong with each."""
-  stages = sorted(path.parent.name for path in directory.path.glob('*/*.json'))
-  folders = [directory, *map(directory.stage, dict.fromkeys(stages))]
+  stages = sorted(p.parent.name for p in directory.path.glob('*/written.json'))
+  folders = [directory, *map(directory.stage, stages)]
   return [
     (folder.path / name, what)
     for folder in folders

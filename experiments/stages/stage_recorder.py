@@ -123,13 +123,16 @@ class StageRecorder:
     restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state
     self._are_shrunk = False
-    # A stage without updates still has a policy, that it starts from.
-    if not (restored or steps):
-      self._save(0, state)
     self._done = int(self.state.step)
     if restored and self._done < steps:
       run.console.print(f'{name}: going on after step {self._done} of {steps}.')
     self._open_logs(self._done)
+    if restored:
+      # What the next score needs is not left to a log that may be damaged.
+      self._selection |= dict(restored.metadata.get('selection', ()))
+    elif not steps:
+      # A stage without updates still has a policy, that it starts from.
+      self._save(0, state)
     self._marks: dict[str, float] = {}
 
   def _open_logs(self, done: int) -> None:
@@ -199,10 +202,13 @@ class StageRecorder:
       self._show(report.episodes)
     if self._has_checkpoint():
       # One batch is noisy: the mean since the checkpoint before.
-      since = self._done - self._intervals.checkpoint
-      window = [v for step, v in self._selection.items() if step > since]
-      score = float(np.mean(window)) if window else None
-      self._save(self._done, state, score)
+      window = [value for _, value in self._window()]
+      self._save(self._done, state, float(np.mean(window)) if window else None)
+
+  def _window(self) -> list[tuple[int, float]]:
+    """Steps of the last checkpoint's interval, with what they measured."""
+    since = self._done - self._intervals.checkpoint
+    return sorted(pair for pair in self._selection.items() if pair[0] > since)
 
   def _has_checkpoint(self) -> bool:
     return self._is_due(self._intervals.checkpoint) or self._done == self._steps
@@ -269,22 +275,22 @@ class StageRecorder:
     # First: whoever goes on from the checkpoint knows all lines up to it.
     self._metrics.note()
     self._samples.note()
-    self._checkpoints.save(step, state, score=score)
+    metadata = {'selection': self._window()}
+    self._checkpoints.save(step, state, metadata, score=score)
     if not self._are_shrunk:
       policies.shrink_before(self._run, self._directory.name)
       self._are_shrunk = True
 
   def chosen_policy(self) -> Any:
     """Marks the stage finished; returns parameters of its last or best step."""
-    # Pre-training and supervised stages may have measured nothing.
-    is_best = (
-      self._run.settings.checkpoint_selection == 'best' and self._selection
-    )
+    is_best = self._run.settings.checkpoint_selection == 'best'
     restored = self._checkpoints.restore(
       {'params': self.state.params},
       'best' if is_best else 'latest',
       partial=True,
     )
+    # Pre-training and supervised stages may have measured nothing.
+    is_best = is_best and restored.score is not None
     self._directory.mark_finished(self._steps)
     best = 'best by training reward'
     if self._select_by != SELECTION:

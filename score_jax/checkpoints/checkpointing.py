@@ -28,11 +28,13 @@ class Restored:
     step: its step.
     state: the target's tree, of jax arrays.
     metadata: saved beside it.
+    score: by which 'best' was chosen, if it was saved with one.
   """
 
   step: int
   state: Any
   metadata: dict[str, Any]
+  score: float | None
 
 
 class Checkpoints:
@@ -167,7 +169,9 @@ class Checkpoints:
       state = jax.tree.unflatten(
         jax.tree.structure(target), [restored[key] for key in leaves]
       )
-      return Restored(candidate, state, dict(manifest['metadata']))
+      return Restored(
+        candidate, state, dict(manifest['metadata']), manifest['score']
+      )
     if isinstance(step, int) or self._store.has_traces():
       raise checkpoint_manifest.DamagedError(
         f'there is no intact checkpoint for step={step} in '

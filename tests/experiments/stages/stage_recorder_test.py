@@ -250,6 +250,27 @@ def test_a_continued_stage_knows_its_earlier_scores(tmp_path):
   assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_damaged_log_changes_no_score(tmp_path, caplog):
+  scores = [0.0, 1.0, 1.0, 1.0, 0.0, 1.0]
+  recorded = Recorded(tmp_path, '--checkpoint-every=3')
+  with recorded.open() as recorder:
+    for number in (1, 2):
+      state = recorded.step(recorder, number, scores[number - 1])
+    recorder.save(state)
+  recorded.directory.metrics.unlink()
+  with recorded.open() as recorder:
+    for number in (3, 4, 5):
+      recorded.step(recorder, number, scores[number - 1])
+  assert caplog.text.count('2 of 2 lines are lost, steps 1 to 2') == 1
+  # Without a single record of the scores: of equals, the earlier is the best.
+  recorded.directory.metrics.write_text('')
+  with recorded.open() as recorder:
+    for number in (4, 5, 6):
+      recorded.step(recorder, number, scores[number - 1])
+    assert float(recorder.chosen_policy()['w'][0]) == 3
+  assert 'best by training reward, of step 3' in recorded.output.getvalue()
+
+
 def test_evaluation_every_so_often(tmp_path):
   recorded = Recorded(tmp_path, '--eval-every=2')
   with recorded.open() as recorder:
