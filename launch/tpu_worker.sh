@@ -38,11 +38,8 @@ find_bubblewrap() {
 }
 
 setup() {
-  cd "$root"
   find_uv
-  make_venv
-  install_requirements requirements.txt
-  install_accelerator tpu
+  bash "$root/launch/with.sh" tpu
   find_bubblewrap
   say 'Set up.'
 }

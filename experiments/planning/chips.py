@@ -55,13 +55,14 @@ class TopologyError(ValueError):
   """No slice has the name, or libtpu is not installed."""
 
 
-def _count(shape: str) -> int:
+def count(shape: str) -> int:
+  """Chips of a slice's shape, such as 2x4."""
   return math.prod(int(n) for n in shape.split('x'))
 
 
 # Name of a slice -> chip and shape.
 SLICES = {
-  f'{name}-{_CORES[name] * _count(shape)}': (CHIPS[name], shape)
+  f'{name}-{_CORES[name] * count(shape)}': (CHIPS[name], shape)
   for name, shapes in _SHAPES.items()
   for shape in shapes
 }
@@ -93,7 +94,7 @@ def find(name: str) -> tuple[Chip, list[Any]]:
   for key, value in _ENVIRONMENT.items():
     os.environ.setdefault(key, value)
   options = {}
-  if _count(shape) == 1:
+  if count(shape) == 1:
     options['chips_per_host_bounds'] = (1, 1, 1)
   if chip.name == 'v4':  # else its cores are devices
     options['chip_config_name'] = 'megacore'
