@@ -191,7 +191,8 @@ show_log() {
 # one is gone.
 show_errors() {
   say 'Errors, the earliest first:'
-  on_worker all error 2>/dev/null | sort -s -k1,1n -k2,2 | cut -d' ' -f2- >&2 || true
+  on_worker all error 2>/dev/null | sort -s -k1,1n -k2,2 | cut -d' ' -f2- >&2 ||
+    true
 }
 
 # watch [OFFSET]: shows the log until all programs have ended. Returns the exit
@@ -202,13 +203,12 @@ watch() {
     if read_workers; then
       show_log "$offset"
       ! $dry_run || return 0
-      if [[ $states == *': died'* ]]; then
+      # A signal to one worker stops all.
+      [[ $states != *': died'* || $states == *' by hand'* ]] ||
         return "$preempted"
-      elif [[ $states != *': running'* ]]; then
-        break
-      elif [[ $states =~ ': ended '[1-9] ]] && ((--patience == 0)); then
-        break  # one failed, and others wait for it in vain
-      fi
+      [[ $states == *': running'* ]] || break
+      # One failed, and others wait for it in vain.
+      ! [[ $states =~ ': ended '[1-9] ]] || ((--patience > 0)) || break
     elif is_gone; then
       return "$preempted"
     fi
@@ -229,7 +229,7 @@ is_gone() {
   local node
   read_state
   case $state in
-    SUSPENDING | SUSPENDED | FAILED | DELETING | ABSENT) return ;;
+    SUSPENDING | SUSPENDED | FAILED | DELETING | ABSENT) return 0 ;;
   esac
   node=$(call gcloud compute tpus tpu-vm describe "$name" --zone="$zone" \
     --format='value(state)' 2>/dev/null) || true
@@ -239,21 +239,33 @@ is_gone() {
   return 1
 }
 
+# Whether the workers answer, after a while or at once; else the slice is gone.
+wait_for_workers() {
+  until read_workers; do
+    ! is_gone || return 1
+    pause
+  done
+}
+
 run() {
   local arguments code tries=1
   [[ ${#program[@]} -gt 0 ]] || usage
   printf -v arguments '%q ' "${program[@]}" --processes.coordinator=auto
+  [[ -z ${spot[*]+spot} || ${program[*]} =~ --run-dir=(/|[a-z0-9]+://) ]] ||
+    say '--run-dir is on the slice: a run is lost where a spot slice is taken.'
   trap 'say; say "It goes on. The same command watches it, stop ends it."
     exit 130' INT
   while :; do
     create "$tries"
-    read_workers || true
-    if [[ $states != *': running'* ]]; then
-      setup
-      on_worker all "start ${arguments% }"
+    code=$preempted
+    if wait_for_workers; then
+      if [[ $states != *': running'* ]]; then
+        setup
+        on_worker all "start ${arguments% }"
+      fi
+      code=0
+      watch 0 || code=$?
     fi
-    code=0
-    watch 0 || code=$?
     [[ $code == "$preempted" ]] || exit "$code"
     read_state
     [[ $state != ABSENT && $state != DELETING ]] || fail "$name was deleted."

@@ -4,7 +4,8 @@
 #   bash launch/tpu_worker.sh setup          Python, packages, bubblewrap
 #   bash launch/tpu_worker.sh doctor         what jax sees; on all workers at once
 #   bash launch/tpu_worker.sh start MODULE [flags]
-#   bash launch/tpu_worker.sh state          running | ended CODE TIME | died | none
+#   bash launch/tpu_worker.sh state          running | ended CODE TIME | died | none,
+#                                            "by hand" after stop
 #   bash launch/tpu_worker.sh log [OFFSET]   size of the log, then its bytes from
 #                                            OFFSET on, else the last 4,000
 #   bash launch/tpu_worker.sh tail           the log's last 50 lines
@@ -58,7 +59,7 @@ start() {
     say 'Running already.'
     return
   fi
-  rm -f "$run"/{pid,ended,log}
+  rm -f "$run"/{pid,ended,log,by_hand}
   # In a session of its own, that the program outlives this connection.
   setsid nohup flock --nonblock "$run/lock" bash "${BASH_SOURCE[0]}" supervise \
     "$@" >"$run/log" 2>&1 </dev/null &
@@ -74,15 +75,16 @@ supervise() {
 }
 
 state() {
-  if [[ ! -e $run/pid ]]; then
-    echo none
-  elif [[ -s $run/ended ]]; then
-    echo "ended $(<"$run/ended")"
-  elif is_running; then
-    echo running
-  else
-    echo died  # with its machine, such as for maintenance
+  local found=none
+  if [[ -s $run/ended ]]; then
+    found="ended $(<"$run/ended")"
+    # A machine that is taken away ends its programs as stop does.
+    [[ $found != 'ended 143 '* || -e $run/by_hand ]] || found=died
+  elif [[ -e $run/pid ]]; then
+    is_running && found=running || found=died  # with its machine
   fi
+  [[ ! -e $run/by_hand ]] || found+=' by hand'
+  echo "$found"
 }
 
 log() {
@@ -106,7 +108,11 @@ error() {
   } | sed "s/^/$when /"
 }
 
-stop() { [[ $(state) != running ]] || kill -TERM "$(<"$run/pid")"; }
+stop() {
+  [[ $(state) == running ]] || return 0
+  touch "$run/by_hand"
+  kill -TERM "$(<"$run/pid")"
+}
 
 end_now() {
   ! is_running || kill -KILL -- "-$(ps -o pgid= "$(<"$run/pid")" | tr -d ' ')"

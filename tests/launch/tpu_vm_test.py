@@ -4,6 +4,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 
@@ -193,6 +194,7 @@ def test_run_from_nothing_to_the_end_and_delete(place):
   assert not place.worker(0).exists()
 
 
+@pytest.mark.slow
 def test_setup_survives_a_locked_apt(place):
   place.install()
   place.call('create', *SLICE)
@@ -215,6 +217,7 @@ def _without(name: str, path: str, few: pathlib.Path) -> str:
   return str(few)
 
 
+@pytest.mark.slow
 def test_setup_where_python_is_too_old(place):
   place.install()
   for name in ('python', 'python3', *(f'python3.{n}' for n in range(11, 14))):
@@ -227,6 +230,7 @@ def test_setup_where_python_is_too_old(place):
   assert asked.startswith('venv --quiet --seed --python >=3.11,<3.14')
 
 
+@pytest.mark.slow
 def test_setup_shows_what_each_worker_says(place):
   place.install()
   for index in range(2):
@@ -262,6 +266,7 @@ def test_all_first_errors_are_shown_the_cause_first(place):
   assert 'step 7' not in errors
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_in_vain_is_ended(place):
   place.install()
   run = place.start('run', *SLICE, *TRAIN)
@@ -277,12 +282,16 @@ def test_a_preempted_slice_is_asked_for_again(place):
   place.install()
   run = place.start('run', *SLICE, '--spot', *TRAIN)
   place.wait_for_log('<experiments.train>')
+  # What is taken away is told so first, as a stop tells it.
+  os.kill(int(place.pid(0)), signal.SIGTERM)
+  wait_for(lambda: place.of_run(0, 'ended').startswith('143 '), 'its end')
   stand_in_gcloud.preempt(place.cloud, 'pod')
   wait_for(lambda: len(place.calls('tpu_worker.sh start')) == 2, 'a new start')
   place.wait_for_log('<experiments.train>')
   for index in range(2):
     place.program(index, 'exit 0')
   output = place.end(run, 0)
+  assert 'Stopped' not in output
   first, second = place.calls('queued-resources create')
   assert first == second
   assert len(place.calls('queued-resources delete')) == 1
@@ -290,6 +299,7 @@ def test_a_preempted_slice_is_asked_for_again(place):
   assert '<experiments.train>' in output
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_rebooted_starts_again(place):
   place.install()
   run = place.start('run', *SLICE, *TRAIN)
@@ -304,6 +314,7 @@ def test_a_worker_that_was_rebooted_starts_again(place):
   assert len(place.calls('queued-resources create')) == 1
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_answer_for_a_while(place):
   place.install()
   run = place.start('run', *SLICE, *TRAIN)
@@ -329,23 +340,27 @@ def test_no_quota(place):
   assert 'WAITING_FOR_RESOURCES' in place.call('create', *SLICE)
 
 
+@pytest.mark.slow
 def test_a_request_that_fails_says_why(place):
   place.install(waits=['FAILED', 'FAILED', 'FAILED'])
   output = place.call('create', *SLICE, code=1)
   assert 'The request failed: no such accelerator in this zone' in output
 
 
+@pytest.mark.slow
 def test_stop_ends_the_first_worker_and_a_watcher_says_so(place):
   place.install()
   run = place.start('run', *SLICE, *TRAIN)
   place.wait_for_log('<experiments.train>')
-  # The programs stop together; these do not know of each other.
-  place.program(1, 'sleep 0.3; exit 143')
-  place.call('stop', *SLICE)
-  assert place.log(0).endswith('stopped\n')
+  stop = place.start('stop', *SLICE)
+  wait_for(lambda: place.log(0).endswith('stopped\n'), 'the end of 0')
+  # These programs do not know of each other, as the real ones do.
+  place.program(1, 'exit 143')
+  place.end(stop, 0)
   assert place.end(run, 143).endswith('Stopped.\n')
 
 
+@pytest.mark.slow
 def test_a_slice_that_was_deleted_is_not_asked_for_again(place):
   place.install()
   run = place.start('run', *SLICE, *TRAIN)
