@@ -85,7 +85,7 @@ def state(path: pathlib.Path, stage: str) -> list[np.ndarray]:
   """Every leaf of the last checkpoint, or of the parameters that are left."""
   run = building.reopen(run_directory.RunDirectory(path))
   params = policies.restore(run, stage, 'latest')
-  if stage != list(run.stages)[-1]:
+  if stage not in list(run.stages)[-1:]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
   update = rl_stage.make_update(run, run.stages[stage].steps)
   with checkpointing.Checkpoints(
