@@ -5,6 +5,7 @@ are the same with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import sys
 from typing import Any
 
@@ -29,7 +30,7 @@ from experiments.stages import (
   stage_loop,
   stage_recorder,
 )
-from score_jax import arrays
+from score_jax import arrays, types
 from score_jax.algorithm import rewards
 from score_jax.checkpoints import checkpoint_manifest
 from score_jax.evaluation import evaluate
@@ -47,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
   directory = run_directory.RunDirectory(settings.directory)
   try:
-    processes.join(settings.processes)
-    processes.check_started_alike(settings)
+    processes.begin(settings)
     console = processes.make_console()
     with directory.lock(), stop_signals.StopRequest() as stop:
       run = building.start(settings, directory, console, stop)
@@ -77,9 +77,11 @@ def train(run: context.Run) -> None:
     run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
   disk_space.check(run)
+  # Who called asks `run.stop` whether a signal ended it.
   with (
     building.with_grader(run) as ready,
     out_of_memory.explained(run.settings),
+    contextlib.suppress(types.StoppedError),
   ):
     make_policies(ready, plan)
 
@@ -89,11 +91,8 @@ def make_policies(run: context.Run, plan: methods.Stages) -> None:
   made: dict[str, Any] = {}
   for name in (methods.BASE, *plan):
     policy = make_policy(run, name, plan, made)
-    if run.stop.is_requested:
-      return
     outcome.evaluate_once(run, name, policy)
-    if run.stop.is_requested:
-      return
+    run.stop.check()
     # No other name holds the device copy: once offloaded, its memory is free.
     made[name] = policy = policies.keep(run, policy)
     needed = policies.needed_later(plan, name)
@@ -152,15 +151,16 @@ def train_rl_stage(
       temperature=run.settings.temperature,
       given=rl_stage.given_first_attempts(run, stage, reference, problems),
     )
+    run.stop.wait(trajectory)
     attempts = run.sampler.attempts(trajectory)
-    recorder.mark('rollout')
+    recorder.end_part('rollout')
 
     # Grade: a score of every attempt, by the task's grader or --reward.
     asked = [problem for problem in problems for _ in range(samples)]
     verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
     score, graded = evaluate.score_arrays(verdicts)
     score = rl_stage.penalise_length(run, trajectory, score)
-    recorder.mark('grade')
+    recorder.end_part('grade')
 
     # Learn: each attempt is credited with its own shaped reward.
     coefficients = rl_stage.coefficients_now(stage, state)

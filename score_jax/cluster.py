@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from score_jax import distributed
+from score_jax import distributed, heartbeat
 
 AUTO = 'auto'
 # Where the launcher says it through the environment.
@@ -37,7 +37,8 @@ def join(
   """Becomes one of several processes where arguments or environment say so.
 
   To be called before anything touches a device. Does nothing where neither
-  says anything, and when called again.
+  says anything, and when called again. From then on the processes watch each
+  other: see `heartbeat`.
 
   Args:
     coordinator: HOST:PORT of the first process, or 'auto' for what a Cloud TPU
@@ -99,6 +100,7 @@ def _initialize(coordinator, count, index) -> None:
       f'process {index} of {count}): {error}. Start all of them with the same '
       'command; the port must be open and free in the first'
     ) from error
+  heartbeat.start()
 
 
 def check_same(facts: Mapping[str, Any], fix: str) -> None:

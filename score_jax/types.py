@@ -88,6 +88,10 @@ class Verdict:
     return self.reward or self
 
 
+class StoppedError(Exception):
+  """Somebody asked to stop: what was going on is abandoned, not failed."""
+
+
 class Grader(Protocol):
   """Grades attempts; may hold worker processes until it is closed."""
 

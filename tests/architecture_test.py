@@ -31,6 +31,7 @@ HEIGHTS = {
   'score_jax.arrays': 1,
   'score_jax.cluster': 2,
   'score_jax.distributed': 1,
+  'score_jax.heartbeat': 1,
   'score_jax.types': 0,
 }
 

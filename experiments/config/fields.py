@@ -78,3 +78,23 @@ def from_record(cls: type, record: Mapping[str, Any]) -> Any:
       # JSON has no tuples.
       values[name] = tuple(value) if isinstance(value, list) else value
   return cls(**values)
+
+
+def differences(
+  before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]
+) -> list[tuple[str, Any, Any]]:
+  """Flags that differ, but for those that are free, with both values."""
+  return [
+    (flag(name), before[name], now[name])
+    for name in now
+    if name not in free and before[name] != now[name]
+  ]
+
+
+def as_flag(name: str, value: Any) -> str:
+  """A flag with its value, as the command line takes it."""
+  if isinstance(value, bool):
+    return name if value else '--no-' + name.removeprefix('--')
+  if isinstance(value, tuple):
+    return ' '.join([name, *map(str, value)])
+  return f'{name}={value}'

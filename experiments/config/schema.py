@@ -16,6 +16,15 @@ from experiments.config import fields, groups
 Dtype = Literal['auto', 'float32', 'bfloat16']
 # Tasks that make their own problems, by settings of their names.
 GENERATED_TASKS = ('arithmetic', 'aiming')
+# On a v5p the compiler overlaps gathers of sharded weights with products only
+# if told to, as MaxText's scripts do; on a v5e it does so by itself.
+V5P_ARGS = (
+  '--xla_enable_async_all_gather=true '
+  '--xla_tpu_enable_async_collective_fusion=true '
+  '--xla_tpu_enable_async_collective_fusion_fuse_all_gather=true '
+  '--xla_tpu_enable_async_collective_fusion_multiple_steps=true '
+  '--xla_tpu_overlap_compute_collective_tc=true'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,16 @@ class Settings:
   them; all have the same budget of episodes and updates."""
   seed: int = fields.setting(0, 'base', low=0, high=2**31 - 1)
   """Seed of everything random, 0 to 2**31 - 1."""
+  profile: int = fields.setting(0, 'nothing', low=0)
+  """Steps of each stage to trace, from its second one on; 0: none. A line says
+  where the trace is and how to open it."""
+  libtpu_init_args: str = fields.setting('', 'rounding')
+  """Flags of the TPU's compiler, as $LIBTPU_INIT_ARGS has them; where that is
+  set, they are not used."""
+  compilation_cache: str = fields.setting('auto', 'nothing')
+  """Directory or URL of compiled programs, so that a run that starts again does
+  not compile them again; auto: $JAX_COMPILATION_CACHE_DIR, or one in ~/.cache;
+  none: compile at every start."""
   dry_run: bool = fields.setting(False, 'nothing')
   """Print the settings beside the paper's, and stop."""
 

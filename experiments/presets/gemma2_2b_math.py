@@ -53,4 +53,5 @@ SETTINGS = schema.Settings(
   checkpoint_every=50,
   eval_every=250,
   eval_problems=500,
+  libtpu_init_args=schema.V5P_ARGS,
 )

@@ -15,6 +15,7 @@ from experiments.config import groups, schema
 from experiments.run import (
   accelerators,
   base_model,
+  compilation_cache,
   context,
   damage,
   processes,
@@ -92,6 +93,7 @@ def build(
     console: for people; None: a silent one.
     stop: the request to stop; None: one that no signal makes.
   """
+  compilation_cache.use(settings.compilation_cache)
   config, chat_format = base_model.load(settings, task, directory)
   layout = make_layout(settings, config)
   check_batch(settings, layout)
@@ -128,7 +130,8 @@ def with_grader(run: context.Run) -> Iterator[context.Run]:
   with contextlib.closing(_start_grader(run)) as grader:
     if run.settings.reward:
       _check_columns(run, grader)
-    yield dataclasses.replace(run, grader=grader)
+    with run.stop.calling(lambda: user_rewards.interrupt(grader)):
+      yield dataclasses.replace(run, grader=grader)
 
 
 def _start_grader(run: context.Run) -> types.Grader:

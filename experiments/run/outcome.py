@@ -24,7 +24,8 @@ def evaluate_policy(
 ) -> evaluate.Evaluation:
   """Samples and grades the problems of a split; greedy at temperature 0.
 
-  All of the validation problems, and --eval-problems of the test problems.
+  All of the validation problems, and --eval-problems of the test problems. A
+  signal abandons it: what was sampled is sampled again when the run goes on.
   """
   problems = run.task.validation
   if split == 'test':
@@ -37,6 +38,7 @@ def evaluate_policy(
     evaluation_key(run.settings),
     greedy=temperature == 0,
     temperature=temperature or 1.0,
+    check=run.stop.check,
   )
 
 

@@ -6,6 +6,7 @@ one alone writes what people read. Checkpoints are written by all.
 
 from collections.abc import Mapping
 import logging
+import os
 from typing import Any
 
 from rich import console as rich_console
@@ -16,6 +17,20 @@ from score_jax import cluster, distributed
 
 # Differs between the processes of a run.
 _OWN = ('processes.index',)
+
+
+def begin(settings: schema.Settings) -> None:
+  """Joins the processes of a training run, all started alike. A collective.
+
+  Before anything touches a device: the TPU's compiler reads its flags then.
+
+  Raises:
+    RunError: see `join` and `check_started_alike`.
+  """
+  if settings.libtpu_init_args:
+    os.environ.setdefault('LIBTPU_INIT_ARGS', settings.libtpu_init_args)
+  join(settings.processes)
+  check_started_alike(settings)
 
 
 def join(asked: groups.Processes) -> None:

@@ -25,6 +25,7 @@ from score_jax import distributed
 from score_jax.io import json_files, written_files
 
 _LOGGER = logging.getLogger(__name__)
+_VARIABLES = ('LIBTPU_INIT_ARGS', 'XLA_FLAGS')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
@@ -57,6 +58,11 @@ class StageDirectory:
   def source(self) -> pathlib.Path:
     """For `base`: the checkpoint that --init-from names, by its fingerprint."""
     return self.path / 'source.json'
+
+  @property
+  def profile(self) -> pathlib.Path:
+    """Directory of the traces of --profile."""
+    return self.path / 'profile'
 
   @property
   def metrics(self) -> pathlib.Path:
@@ -224,6 +230,7 @@ class RunDirectory:
     config = {
       'settings': dataclasses.asdict(settings),
       'versions': versions(),
+      'environment': environment(),
       'data': dict(data),
     }
     text = json_files.dumps(config)
@@ -326,7 +333,7 @@ class RunDirectory:
       existing, settings, lambda name: self.stage(name).has_begun()
     ):
       free |= {'steps_stage1', 'steps_stage2'}
-    differences = _differences(
+    differences = fields.differences(
       fields.flatten(existing), fields.flatten(settings), free
     )
     if differences:
@@ -336,7 +343,7 @@ class RunDirectory:
           f'{name}: {a} in the run, {b} now' for name, a, b in differences
         )
         + '\ncontinue it with '
-        + ' '.join(_as_flag(name, a) for name, a, _ in differences)
+        + ' '.join(fields.as_flag(name, a) for name, a, _ in differences)
         + ', or start another run with --run-dir=DIR'
       )
     self.check_data(config['data'])
@@ -371,20 +378,6 @@ def versions() -> dict[str, str]:
   }
 
 
-def _differences(
-  before: Mapping[str, Any], now: Mapping[str, Any], free: set[str]
-) -> list[tuple[str, Any, Any]]:
-  """Flags that differ and may not be changed, with both values."""
-  return [
-    (fields.flag(name), before[name], now[name])
-    for name in now
-    if name not in free and before[name] != now[name]
-  ]
-
-
-def _as_flag(name: str, value: Any) -> str:
-  if isinstance(value, bool):
-    return name if value else '--no-' + name.removeprefix('--')
-  if isinstance(value, tuple):
-    return ' '.join([name, *map(str, value)])
-  return f'{name}={value}'
+def environment() -> dict[str, str]:
+  """Variables that change what is compiled, by name, as far as they are set."""
+  return {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -42,11 +42,10 @@ def collect(
     for number, path in paths.items():
       if number in existing:
         continue
+      run.stop.check()
       accuracies = _sample(run, stage, params, number, path)
       done += 1
       shown.update(done, accuracies)
-      if run.stop.is_requested:
-        return
 
 
 def _sample(
@@ -71,9 +70,9 @@ def _sample(
     temperature=settings.temperature,
   )
   asked = [train[i] for i in indices for _ in range(samples)]
-  verdicts = evaluate.grade_attempts(
-    run.grader, asked, run.sampler.attempts(trajectory)
-  )
+  attempts = run.sampler.attempts(trajectory)
+  run.stop.check()
+  verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
   # Pairs are of right and wrong attempts, whatever training rewards.
   score = evaluate.own_scores(verdicts)
   graded = ~np.isnan(score)
@@ -132,7 +131,8 @@ def _write(path, trajectory, problems, score, graded) -> None:
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(path) as file:
+  # numpy leaves a damaged file open that it has opened itself.
+  with path.open('rb') as opened, np.load(opened) as file:
     return {name: file[name] for name in file.files}
 
 

@@ -51,8 +51,6 @@ def train_round(
 
   # Act and grade: the whole budget of episodes, with one policy.
   collection.collect(run, name, stage, reference_policy.on_device(source))
-  if run.stop.is_requested:
-    return start
   pairs, loss_mask = make_sequences(run, directory, stage)
 
   # Learn: the paired attempts, token by token.
@@ -78,9 +76,8 @@ def train_round(
   chosen = stage_loop.train(
     run, name, steps, state, step, frozen=frozen, select_by=_select_by(run)
   )
-  if not run.stop.is_requested:
-    # Of the budget's steps: --sft.epochs may have needed fewer updates.
-    directory.mark_finished(stage.steps)
+  # Of the budget's steps: --sft.epochs may have needed fewer updates.
+  directory.mark_finished(stage.steps)
   return chosen
 
 

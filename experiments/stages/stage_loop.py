@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.run import context, outcome, policies
 from experiments.stages import stage_recorder
-from score_jax import arrays
+from score_jax import arrays, types
 from score_jax.models import lora
 
 
@@ -39,7 +39,10 @@ def train(
     **options: further arguments of `StageRecorder`.
 
   Returns:
-    Parameters of the best or last checkpoint; after a signal, of the newest.
+    Parameters of the best or last checkpoint.
+
+  Raises:
+    StoppedError: a signal asked for it, and the last update is saved.
   """
   if run.directory.stage(name).is_finished(steps):
     return policies.restore(run, name, policies.chosen(run, name), frozen)
@@ -53,14 +56,17 @@ def train(
     **options,
   ) as recorder:
     state = recorder.state
-    for number in range(int(state.step), steps):
-      if is_done(number, whole(state.params)):
-        break
-      recorder.begin_step()
-      state, report = step(state, whole(state.params), number, recorder)
-      recorder.end_step(state, report)
-      if run.stop.is_requested:
-        recorder.save(state)
-        return whole(state.params)
+    try:
+      recorder.complete_record()
+      for number in range(int(state.step), steps):
+        if is_done(number, whole(state.params)):
+          break
+        recorder.begin_step()
+        state, report = step(state, whole(state.params), number, recorder)
+        recorder.end_step(state, report)
+        run.stop.check()
+    except types.StoppedError:
+      recorder.save(state)
+      raise
     recorder.save(state)
     return whole(recorder.chosen_policy())

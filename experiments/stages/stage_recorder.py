@@ -15,18 +15,15 @@ from experiments.run import (
   outcome,
   policies,
   progress,
-  run_directory,
   transcripts,
 )
-from experiments.stages import alarms
-from score_jax import arrays, distributed
+from experiments.stages import alarms, step_trace, stop_rules
+from score_jax import arrays, distributed, types
 from score_jax.algorithm import masked
 from score_jax.checkpoints import checkpointing
 from score_jax.io import metric_log
 
 _LOGGER = logging.getLogger(__name__)
-_MOST_SKIPPED = 5
-_MOST_WITHOUT_ATTEMPTS = 5
 _SAMPLES_WRITTEN = 4
 # The paper selects by training reward. Ours is the weighted score without the
 # bonus, which a policy could raise by failing first.
@@ -127,12 +124,22 @@ class StageRecorder:
     if restored and self._done < steps:
       run.console.print(f'{name}: going on after step {self._done} of {steps}.')
     self._open_logs(self._done)
+    # Metrics of a step whose evaluation a signal kept from being made.
+    self._held: dict[str, float] | None = None
     if restored:
       # What the next score needs is not left to a log that may be damaged.
       self._selection |= dict(restored.metadata.get('selection', ()))
+      self._held = restored.metadata.get('held')
     elif not steps:
       # A stage without updates still has a policy, that it starts from.
       self._save(0, state)
+    self._trace = self._resources.enter_context(
+      contextlib.closing(
+        step_trace.StepTrace(
+          run.console, self._directory.profile, run.settings.profile
+        )
+      )
+    )
     self._marks: dict[str, float] = {}
 
   def _open_logs(self, done: int) -> None:
@@ -173,6 +180,7 @@ class StageRecorder:
     self._alarms = alarms.Alarms()
     for record in records:
       self._note(record['step'], record)
+    self._last_logged = records[-1]['step'] if records else 0
 
   def __enter__(self) -> 'StageRecorder':
     return self
@@ -182,11 +190,17 @@ class StageRecorder:
 
   def begin_step(self) -> None:
     """Starts the step's clock."""
+    self._trace.begin_step()
     self._marks = {'begin': time.perf_counter()}
 
-  def mark(self, part: str) -> None:
-    """Notes the time at which a part of the step has ended."""
+  def end_part(self, part: str) -> None:
+    """Notes the time at which a part of the step has ended.
+
+    Raises:
+      StoppedError: a signal came; a step that has not learnt leaves no trace.
+    """
     self._marks[part] = time.perf_counter()
+    self._run.stop.check()
 
   def end_step(self, state: arrays.TrainState, report: StepReport) -> None:
     """Logs a step; shows samples and saves where an interval is over.
@@ -196,14 +210,46 @@ class StageRecorder:
     """
     # Not read from the state, which would wait for the update to finish.
     self._done += 1
+    self._trace.end_step(state)
     if self._is_due(self._intervals.log) or self._done == self._steps:
       self._log(state, report)
     if self._is_due(self._intervals.samples):
       self._show(report.episodes)
     if self._has_checkpoint():
-      # One batch is noisy: the mean since the checkpoint before.
-      window = [value for _, value in self._window()]
-      self._save(self._done, state, float(np.mean(window)) if window else None)
+      self._save(self._done, state, self._score())
+
+  def complete_record(self) -> None:
+    """Makes the evaluation of the last step that a signal kept from its record.
+
+    Raises:
+      StoppedError: another signal came.
+    """
+    if self._held is None:
+      return
+    if self._last_logged < self._done:
+      # Else it was killed between here and the next checkpoint.
+      self._write(self._held | dict(self._evaluate(self.state.params)))
+      self._metrics.note()
+    self._held = None
+    if self._is_measured and self._has_checkpoint():
+      # It was saved without the score that it is chosen by.
+      self._checkpoints.set_score(self._done, self._score())
+
+  @property
+  def _is_measured(self) -> bool:
+    """Whether the scores of checkpoints are measured on validation problems."""
+    return self._select_by.startswith(outcome.VALIDATION)
+
+  def _is_evaluated(self) -> bool:
+    return self._is_due(self._intervals.evaluate) or (
+      self._is_measured and self._has_checkpoint()
+    )
+
+  def _score(self) -> float | None:
+    """The score of a checkpoint of this step."""
+    # One batch is noisy: the mean since the checkpoint before.
+    window = [value for _, value in self._window()]
+    return float(np.mean(window)) if window else None
 
   def _window(self) -> list[tuple[int, float]]:
     """Steps of the last checkpoint's interval, with what they measured."""
@@ -223,11 +269,23 @@ class StageRecorder:
     if self._intervals.log == 1:
       # With longer intervals steps overlap, and none has a time of its own.
       values |= self._speed(report.sequences)
-    is_measured = self._select_by.startswith(outcome.VALIDATION)
-    if self._is_due(self._intervals.evaluate) or (
-      is_measured and self._has_checkpoint()
-    ):
-      values |= self._evaluate(state.params)
+    if self._is_evaluated():
+      try:
+        values |= self._evaluate(state.params)
+      except types.StoppedError:
+        # The update is made and is kept: `complete_record` evaluates it later.
+        self._held = {name: float(value) for name, value in values.items()}
+        return
+    self._write(values)
+    stop_rules.stop_if_not_finite(
+      self._directory, self._done, int(state.skipped), report.sequences
+    )
+    stop_rules.stop_without_attempts(
+      self._directory, self._without_attempts, values
+    )
+
+  def _write(self, values: dict[str, float]) -> None:
+    """Writes and shows a step's record; raises its alarms."""
     for sentence in self._note(self._done, values):
       _LOGGER.warning(
         '%s, step %d: %s', self._directory.name, self._done, sentence
@@ -235,8 +293,6 @@ class StageRecorder:
     values['alarms'] = len(self._alarms.raised)
     self._metrics.write(self._done, values)
     self._progress.update(self._done, values)
-    self._stop_if_not_finite(state, report.sequences)
-    self._stop_without_attempts(values)
 
   def _note(self, step: int, values: Mapping[str, float]) -> list[str]:
     """Keeps what scores and last lines need; returns new alarms."""
@@ -264,9 +320,12 @@ class StageRecorder:
     )
 
   def save(self, state: arrays.TrainState) -> None:
-    """Saves outside of the regular interval, where the stage ends or stops."""
+    """Saves outside of the regular interval, where the stage ends or stops.
+
+    Not before the first update: the stage begins from the same state again.
+    """
     done = int(state.step)
-    if done not in self._checkpoints.steps():
+    if done and done not in self._checkpoints.steps():
       self._save(done, state)
 
   def _save(
@@ -275,7 +334,7 @@ class StageRecorder:
     # First: whoever goes on from the checkpoint knows all lines up to it.
     self._metrics.note()
     self._samples.note()
-    metadata = {'selection': self._window()}
+    metadata = {'selection': self._window(), 'held': self._held}
     self._checkpoints.save(step, state, metadata, score=score)
     if not self._are_shrunk:
       policies.shrink_before(self._run, self._directory.name)
@@ -306,7 +365,7 @@ class StageRecorder:
     return restored.state['params']
 
   def _speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
-    self.mark('update')
+    self._marks['update'] = time.perf_counter()
     names = list(self._marks)
     times = list(self._marks.values())
     parts = {
@@ -319,42 +378,6 @@ class StageRecorder:
       'perf/step_seconds': seconds,
       'perf/tokens_per_second': tokens / seconds,
     }
-
-  def _stop_if_not_finite(self, state, sequences) -> None:
-    skipped = int(state.skipped)
-    if not skipped:
-      return
-    _LOGGER.warning(
-      '%s, step %d: loss or gradient was not finite; the update was skipped',
-      self._directory.name,
-      self._done,
-    )
-    if skipped < _MOST_SKIPPED:
-      return
-    path = self._directory.path / 'not_finite.npz'
-    fields = {k: distributed.to_host(v) for k, v in vars(sequences).items()}
-    distributed.by_first(lambda: np.savez(path, **fields))
-    raise FloatingPointError(
-      f'{skipped} updates in a row had a loss or gradient that is not finite; '
-      f'the last episodes are in {path}. Try a smaller --learning-rate or '
-      '--max-grad-norm, and continue from the last checkpoint'
-    )
-
-  def _stop_without_attempts(self, values: Mapping[str, float]) -> None:
-    if self._without_attempts < _MOST_WITHOUT_ATTEMPTS:
-      return
-    reasons = [
-      f'{name} {values[name]:g}'
-      for name in values
-      if name.startswith(('reward/ungraded', 'reward/errors', 'truncated/'))
-    ]
-    raise run_directory.RunError(
-      f'{self._directory.name}: {self._without_attempts} updates in a row had '
-      'no attempt to learn from, as none was graded or all were cut off; in '
-      f'the last one: {", ".join(reasons)}. If --reward fails, the warnings '
-      'above say why; where --overlong=mask leaves nothing, raise '
-      '--max-attempt-tokens. The same command goes on'
-    )
 
 
 def _sentence(name: str, share: float) -> str:

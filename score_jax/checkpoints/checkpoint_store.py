@@ -7,6 +7,7 @@ restore. Every method but `close` is a collective: call it in every process.
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 import gc
+import json
 import logging
 import sys
 from typing import Any
@@ -21,6 +22,7 @@ from score_jax.checkpoints import checkpoint_manifest, checksums
 
 _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
+_SCORE = 'score.json'
 _UNFINISHED = '.orbax-checkpoint-tmp'
 _REMOVING = '.removing-'
 # Orbax's items of a step, by the first part of a leaf's path: a policy outlives
@@ -177,6 +179,27 @@ class Store:
         shard = checksums.Shard(leaf[index].read().result(), start)
         parts[key].append(checksums.of_shard(shard))
     return parts
+
+  def set_score(self, step: int, score: float | None) -> None:
+    """Writes a score beside a step whose manifest has none."""
+    if distributed.is_first():
+      # One small file: it is there whole, or not at all.
+      path = self.directory / str(step) / _SCORE
+      temporary = path.with_name(f'.{_SCORE}.tmp')
+      temporary.write_text(json.dumps(score))
+      temporary.replace(path)
+    distributed.barrier()
+
+  def score(self, step: int, manifest: Mapping[str, Any]) -> float | None:
+    """The score in a step's manifest, or beside it."""
+    if manifest['score'] is not None:
+      return manifest['score']
+
+    def read():
+      path = self.directory / str(step) / _SCORE
+      return json.loads(path.read_text()) if path.exists() else None
+
+    return distributed.by_first(read)
 
   def set_aside(self, step: int, error: Exception) -> None:
     """Renames a damaged step, with an error in the log; never deletes it."""

@@ -126,6 +126,11 @@ class Checkpoints:
     if not self._is_async:
       self.wait()
 
+  def set_score(self, step: int, score: float | None) -> None:
+    """Gives a step that was saved without one a score."""
+    self.wait()
+    self._store.set_score(step, score)
+
   def restore(
     self,
     target: Any,
@@ -170,7 +175,10 @@ class Checkpoints:
         jax.tree.structure(target), [restored[key] for key in leaves]
       )
       return Restored(
-        candidate, state, dict(manifest['metadata']), manifest['score']
+        candidate,
+        state,
+        dict(manifest['metadata']),
+        self._store.score(candidate, manifest),
       )
     if isinstance(step, int) or self._store.has_traces():
       raise checkpoint_manifest.DamagedError(
@@ -222,7 +230,7 @@ class Checkpoints:
 
   def _score(self, step: int) -> float | None:
     try:
-      return self._store.manifest(step)['score']
+      return self._store.score(step, self._store.manifest(step))
     except checkpoint_manifest.DamagedError:
       return None
 

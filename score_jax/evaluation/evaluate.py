@@ -93,6 +93,7 @@ def evaluate(
   batch_size: int = 256,
   history: History = 'all',
   on_batch: Callable[[int, int], None] | None = None,
+  check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
   """Samples attempts at each problem and grades every one.
 
@@ -112,6 +113,8 @@ def evaluate(
       'last' one alone (see `chains`).
     on_batch: called after each batch with the numbers of problems that have
       been attempted and of all.
+    check: called before each batch and before grading; what it raises abandons
+      the evaluation.
 
   Returns:
     Attempts, verdicts and scores f64 [M * G, K]; `summary()` has the metrics.
@@ -128,7 +131,9 @@ def evaluate(
     samples_per_problem=samples_per_problem, greedy=greedy,
     temperature=temperature, batch_size=batch_size, history=history,
     on_batch=on_batch,
+    check=check,
   )  # fmt: skip
+  check()
   repeated = [p for p in problems for _ in range(samples_per_problem)]
   verdicts = grade_attempts(grader, repeated, attempts)
   return Evaluation(repeated, attempts, verdicts, samples_per_problem)
@@ -146,6 +151,7 @@ def sample_attempts(
   batch_size: int = 256,
   history: History = 'all',
   on_batch: Callable[[int, int], None] | None = None,
+  check: Callable[[], None] = lambda: None,
 ) -> list[list[types.Attempt]]:
   """K attempts of each of M * G sequences; see `evaluate`. Collective."""
   sample = chains.sample_chain if history == 'last' else _sample_episodes
@@ -154,6 +160,7 @@ def sample_attempts(
   batch_size = min(max(1, batch_size // samples_per_problem), len(problems))
   batch_size = -(-batch_size // parts) * parts
   for start in range(0, len(problems), batch_size):
+    check()
     batch = list(problems[start : start + batch_size])
     # The last batch is filled up, so that one compiled program serves all.
     filled = (batch * batch_size)[:batch_size]

@@ -138,6 +138,10 @@ class CodeGrader:
       for (answer, seconds), problem in zip(answers, problems)
     ]
 
+  def interrupt(self) -> None:
+    """Ends a `grade` that is waiting; see `Pool.interrupt`."""
+    self.pool.interrupt()
+
   def close(self) -> None:
     """Ends the workers."""
     self.pool.close()

@@ -141,6 +141,10 @@ class MathGrader:
         verdicts[index] = verdict
     return verdicts
 
+  def interrupt(self) -> None:
+    """Ends a `grade` that is waiting; see `Pool.interrupt`."""
+    self.pool.interrupt()
+
   def close(self) -> None:
     """Ends the workers."""
     self.pool.close()

@@ -262,6 +262,12 @@ def _warn_of_failures(
     )  # fmt: skip
 
 
+def interrupt(grader: types.Grader | None) -> None:
+  """Ends a `grade` that waits for worker processes; no other."""
+  if hasattr(grader, 'interrupt'):
+    grader.interrupt()
+
+
 class RewardGrader:
   """Grades by the task's grader, and apart from it by training rewards.
 
@@ -316,6 +322,10 @@ class RewardGrader:
       dataclasses.replace(verdict, reward=reward)
       for verdict, reward in zip(own, rewards, strict=True)
     ]
+
+  def interrupt(self) -> None:
+    """Interrupts the task's grader, if it can be."""
+    interrupt(self._grader)
 
   def close(self) -> None:
     """Closes the task's grader."""

@@ -21,6 +21,7 @@ import time
 from typing import Any
 import weakref
 
+from score_jax import types
 from score_jax.grading import json_frames
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -127,6 +128,7 @@ class Pool:
     self._lock = threading.Lock()
     self._selector = selectors.DefaultSelector()
     self._failed_starts = 0.0
+    self._is_interrupted = False
     self.replaced = 0
     self._workers: list[_Worker] = []
     for _ in range(workers or max(1, (os.cpu_count() or 2) - 1)):
@@ -151,12 +153,15 @@ class Pool:
 
     Raises:
       RuntimeError: workers do not start, or the pool is closed.
+      StoppedError: `interrupt` was called, before or meanwhile.
     """
     with self._lock:
       if not self._workers:
         raise RuntimeError('the grader pool is closed')
       batch = _Batch(jobs, done)
       while batch.left:
+        if self._is_interrupted:
+          raise types.StoppedError
         self._hand_out(batch)
         soonest = min(worker.deadline for worker in self._workers)
         # Wakes up for the first deadline, so that a hung worker delays nobody.
@@ -167,6 +172,13 @@ class Pool:
           if time.monotonic() > worker.deadline:
             self._lost(worker, 'timeout', batch)
       return batch.results
+
+  def interrupt(self) -> None:
+    """Ends the present `run` within a second, and every later one at once.
+
+    Waits for nothing, so that a signal handler may call it.
+    """
+    self._is_interrupted = True
 
   def close(self) -> None:
     """Ends all workers. May be called twice."""

@@ -55,7 +55,7 @@ class MetricsLog:
       {
         'stage': self._stage,
         'step': int(step),
-        **{n: v if math.isfinite(v) else None for n, v in values.items()},
+        **_as_json(values),
       }
     )
     self._events.write(int(step), values)
@@ -68,6 +68,10 @@ class MetricsLog:
     """Closes the files. May be called twice."""
     self._lines.close()
     self._events.close()
+
+
+def _as_json(values: Mapping[str, float]) -> dict[str, float | None]:
+  return {n: v if math.isfinite(v) else None for n, v in values.items()}
 
 
 class EventLog:

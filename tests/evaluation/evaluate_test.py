@@ -152,6 +152,35 @@ def test_batches_do_not_matter(task, sampler, params, batch_size):
   assert result.scores.tolist() == expected
 
 
+def test_an_evaluation_is_abandoned_between_batches(task, sampler, params):
+  graded = []
+
+  class Grader:
+    def grade(self, problems, attempts):
+      graded.append(len(problems))
+      return task.make_grader().grade(problems, attempts)
+
+  def stopped_at(number):
+    checks = iter(range(1, 10))
+
+    def check():
+      if next(checks) == number:
+        raise types.StoppedError
+
+    key = randomness.stream(0, *KEY_OF)
+    return evaluate.evaluate(
+      sampler, params, task.test, Grader(), key, batch_size=4, check=check
+    )
+
+  # Before each of three batches, and before their attempts are graded.
+  for number in (1, 2, 3, 4):
+    with pytest.raises(types.StoppedError):
+      stopped_at(number)
+  assert graded == []
+  stopped_at(5)
+  assert graded == [20]
+
+
 def test_several_samples_of_each_problem(task, sampler, params):
   key = randomness.stream(0, *KEY_OF)
   result = evaluate.evaluate(

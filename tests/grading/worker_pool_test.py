@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from score_jax import types
 from score_jax.grading import json_frames, worker_pool
 
 ROOT = pathlib.Path(worker_pool.__file__).parents[2]
@@ -149,6 +150,22 @@ def test_workers_that_do_not_start_are_an_error():
   raises = pytest.raises(RuntimeError, match='no_such_option')
   with contextlib.closing(held), raises:
     held.run([QUICK_JOB])
+
+
+def test_an_interrupted_pool_waits_for_nobody():
+  held = worker_pool.Pool(*QUICK, workers=1)
+  with contextlib.closing(held):
+    held.run([QUICK_JOB])
+    # A worker that does nothing, and whose deadline is far away.
+    [pid] = held.pids
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.2, held.interrupt).start()
+    begin = time.monotonic()
+    with pytest.raises(types.StoppedError):
+      held.run([QUICK_JOB])
+    assert time.monotonic() - begin < 20
+    with pytest.raises(types.StoppedError):
+      held.run([QUICK_JOB])
 
 
 def test_a_closed_pool_says_so():

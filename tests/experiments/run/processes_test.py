@@ -3,14 +3,17 @@
 The runs are real ones, of two processes with two virtual devices each.
 """
 
+import dataclasses
+import os
 import signal
 
 import jax
 import pytest
 
 from experiments import train
-from experiments.config import groups
+from experiments.config import command_line, groups, schema
 from experiments.run import processes, run_directory
+from score_jax import heartbeat
 from tests.support import process_group, small_run
 
 FLAGS = (
@@ -146,7 +149,9 @@ def test_a_signal_to_one_process(
     assert saved == {str(step)}
   else:
     assert ended[index].returncode == -number
-    assert ended[1 - index].returncode != 0
+    left = ended[1 - index]
+    assert left.returncode == heartbeat.EXIT_CODE
+    assert f'error: process {index} (' in left.errors
   assert not (path / 'stage2' / 'finished.json').exists()
   assert main(path) == 0
   assert_same_run(one, path)
@@ -167,6 +172,18 @@ def test_other_settings_are_a_message(tmp_path):
     assert '--seed: 0 in process 0, 1 in process 1' in end.errors
     assert 'processes.index' not in end.errors
   assert not path.exists()
+
+
+def test_flags_of_the_tpu_compiler_are_those_of_the_user_if_any(monkeypatch):
+  settings, _ = command_line.load_preset('gemma2_9b_math_v5p')
+  monkeypatch.delenv('LIBTPU_INIT_ARGS', raising=False)
+  processes.begin(dataclasses.replace(settings, libtpu_init_args=''))
+  assert 'LIBTPU_INIT_ARGS' not in os.environ
+  processes.begin(settings)
+  assert os.environ['LIBTPU_INIT_ARGS'] == schema.V5P_ARGS
+  monkeypatch.setenv('LIBTPU_INIT_ARGS', '--mine=1')
+  processes.begin(settings)
+  assert os.environ['LIBTPU_INIT_ARGS'] == '--mine=1'
 
 
 def join(**fields):

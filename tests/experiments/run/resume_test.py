@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from experiments.stages import stage_recorder
+from score_jax.evaluation import evaluate
 from score_jax.io import metric_log
 from tests.support import small_run
 
@@ -90,6 +92,68 @@ def test_killed_while_saving(finished, tmp_path, compiled, step):
   assert small_run.main(path) == 0
   small_run.assert_same(finished, path)
   assert small_run.results(path) == small_run.results(finished)
+
+
+def signal_at(monkeypatch, owner, name, is_time):
+  """Sends SIGTERM before the first call for which `is_time(*arguments)`."""
+  original = getattr(owner, name)
+  sent = []
+
+  def signal_and_call(*args, **options):
+    if not sent and is_time(*args):
+      sent.append(True)
+      os.kill(os.getpid(), signal.SIGTERM)
+    return original(*args, **options)
+
+  monkeypatch.setattr(owner, name, signal_and_call)
+
+
+def test_sigterm_within_steps(finished, tmp_path, capsys, monkeypatch):
+  """What a step has sampled is thrown away, and the state before it saved."""
+  path = small_run.copy(finished, tmp_path / 'run', 'stage2')
+  # Steps made, and the part of the next one that ends when the signal comes.
+  for done, part in ((0, 'grade'), (1, 'grade'), (2, 'rollout')):
+
+    def is_time(recorder, ended, done=done, part=part):
+      return (recorder._done, ended) == (done, part)
+
+    with monkeypatch.context() as patch:
+      signal_at(patch, stage_recorder.StageRecorder, 'end_part', is_time)
+      assert small_run.main(path) == 128 + signal.SIGTERM
+    # Before the first update there is nothing to save.
+    saved = sorted(p.name for p in (path / 'stage2' / 'checkpoints').iterdir())
+    assert saved[-1:] == [str(done)] * bool(done)
+    logged = [r['step'] for r in small_run.metrics(path, 'stage2')]
+    assert logged == [*range(1, done + 1)]
+  capsys.readouterr()
+  assert small_run.main(path) == 0
+  assert 'stage2: going on after step 2 of 4' in capsys.readouterr().out
+  small_run.assert_same(finished, path, ['stage2'])
+  assert small_run.results(path) == small_run.results(finished)
+
+
+def test_sigterm_while_evaluating(finished, tmp_path, monkeypatch):
+  """The policy stays; its evaluation is made again, from the first problem."""
+  path = small_run.copy(finished, tmp_path / 'run')
+  evaluation = path / 'stage2' / 'evaluation.jsonl'
+  evaluation.unlink()
+  sampled = []
+
+  def is_time(*_):
+    sampled.append(True)
+    # The third policy's.
+    return len(sampled) == 3
+
+  with monkeypatch.context() as patch:
+    signal_at(patch, evaluate, '_sample_episodes', is_time)
+    assert small_run.main(path) == 128 + signal.SIGTERM
+  assert (path / 'stage2' / 'finished.json').exists()
+  assert small_run.results(path).keys() == {'base', 'stage1'}
+  assert not evaluation.exists()
+  assert small_run.main(path) == 0
+  assert small_run.results(path) == small_run.results(finished)
+  expected = (finished / 'stage2' / 'evaluation.jsonl').read_text()
+  assert evaluation.read_text() == expected
 
 
 @pytest.mark.parametrize(

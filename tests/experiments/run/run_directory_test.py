@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from experiments.config import groups, schema
+from experiments.config import fields, groups, schema
 from experiments.run import run_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -34,6 +34,18 @@ def test_config_holds_what_is_needed_to_repeat_it(run):
   assert config['data'] == DATA
   assert config['versions']['jax'].count('.') == 2
   assert run.read_settings() == SETTINGS
+
+
+def test_config_holds_the_variables_that_compilers_read(tmp_path, monkeypatch):
+  monkeypatch.setenv('LIBTPU_INIT_ARGS', '--xla_enable_async_all_gather=true')
+  monkeypatch.setenv('XLA_FLAGS', '')
+  run = run_directory.RunDirectory(tmp_path / 'run')
+  with run.lock():
+    run.begin(SETTINGS, DATA)
+  assert json.loads(run.config.read_text())['environment'] == {
+    'LIBTPU_INIT_ARGS': '--xla_enable_async_all_gather=true',
+    'XLA_FLAGS': '',
+  }
 
 
 def test_a_run_that_has_made_nothing_may_change_its_mind(tmp_path):
@@ -182,10 +194,10 @@ def test_a_damaged_config(run, how, caplog):
 
 
 def test_lists_are_continued_as_they_are_typed():
-  assert run_directory._as_flag('--lora.targets', ('q', 'k')) == (
+  assert fields.as_flag('--lora.targets', ('q', 'k')) == (
     '--lora.targets q k'
   )
-  assert run_directory._as_flag('--reward', ()) == '--reward'
+  assert fields.as_flag('--reward', ()) == '--reward'
 
 
 def test_no_run_and_no_config(tmp_path, run):

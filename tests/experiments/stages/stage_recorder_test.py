@@ -141,6 +141,7 @@ class Recorded:
       skipped=jnp.int32(0),
     )
     self.evaluated = []
+    self.is_stopped = False
 
   def open(self, steps=6, **options):
     return stage_recorder.StageRecorder(
@@ -148,6 +149,8 @@ class Recorded:
     )
 
   def _evaluate(self, params):
+    if self.is_stopped:
+      raise types.StoppedError
     self.evaluated.append(float(params['w'][0]))
     return {'eval/acc_t1': float(params['w'][0])}
 
@@ -279,6 +282,68 @@ def test_evaluation_every_so_often(tmp_path):
   assert recorded.evaluated == [2.0, 4.0]
   values = [r.get('eval/acc_t1') for r in small_run.metrics(tmp_path, 'stage2')]
   assert values == [None, 2.0, None, 4.0]
+
+
+@pytest.mark.parametrize('select_by', ['eval/acc_t1', 'reward/selection'])
+def test_an_evaluation_that_is_stopped_is_made_later(tmp_path, select_by):
+  # Of checkpoints 2, 4 and 6 the second is the best, whoever chooses.
+  scores = [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+
+  def recorded_in(path):
+    flags = ('--checkpoint-every=2', '--eval-every=2')
+    return Recorded(path, *flags)
+
+  def finish(recorded, recorder, after):
+    for number in range(after + 1, 7):
+      recorded.step(recorder, number, scores[number - 1])
+    return float(recorder.chosen_policy()['w'][0])
+
+  whole = recorded_in(tmp_path / 'whole')
+  with whole.open(select_by=select_by) as recorder:
+    best = finish(whole, recorder, 0)
+  stopped = recorded_in(tmp_path / 'stopped')
+  with stopped.open(select_by=select_by) as recorder:
+    for number in (1, 2, 3):
+      stopped.step(recorder, number, scores[number - 1])
+    stopped.is_stopped = True
+    recorder.save(stopped.step(recorder, 4, scores[3]))
+  # The step is kept, without its evaluation; a second stop changes nothing.
+  assert (
+    'eval/acc_t1' not in small_run.metrics(tmp_path / 'stopped', 'stage2')[-1]
+  )
+  with (
+    stopped.open(select_by=select_by) as recorder,
+    pytest.raises(types.StoppedError),
+  ):
+    recorder.complete_record()
+  stopped.is_stopped = False
+  with stopped.open(select_by=select_by) as recorder:
+    assert int(recorder.state.step) == 4
+    recorder.complete_record()
+    assert finish(stopped, recorder, 4) == best
+  assert stopped.evaluated == [2.0, 4.0, 6.0]
+  records = [
+    small_run.metrics(tmp_path / name, 'stage2')
+    for name in ('whole', 'stopped')
+  ]
+  assert records[0] == records[1]
+
+
+def test_a_trace_of_some_steps(tmp_path):
+  recorded = Recorded(tmp_path, '--profile=2')
+  with recorded.open() as recorder:
+    for number in (1, 2, 3):
+      assert not recorded.directory.profile.exists() or number > 2
+      recorded.step(recorder, number, 1.0)
+  [trace] = recorded.directory.profile.rglob('perfetto_trace.json.gz')
+  assert trace.stat().st_size
+  said = recorded.output.getvalue()
+  assert f'steps traced: 2, in {recorded.directory.profile}' in said
+  # A start that makes fewer steps has a shorter one.
+  with recorded.open() as recorder:
+    for number in (1, 2):
+      recorded.step(recorder, number, 1.0)
+  assert 'steps traced: 1, in' in recorded.output.getvalue()
 
 
 def test_updates_that_stay_not_finite_end_the_run(tmp_path):

@@ -1,0 +1,62 @@
+"""A profile of some steps of a stage, for --profile."""
+
+import pathlib
+from typing import Any
+
+import jax
+from rich import console as rich_console
+
+from score_jax import distributed
+
+
+class StepTrace:
+  """Traces steps from the second one on that this start makes of a stage.
+
+  The first one compiles. Of several processes the first one traces itself.
+  """
+
+  def __init__(
+    self, console: rich_console.Console, path: pathlib.Path, steps: int
+  ):
+    """Traces nothing yet.
+
+    Args:
+      console: where to say what was written.
+      path: directory of the trace; one of an earlier start stays beside it.
+      steps: number of steps; 0: none.
+    """
+    self._console = console
+    self._path = path
+    self._steps = steps if distributed.is_first() else 0
+    self._made = 0
+    self._is_open = False
+
+  def begin_step(self) -> None:
+    """Starts before the second step."""
+    if self._steps and self._made == 1:
+      self._is_open = True
+      jax.profiler.start_trace(self._path, create_perfetto_trace=True)
+
+  def end_step(self, state: Any) -> None:
+    """Counts a step; writes the trace after the last one."""
+    self._made += 1
+    if self._is_open and self._made == 1 + self._steps:
+      # Its update may still be running.
+      jax.block_until_ready(state)
+      self.close()
+
+  def close(self) -> None:
+    """Writes the trace, of fewer steps where the stage ends before."""
+    if not self._is_open:
+      return
+    self._is_open = False
+    jax.profiler.stop_trace()
+    self._console.print(
+      f'{self._path.parent.name}: steps traced: {self._made - 1}, in '
+      f'{self._path}; drop its newest perfetto_trace.json.gz on '
+      'https://ui.perfetto.dev, or: pip install xprof, then xprof '
+      f'--logdir={self._path}',
+      markup=False,
+      highlight=False,
+      soft_wrap=True,
+    )
