@@ -51,8 +51,8 @@ class Settings:
   set, they are not used."""
   compilation_cache: str = fields.setting('auto', 'nothing')
   """Directory or URL of compiled programs, so that a run that starts again does
-  not compile them again; auto: $JAX_COMPILATION_CACHE_DIR, or one in ~/.cache;
-  none: compile at every start."""
+  not compile them again; auto: $JAX_COMPILATION_CACHE_DIR, or one in ~/.cache,
+  or with several processes one in the run directory; none: compile always."""
   dry_run: bool = fields.setting(False, 'nothing')
   """Print the settings beside the paper's, and stop."""
 

@@ -93,7 +93,7 @@ def build(
     console: for people; None: a silent one.
     stop: the request to stop; None: one that no signal makes.
   """
-  compilation_cache.use(settings.compilation_cache)
+  compilation_cache.use(settings.compilation_cache, str(directory.compiled))
   config, chat_format = base_model.load(settings, task, directory)
   layout = make_layout(settings, config)
   check_batch(settings, layout)

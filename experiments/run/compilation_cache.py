@@ -14,21 +14,23 @@ import platform
 
 import jax
 
+from score_jax import distributed
+
 AUTO, NONE = 'auto', 'none'
 # Shorter compilations are not worth a file. jax's own second leaves out most
 # programs of a small model.
 _LEAST_SECONDS = 0.2
 
 
-def use(where: str) -> None:
+def use(where: str, shared: str) -> None:
   """Keeps what this process compiles, and reads what was kept.
 
-  What $JAX_COMPILATION_CACHE_DIR says is not changed by 'auto'. Of several
-  processes the first writes, as jax has it, and all read.
-
   Args:
-    where: a directory or URL; 'auto': one of the user's, whom alone it lets
-      write (who can write to it can run code here); 'none': compile anew.
+    where: a directory or URL; 'auto': what $JAX_COMPILATION_CACHE_DIR says, or
+      else one of the user's, whom alone it lets write (who can write to it can
+      run code here), or `shared`; 'none': compile anew.
+    shared: a directory that all processes see. Of several processes jax lets
+      the first alone write, and so the others would read nothing of their own.
   """
   if where == NONE:
     jax.config.update('jax_compilation_cache_dir', None)
@@ -36,21 +38,21 @@ def use(where: str) -> None:
   if where == AUTO:
     if jax.config.jax_compilation_cache_dir is not None:
       return
-    own = _own_directory()
-    # A home that cannot be written to is no reason not to train.
-    with contextlib.suppress(OSError):
-      own.mkdir(mode=0o700, parents=True, exist_ok=True)
-    where = str(own)
+    where = shared if distributed.count() > 1 else _own_directory()
   jax.config.update('jax_compilation_cache_dir', f'{where}/{_processor()}')
   jax.config.update(
     'jax_persistent_cache_min_compile_time_secs', _LEAST_SECONDS
   )
 
 
-def _own_directory() -> pathlib.Path:
-  """The place that the platform has for what can be made again."""
+def _own_directory() -> str:
+  """Made at the place that the platform has for what can be made again."""
   caches = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(caches) / 'score_jax' / 'compiled'
+  own = pathlib.Path(caches) / 'score_jax' / 'compiled'
+  # A home that cannot be written to is no reason not to train.
+  with contextlib.suppress(OSError):
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+  return str(own)
 
 
 def _processor() -> str:

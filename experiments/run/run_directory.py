@@ -129,6 +129,7 @@ class RunDirectory:
     self.config = self.path / 'config.json'
     self.tokenizer = self.path / 'tokenizer.model'
     self.pretrained = self.path / 'pretrained'
+    self.compiled = self.path / 'compiled'
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'

@@ -30,12 +30,12 @@ def directory(monkeypatch):
 def test_a_directory_for_each_kind_of_processor(
   directory, tmp_path, monkeypatch
 ):
-  compilation_cache.use(str(tmp_path))
+  compilation_cache.use(str(tmp_path), 'run')
   assert directory() == f'{tmp_path}/{compilation_cache._processor()}'
   here = compilation_cache._processor()
   monkeypatch.setattr(compilation_cache.platform, 'machine', lambda: 'other')
   assert compilation_cache._processor() != here
-  compilation_cache.use('gs://bucket/compiled')
+  compilation_cache.use('gs://bucket/compiled', 'run')
   assert directory().startswith('gs://bucket/compiled/other-')
 
 
@@ -43,18 +43,24 @@ def test_by_itself_in_the_place_of_the_platform(
   directory, tmp_path, monkeypatch
 ):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-  compilation_cache.use('auto')
+  compilation_cache.use('auto', 'run')
   own = tmp_path / 'score_jax' / 'compiled'
   assert directory().startswith(f'{own}/')
   # Whoever can write to it can run code.
   assert own.stat().st_mode & 0o777 == 0o700
 
 
+def test_several_processes_share_one(directory, monkeypatch):
+  monkeypatch.setattr(compilation_cache.distributed, 'count', lambda: 2)
+  compilation_cache.use('auto', 'run/compiled')
+  assert directory().startswith('run/compiled/')
+
+
 def test_what_the_user_said_is_not_changed(directory, tmp_path):
   jax.config.update('jax_compilation_cache_dir', str(tmp_path))
-  compilation_cache.use('auto')
+  compilation_cache.use('auto', 'run')
   assert directory() == str(tmp_path)
-  compilation_cache.use('none')
+  compilation_cache.use('none', 'run')
   assert directory() is None
 
 
