@@ -3,8 +3,9 @@
 config.json has the resolved settings, versions and data digests; base/, stage1/
 and stage2/ (stage1a/, stage1b/ for three turns) have checkpoints/,
 metrics.jsonl, samples.jsonl and tensorboard/; results.json, report.html and
-curves.png are its outcome. A run that starts from a published checkpoint
-has its small files in pretrained/, and in base/ only which one it is.
+curves.png are its outcome; written.json, here and in each stage, has digests of
+the files beside it. A run that starts from a published checkpoint has its small
+files in pretrained/, and in base/ only which one it is.
 """
 
 from collections.abc import Iterator, Mapping
