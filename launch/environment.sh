@@ -5,6 +5,8 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 python=$venv/bin/python
+# A notebook's, of a package that .venv does not have.
+unset MPLBACKEND
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }

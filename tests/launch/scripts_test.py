@@ -1,5 +1,6 @@
 """The shell scripts, as far as reading them tells."""
 
+import os
 import shutil
 import subprocess
 
@@ -22,3 +23,17 @@ def test_shellcheck_has_no_complaint():
     cwd=launch_files.LAUNCH.parent,
     check=True,
   )
+
+
+def test_a_notebooks_settings_stay_there():
+  """Of a kernel's plots: matplotlib ends where it does not know a backend."""
+  script = 'source launch/environment.sh; echo "${MPLBACKEND-none}"'
+  found = subprocess.run(
+    ['bash', '-c', script],
+    cwd=launch_files.LAUNCH.parent,
+    env=os.environ | {'MPLBACKEND': 'module://matplotlib_inline'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert found.stdout == 'none\n'
