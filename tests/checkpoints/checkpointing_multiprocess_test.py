@@ -48,7 +48,7 @@ def count_gathered(value, **options):
 
 checksums.of_shard = count
 multihost_utils.process_allgather = count_gathered
-with checkpointing.Checkpoints(directory) as store:
+with checkpointing.Checkpoints(directory, keep=2) as store:
   for step in (1, 2):
     store.save(step, make_state(step))
   # Before writing and after: half of `split`, and `whole` in one process alone.
