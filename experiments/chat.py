@@ -34,7 +34,7 @@ class Options:
   """The policy to sample from, and how."""
 
   run_dir: str = 'runs/tiny'
-  """Directory of the run."""
+  """Directory of the run, or its URL."""
   policy: str | None = None
   """base or a stage (stage1, stage2); None: the last that is finished."""
   temperature: float = 0.0
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       f'--temperature={options.temperature}: must be at least 0'
     )
   logging.basicConfig(format='%(levelname)s: %(message)s')
-  directory = run_directory.RunDirectory(options.run_dir)
   try:
+    directory = run_directory.RunDirectory.existing(options.run_dir)
     run = building.reopen(directory, rich_console.Console())
     name = policies.choose_finished(directory, options.policy)
     policy = policies.stage_policy(run, name)

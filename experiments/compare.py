@@ -141,7 +141,7 @@ def titles() -> dict[str, str]:
 def directory(options: Options) -> pathlib.Path:
   """Directory of all runs."""
   quick = '-quick' if options.quick else ''
-  return pathlib.Path(
+  return many_runs.root(
     options.run_dir or f'runs/compare-{options.preset}{quick}'
   )
 

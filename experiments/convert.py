@@ -18,6 +18,7 @@ import sys
 import tempfile
 from typing import Annotated, Any, Literal
 
+from etils import epath
 import jax
 import jax.numpy as jnp
 from rich import console as rich_console
@@ -42,6 +43,7 @@ from score_jax.interop import (
   hugging_face_export,
   param_builder,
 )
+from score_jax.io import buckets
 from score_jax.models import chat, lora, model_config, tokenization
 
 _TITLES = {'hugging_face': 'Hugging Face', 'orbax': 'Orbax', 'gguf': 'GGUF'}
@@ -53,9 +55,9 @@ class Options:
 
   source: Annotated[str, tyro.conf.arg(name='from')]
   """Run directory, Hugging Face directory, Orbax checkpoint, GGUF file, or a
-  name of a checkpoint that is downloaded."""
+  name or URL of a run or checkpoint that is downloaded."""
   target: Annotated[str, tyro.conf.arg(name='to')]
-  """Directory to create."""
+  """Directory to create, or its URL (gs://, s3://)."""
   policy: str | None = None
   """For a run: base or a stage (stage1, stage2); None: the last finished."""
   init_from: str | None = None
@@ -133,22 +135,34 @@ def convert(options: Options, console: rich_console.Console) -> int:
     HubError, OSError, ValueError, RunError: the source cannot be read, or the
       target not be written.
   """
-  target = pathlib.Path(options.target)
-  if target.exists():
+  if epath.Path(options.target).exists():
     raise FileExistsError(
-      f'--to={target} already exists; remove it, or choose another directory'
+      f'--to={options.target} already exists; remove it, or choose another '
+      'directory'
     )
   with tempfile.TemporaryDirectory(prefix='score_jax_convert_') as scratch:
     with console.status(f'Reading {options.source}'):
       source = read(options, pathlib.Path(scratch))
-    return _write(options, console, target, source)
+    console.print(f'read     {source.title}\n         {_describe(source)}')
+    with buckets.written(options.target) as target:
+      is_right = _write(options, target, source, console)
+  if not is_right:
+    print(f'error: {options.target} differs from its source', file=sys.stderr)
+    return 1
+  _say_how_to_use(console, options.target, source.chat_format.style)
+  return 0
 
 
-def _write(options, console, target, source) -> int:
-  console.print(f'read     {source.title}\n         {_describe(source)}')
+def _write(
+  options: Options,
+  target: pathlib.Path,
+  source: Source,
+  console: rich_console.Console,
+) -> bool:
+  """Exports to a directory; whether it reads back right, if that is asked."""
   dtype = jnp.dtype(options.dtype)
   _check_space(target, source.num_params * dtype.itemsize)
-  with console.status(f'Writing {target}'):
+  with console.status(f'Writing {options.target}'):
     hugging_face_export.export(
       target,
       source.config,
@@ -160,12 +174,8 @@ def _write(options, console, target, source) -> int:
       max_file_bytes=round(options.max_file_gb * 1e9),
       notices=source.notices,
     )
-  _report(console, target, source, options.dtype)
-  if options.verify and not _verify(console, target, source, dtype):
-    print(f'error: {target} differs from its source', file=sys.stderr)
-    return 1
-  _say_how_to_use(console, target, source.chat_format.style)
-  return 0
+  _report(console, options, target, source)
+  return not options.verify or _verify(console, target, source, dtype)
 
 
 def read(options: Options, scratch: pathlib.Path) -> Source:
@@ -179,15 +189,13 @@ def read(options: Options, scratch: pathlib.Path) -> Source:
     HubError, OSError, ValueError, RunError: it does not exist, or cannot be
       read.
   """
+  if buckets.is_url(options.source) or not hub.is_name(options.source):
+    directory = run_directory.RunDirectory.existing(options.source)
+    if _is_run(directory):
+      return read_run(directory, options)
   path = pathlib.Path(options.source)
   if hub.is_name(options.source):
     path = hub.fetch(options.source)
-  config = path / 'config.json'
-  is_run = run_directory.RunDirectory(path).written.has(config)
-  if is_run or (
-    config.is_file() and '"settings"' in config.read_text(errors='replace')
-  ):
-    return read_run(path, options)
   for flag in ('policy', 'init_from'):
     value = getattr(options, flag)
     if value is not None:
@@ -251,12 +259,20 @@ def _find_tokenizer(
     raise FileNotFoundError(f'{error} (--tokenizer=PATH)') from error
 
 
-def read_run(path: pathlib.Path, options: Options) -> Source:
+def _is_run(directory: run_directory.RunDirectory) -> bool:
+  config = directory.config
+  return directory.written.has(config) or (
+    config.is_file() and '"settings"' in config.read_text(errors='replace')
+  )
+
+
+def read_run(directory: run_directory.RunDirectory, options: Options) -> Source:
   """Reads a policy of a run; needs neither its data nor its graders."""
-  directory = run_directory.RunDirectory(path)
   settings = directory.read_settings()
   if not directory.tokenizer.exists():
-    raise run_directory.RunError(f'{path} has no tokenizer and no policy yet')
+    raise run_directory.RunError(
+      f'{directory} has no tokenizer and no policy yet'
+    )
   damage.check(directory)
   name = policies.choose_finished(directory, options.policy)
   settings = dataclasses.replace(
@@ -280,7 +296,7 @@ def read_run(path: pathlib.Path, options: Options) -> Source:
     chat_format = dataclasses.replace(chat_format, style=options.chat_style)
   has_config = (directory.pretrained / 'config.json').is_file()
   return Source(
-    f'policy {name} of run {path}',
+    f'policy {name} of run {directory}',
     config,
     _merge(policies.stage_policy(run, name), options.dtype),
     chat_format,
@@ -330,10 +346,10 @@ def _describe(source: Source) -> str:
   )
 
 
-def _report(console, target, source, dtype) -> None:
+def _report(console, options, target, source) -> None:
   padding = max(0, (source.padded_vocab or 0) - source.config.vocab_size)
   console.print(
-    f'written  {target} in {dtype}'
+    f'written  {options.target} in {options.dtype}'
     + (f', with {padding:,} embedding rows of padding' if padding else '')
   )
   for file in sorted(target.iterdir()):
@@ -345,7 +361,7 @@ def _say_how_to_use(console, target, style) -> None:
   template = ''
   if style == 'plain':
     name = hugging_face_export.PLAIN_TEMPLATE
-    template = f' --chat-template={target / name}'
+    template = f' --chat-template={epath.Path(target) / name}'
   console.print(
     f'next     vllm serve {target}{template}\n'
     '         python -c "from transformers import pipeline; '

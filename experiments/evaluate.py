@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if checkpoint_run.is_asked_for(arguments):
       arguments = checkpoint_run.begin(arguments)
     options = evaluation_options.parse(arguments, __doc__)
-    directory = run_directory.RunDirectory(options.run_dir)
+    directory = run_directory.RunDirectory.existing(options.run_dir)
     processes.join(options.processes)
     console = processes.make_console()
     measured, graded = measure_policies(options, directory, console)
@@ -196,7 +196,8 @@ def _keep(
   name = evaluation_options.name_of(options)
   if name:
     path = kept_evaluations.write(directory, name, options, measured)
-    console.print(f'kept as {path}', markup=False, soft_wrap=True)
+    shown = directory.shown(path)
+    console.print(f'kept as {shown}', markup=False, soft_wrap=True)
     for policy in graded:
       file = kept_evaluations.attempts_file(directory, name, policy)
       _write_attempts(file, policy, graded, console)
@@ -207,6 +208,7 @@ def _keep(
       _write_attempts(file, policy, graded, console)
   elif options.temperature == 0 and options.samples == 1:
     _check_same(results, directory.read_results(), console)
+  directory.push()
   if options.output:
     json_files.write_json(pathlib.Path(options.output), results)
     console.print(f'written to {options.output}', markup=False)

@@ -13,10 +13,10 @@ from typing import Any
 from rich import console as rich_console
 
 from experiments import methods, train
-from experiments.config import fields, schema
+from experiments.config import command_line, fields, schema
 from experiments.run import building, run_directory
 from score_jax.checkpoints import checkpoint_manifest
-from score_jax.io import stop_signals
+from score_jax.io import buckets, stop_signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,16 @@ class PlannedRun:
   ) -> list[str]:
     one, two = fields.flatten(self.settings), fields.flatten(other)
     return [n for n in one if matters(n) and one[n] != two[n]]
+
+
+def root(place: str) -> pathlib.Path:
+  """The directory of all runs; exits with code 2 where that is a URL."""
+  if buckets.is_url(place):
+    command_line.reject(
+      f'--run-dir={place}: several runs copy policies between them, in a '
+      'directory of this machine; copy that to a bucket afterwards'
+    )
+  return pathlib.Path(place)
 
 
 def run_program(

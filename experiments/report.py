@@ -23,7 +23,8 @@ class Options:
   """The runs to report on, and where to write the report."""
 
   runs: tyro.conf.Positional[tuple[str, ...]] = ()
-  """Run directories, or directories of runs, such as experiments.compare's."""
+  """Run directories or their URLs, or directories of runs, such as
+  experiments.compare's."""
   output: str | None = None
   """Directory of the report; None: the one given, for several ./report."""
 
@@ -40,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   default = options.runs[0] if len(options.runs) == 1 else 'report'
   logging.basicConfig(format='%(levelname)s: %(message)s')
   try:
-    out = report_page.write(options.runs, options.output or default)
+    directory = run_directory.RunDirectory(options.output or default)
+    out = report_page.write(options.runs, directory.path)
+    directory.push()
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  print(f'{out.page}\n{len(out.written)} plots and tables beside it')
+  print(directory.shown(out.page))
+  print(f'{len(out.written)} plots and tables beside it')
   return 0
 
 

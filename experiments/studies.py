@@ -94,7 +94,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
   """Trains what is missing, writes and draws the curves; the exit code."""
   options, settings = parse(arguments)
-  root = pathlib.Path(
+  root = many_runs.root(
     options.run_dir or f'runs/study-{options.sweep}-{options.preset}'
   )
   planned = plan_runs(options, settings, root)

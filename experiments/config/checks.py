@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 from experiments.config import fields, schema
+from score_jax.io import buckets
 
 # Presets of a small model that no checkpoint is of.
 _OWN_MODEL = ('tiny', 'aiming')
@@ -105,6 +106,9 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     )
   elif settings.init_from is not None:
     yield from _checkpoint(settings.init_from)
+  if settings.data_dir:
+    yield from _place('data_dir', settings.data_dir, 'directory')
+  yield from _run_dir(settings.directory)
   if settings.given_attempts_share == 1:
     yield (
       'given_attempts_share',
@@ -131,8 +135,27 @@ def _relations(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       'none runs what the policy wrote with your rights; if that is what you '
       'want, add --i-understand-model-code-runs-unsandboxed',
     )
-  if settings.data_dir and not pathlib.Path(settings.data_dir).is_dir():
-    yield 'data_dir', 'there is no such directory'
+
+
+def _run_dir(place: str) -> Iterator[tuple[str, str]]:
+  if buckets.is_url(place):
+    yield from _place('run_dir', place, 'directory')
+    if place.startswith('s3://'):
+      yield (
+        'run_dir',
+        'Orbax writes checkpoints to gs:// and to disks; choose one of these',
+      )
+
+
+def _place(name: str, place: str, kind: str) -> Iterator[tuple[str, str]]:
+  """What is wrong with a directory, file or URL, as this machine can tell."""
+  if buckets.is_url(place):
+    if why := buckets.reason_against(place):
+      yield name, why
+    return
+  path = pathlib.Path(place)
+  if not (path.is_dir() if kind == 'directory' else path.is_file()):
+    yield name, f'there is no such {kind}'
 
 
 def _checkpoint(source: str) -> Iterator[tuple[str, str]]:
@@ -223,8 +246,8 @@ def _data(settings: schema.Settings) -> Iterator[tuple[str, str]]:
     value = getattr(data, name)
     if value is not None and not reads_files:
       yield f'data.{name}', f'--task={settings.task} reads no such file'
-    elif value is not None and not pathlib.Path(value).is_file():
-      yield f'data.{name}', 'there is no such file'
+    elif value is not None:
+      yield from _place(f'data.{name}', value, 'file')
   has_checkpoint = settings.init_from is not None or settings.model.name
   if settings.chat_style == 'gemma' and not has_checkpoint:
     yield 'chat_style', 'gemma needs a checkpoint; add --init-from=PATH'

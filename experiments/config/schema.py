@@ -8,7 +8,6 @@ imported below `experiments/`: functions take the values that they need.
 """
 
 import dataclasses
-import pathlib
 from typing import Literal
 
 from experiments.config import fields, groups
@@ -34,7 +33,8 @@ class Settings:
   preset: str = fields.setting('tiny', 'nothing')
   """A file in experiments/presets, whose settings are the defaults."""
   run_dir: str | None = fields.setting(None, 'nothing')
-  """Directory of the run; a run found there is continued. None: runs/PRESET."""
+  """Directory of the run, or gs://BUCKET/NAME; a run found there is continued.
+  None: runs/PRESET."""
   stage: Literal['1', '1a', '1b', '2', 'all'] = fields.setting('all', 'nothing')
   """Stage to run; 2 starts from the run directory's Stage I policy. With
   --turns=3 Stage I has two parts, 1a and 1b."""
@@ -58,9 +58,9 @@ class Settings:
 
   init_from: str | None = fields.setting(None, 'base', free=True)
   """Checkpoint that the base policy is read from: a Hugging Face directory, or
-  Google's Orbax (Kaggle) one; or a name that is downloaded,
-  hf:google/gemma-3-270m-it (@REVISION) or kaggle:google/gemma-3/flax/... None:
-  pre-trained here, from nothing."""
+  Google's Orbax (Kaggle) one; or a name or URL that is downloaded,
+  hf:google/gemma-3-270m-it (@REVISION), kaggle:google/gemma-3/flax/... or
+  gs://BUCKET/NAME (s3://, too). None: pre-trained here, from nothing."""
   tokenizer: str | None = fields.setting(None, 'base', free=True)
   """The checkpoint's tokenizer.model; None: the one beside it."""
   chat_style: Literal['auto', 'plain', 'gemma'] = fields.setting('auto', 'base')
@@ -72,7 +72,7 @@ class Settings:
   mbpp, humaneval and repair, read from --data-dir; records, read from
   --data.file."""
   data_dir: str | None = fields.setting(None, 'base', free=True)
-  """Directory of the task's data set."""
+  """Directory of the task's data set, or its URL (gs://, s3://)."""
   validation_problems: int = fields.setting(200, 'base', low=0)
   """Problems held out of training, by which checkpoints of supervised stages
   are chosen and --eval-every measures: of the task's own validation split, or
@@ -224,9 +224,9 @@ class Settings:
   aiming: groups.Aiming = groups.Aiming()
 
   @property
-  def directory(self) -> pathlib.Path:
-    """The run's directory."""
-    return pathlib.Path(self.run_dir or f'runs/{self.preset}')
+  def directory(self) -> str:
+    """The run's directory, a path or URL."""
+    return self.run_dir or f'runs/{self.preset}'
 
   @property
   def batch_size(self) -> int:

@@ -37,7 +37,7 @@ class Options:
   """Which policies to evaluate, on what, and how."""
 
   run_dir: str = 'runs/tiny'
-  """Directory of the run; its settings are used."""
+  """Directory of the run, or its URL; its settings are used."""
   policy: str = ALL
   """base, a stage (stage1, stage2), or all that are finished."""
   name: str | None = None

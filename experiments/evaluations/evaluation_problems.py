@@ -6,6 +6,7 @@ import logging
 import pathlib
 from typing import Any
 
+from etils import epath
 from rich import console as rich_console
 
 from experiments.config import groups
@@ -132,9 +133,9 @@ def find_policy(
   Raises:
     RunError: there is no such run.
   """
-  path = pathlib.Path(name)
+  path = epath.Path(name)
   if len(path.parts) > 1:
-    directory = run_directory.RunDirectory(path.parent)
+    directory = run_directory.RunDirectory.existing(path.parent)
     if not directory.config.exists():
       raise run_directory.RunError(
         f'{flag}={name}: {path.parent} is no run that could have a policy '

@@ -34,7 +34,7 @@ def _report(run: context.Run, results: Mapping[str, Any]) -> None:
       methods.policy_label(run.settings, name),
     )
   _draw_curves(run, results)
-  report_page.write([run.directory.path], run.directory.path)
+  report_page.write([run.directory.place], run.directory.path)
   for table in make_tables(run.settings, results):
     run.console.print(table)
   _print_places(run, names)
@@ -83,11 +83,11 @@ def _telling_episodes(
 def _print_places(run: context.Run, names: list[str]) -> None:
   directory = run.directory
   paths = {
-    'results': directory.results,
-    'learning curves': directory.curves,
-    'report page': directory.report,
-    'settings': directory.config,
-  } | {name: directory.stage(name).path for name in (methods.BASE, *names)}
+    'results': directory.shown(directory.results),
+    'learning curves': directory.shown(directory.curves),
+    'report page': directory.shown(directory.report),
+    'settings': directory.shown(directory.config),
+  } | {name: directory.stage(name).place for name in (methods.BASE, *names)}
   lines = [f'{title:16} {path}' for title, path in paths.items()] + [
     'Type a problem yourself:  python -m experiments.chat '
     f'--run-dir={directory}'

@@ -46,7 +46,7 @@ def results(groups: runs.Groups, out: page.Output) -> page.Section:
     names = [name for name in names if name.startswith('acc_t')]
   headings = ['group', 'run', 'seed', 'policy', 'metric', 'value', 'low']
   lines = [
-    [group.label, run.directory.path, run.settings.seed, policy, *line]
+    [group.label, run.directory.place, run.settings.seed, policy, *line]
     for group in groups
     for run in group.runs
     for policy, summary in run.results.items()
@@ -102,7 +102,7 @@ def curves(groups: runs.Groups, out: page.Output) -> page.Section:
     name = f'curves-{i}'
     figures.append(out.figure(name, figure, f'{caption}.', is_wide=is_alone))
   lines = [
-    (run.directory.path, record['stage'], record['step'], name, value)
+    (run.directory.place, record['stage'], record['step'], name, value)
     for group in groups
     for run in group.runs
     for record in run.learning_curve[0]

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import os
-import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,7 +208,7 @@ def find(path: str | os.PathLike[str]) -> list[str]:
 
   Without any the path itself, which `read` then rejects.
   """
-  folder = pathlib.Path(path)
+  folder = run_directory.RunDirectory.existing(path).path
   if (folder / 'config.json').exists():
     return [str(path)]
   found = [*folder.glob('*/results.json'), *folder.glob('*/*/results.json')]
@@ -222,7 +221,7 @@ def read(path: str) -> Run:
   Raises:
     RunError: it holds no run, or nothing was evaluated yet.
   """
-  directory = run_directory.RunDirectory(path)
+  directory = run_directory.RunDirectory.existing(path)
   settings = directory.read_settings()
   results = directory.own_results()
   if not results:

@@ -80,6 +80,7 @@ def load(
       distributed.by_first(
         lambda: _copy_small_files(settings, source, directory)
       )
+    directory.share()
     tokenizer = tokenization.Tokenizer(directory.tokenizer)
     config = _config(settings, directory, tokenizer)
     return config, _chat_format(settings, task, tokenizer)
@@ -152,7 +153,7 @@ def _note_source(name, source, directory) -> None:
   if noted['fingerprint'] != found:
     raise run_directory.RunError(
       f'--init-from={name} is another checkpoint than the one '
-      f'that {directory.path} began with ({noted["init_from"]}); pass that '
+      f'that {directory} began with ({noted["init_from"]}); pass that '
       'one, or start another run with --run-dir=DIR'
     )
 
@@ -236,6 +237,7 @@ def _config(settings, directory, tokenizer) -> model_config.ModelConfig:
 
 def _from_scratch(settings, task, directory):
   distributed.by_first(lambda: _make_tokenizer(task, directory))
+  directory.share()
   try:
     tokenizer = tokenization.Tokenizer(directory.tokenizer)
   except ValueError as error:

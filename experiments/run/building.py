@@ -67,9 +67,9 @@ def reopen(
   settings = directory.read_settings()
   if not directory.tokenizer.exists():
     raise run_directory.RunError(
-      f'there is no {directory.tokenizer}; go on with it: python -m '
-      f'experiments.train --preset={settings.preset} '
-      f'--run-dir={directory.path}'
+      f'there is no {directory.shown(directory.tokenizer)}; go on with it: '
+      f'python -m experiments.train --preset={settings.preset} '
+      f'--run-dir={directory}'
     )
   damage.check(directory)
   task = load_task(base_model.resolve(settings, directory))

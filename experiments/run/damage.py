@@ -37,9 +37,9 @@ def check_alone(
   for path, what in _find(directory):
     remedy = _remedy(directory, path)
     if remedy and not (is_trained and _can_be_made(directory, path)):
-      raise run_directory.RunError(f'{path} {what}; {remedy}')
+      raise run_directory.RunError(f'{directory.shown(path)} {what}; {remedy}')
     if not is_trained:
-      _LOGGER.warning('%s %s', path, what)
+      _LOGGER.warning('%s %s', directory.shown(path), what)
 
 
 def _find(

@@ -67,7 +67,7 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
   if not evaluation.is_graded.any():
     raise run_directory.RunError(
       f'none of {len(evaluation.is_graded)} held-out problems could be graded; '
-      f'{transcript} has the reason of each. See '
+      f'{run.directory.shown(transcript)} has the reason of each. See '
       '--reward, and python -m experiments.doctor'
     )
   results = run.directory.read_results()
@@ -76,6 +76,7 @@ def evaluate_once(run: context.Run, name: str, policy: Any) -> None:
   run.directory.write_results(
     {key: results[key] for key in order if key in results}
   )
+  run.directory.push()
   later = ''
   if 'acc_t2' in numbers:
     later = f', {numbers["acc_t2"]:.1%} at the second'

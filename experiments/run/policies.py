@@ -44,14 +44,14 @@ def make_plan(run: context.Run) -> methods.Stages:
     first = missing[0].removeprefix('stage')
     raise run_directory.RunError(
       f'--stage={settings.stage} starts from the policy of {missing[-1]}, and '
-      f'{run.directory.stage(missing[-1]).path} has none that is finished; '
+      f'{run.directory.stage(missing[-1]).place} has none that is finished; '
       f'make it with: python -m experiments.train --preset={settings.preset} '
-      f'--run-dir={run.directory.path} --stage={first}'
+      f'--run-dir={run.directory} --stage={first}'
     )
   if missing:
     run.console.print(
       f'--stage={settings.stage} needs {" and ".join(missing)} first, which '
-      f'{run.directory.path} does not have: making it now.'
+      f'{run.directory} does not have: making it now.'
     )
   return {name: table[name] for name in table if name in (*before, *wanted)}
 
@@ -169,8 +169,8 @@ def restore(
       raise run_directory.RunError(str(error)) from error
   if restored is None:
     raise run_directory.RunError(
-      f'{directory.path} has no checkpoint; make one with: python -m '
-      f'experiments.train --run-dir={run.directory.path}'
+      f'{directory.place} has no checkpoint; make one with: python -m '
+      f'experiments.train --run-dir={run.directory}'
     )
   return lora.complete(restored.state['params'], base)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich import console as rich_console
 
-from experiments.config import fields, groups, schema
+from experiments.config import environment, fields, groups, schema
 from experiments.run import run_directory
 from score_jax import cluster, distributed
 
@@ -59,7 +59,7 @@ def check_started_alike(settings: schema.Settings) -> None:
     if name not in _OWN
   }
   check_same(
-    flags | run_directory.versions(),
+    flags | environment.versions(),
     'start all processes with the same flags and the same versions',
   )
 

@@ -11,34 +11,35 @@ files in pretrained/, and in base/ only which one it is.
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
-import fcntl
-import importlib.metadata
 import json
 import logging
 import os
 import pathlib
-import platform
-import socket
 from typing import Any
 
-from experiments.config import checks, fields, schema
+from etils import epath
+
+from experiments.config import checks, environment, fields, schema
+from experiments.run import run_storage
 from score_jax import distributed
 from score_jax.io import json_files, written_files
 
 _LOGGER = logging.getLogger(__name__)
-_VARIABLES = ('LIBTPU_INIT_ARGS', 'XLA_FLAGS')
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-
-
-class RunError(RuntimeError):
-  """The run cannot go on as asked; the message says what to do."""
+# Of whatever a run cannot do.
+RunError = run_storage.RunError
 
 
 @dataclasses.dataclass(frozen=True)
 class StageDirectory:
-  """Directory of one stage: `base`, `stage1`, `stage2`, `stage1a`, ...."""
+  """Directory of one stage: `base`, `stage1`, `stage2`, `stage1a`, ....
+
+  Attributes:
+    path: where its files are.
+    place: where the stage is, a path or URL.
+  """
 
   path: pathlib.Path
+  place: epath.Path
 
   @property
   def name(self) -> str:
@@ -51,9 +52,9 @@ class StageDirectory:
     return written_files.WrittenFiles(self.path)
 
   @property
-  def checkpoints(self) -> pathlib.Path:
+  def checkpoints(self) -> epath.Path:
     """Directory of `score_jax.checkpoints.checkpointing.Checkpoints`."""
-    return self.path / 'checkpoints'
+    return self.place / run_storage.CHECKPOINTS
 
   @property
   def source(self) -> pathlib.Path:
@@ -123,10 +124,18 @@ class StageDirectory:
 
 
 class RunDirectory:
-  """The directory of a run. Opening one changes nothing on disk."""
+  """The directory of a run. Opening one changes nothing on disk.
 
-  def __init__(self, path: str | os.PathLike):
-    self.path = pathlib.Path(path)
+  Attributes:
+    place: where the run is, a path or URL.
+    path: where its files are: `place` itself or, for a URL, a folder that
+      mirrors it, empty until `lock` or `existing` fills it.
+  """
+
+  def __init__(self, place: str | os.PathLike):
+    self._storage = run_storage.of(place)
+    self.place = self._storage.place
+    self.path = self._storage.path
     self.config = self.path / 'config.json'
     self.tokenizer = self.path / 'tokenizer.model'
     self.pretrained = self.path / 'pretrained'
@@ -136,12 +145,43 @@ class RunDirectory:
     self.curves = self.path / 'curves.png'
     self.written = written_files.WrittenFiles(self.path)
 
+  @classmethod
+  def existing(cls, place: str | os.PathLike) -> 'RunDirectory':
+    """The directory of a run that is to be read. Not a collective.
+
+    Raises:
+      RunError: it is in a bucket that cannot be read.
+    """
+    directory = cls(place)
+    directory._storage.pull()
+    return directory
+
   def __str__(self) -> str:
-    return str(self.path)
+    return str(self.place)
+
+  def shown(self, path: pathlib.Path) -> epath.Path:
+    """The place of one of the run's files, for people."""
+    return self.place / path.relative_to(self.path)
 
   def stage(self, name: str) -> StageDirectory:
     """Directory of the base policy or of a stage, existing or not."""
-    return StageDirectory(self.path / name)
+    return StageDirectory(self.path / name, self.place / name)
+
+  def push(self) -> None:
+    """Uploads what was written, where the run is in a bucket. A collective.
+
+    Raises:
+      RunError: it cannot be uploaded, or another trainer has taken the lock.
+    """
+    self._storage.push()
+
+  def share(self) -> None:
+    """As `push`, and the other processes download it. A collective.
+
+    Raises:
+      RunError: as `push`, or a process cannot download it.
+    """
+    self._storage.share()
 
   def read_results(self) -> dict[str, Any]:
     """results.json, empty where there is none. A collective."""
@@ -159,7 +199,7 @@ class RunDirectory:
     is_read = isinstance(results, dict)
     if not (is_read and self.written.is_intact(self.results)):
       raise RunError(
-        f'{self.results} is damaged; remove it, and python -m '
+        f'{self.shown(self.results)} is damaged; remove it, and python -m '
         f'experiments.train --run-dir={self} evaluates again'
       )
     return results
@@ -172,45 +212,21 @@ class RunDirectory:
   def lock(self) -> Iterator[None]:
     """Locks the directory against other trainers. The first process holds it.
 
-    The operating system ties the lock to the process, so that a killed trainer
-    leaves none behind.
+    A killed trainer leaves none behind on a disk; in a bucket, its lock is
+    taken over after half a minute. What is there is downloaded, and in the end
+    all is uploaded.
 
     Raises:
-      RunError: another trainer holds it; says which.
+      RunError: another trainer holds it; says which. Or not all processes see
+        the directory; says which hosts do not.
     """
-    with contextlib.ExitStack() as held:
-      distributed.by_first(lambda: held.enter_context(self._own_lock()))
+    with self._storage.lock(self._check_may_be_written):
       yield
 
-  @contextlib.contextmanager
-  def _own_lock(self) -> Iterator[None]:
+  def _check_may_be_written(self) -> None:
     if not self._has_config():
-      # Before anything is written to what may be somebody else's directory.
+      # It may be somebody else's directory.
       self._check_unused()
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      raise RunError(f'--run-dir={self.path}: {error}') from error
-    # Not 'w', which would erase the name of whoever holds the lock.
-    with (self.path / 'lock').open('a+') as file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        file.seek(0)
-        raise RunError(
-          f'{self.path} is being written by {file.read().strip()}; wait for '
-          'it, stop it, or choose another --run-dir'
-        ) from None
-      except OSError as error:
-        _LOGGER.warning(
-          'no lock on this file system (%s): see to it yourself that no other '
-          'trainer writes to %s', error, self.path
-        )  # fmt: skip
-      file.truncate(0)
-      file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-      file.flush()
-      yield
-      file.truncate(0)
 
   def begin(self, settings: schema.Settings, data: Mapping[str, str]) -> bool:
     """Writes config.json, or checks that an existing run is this one.
@@ -231,8 +247,8 @@ class RunDirectory:
   def _begin(self, settings: schema.Settings, data: Mapping[str, str]) -> bool:
     config = {
       'settings': dataclasses.asdict(settings),
-      'versions': versions(),
-      'environment': environment(),
+      'versions': environment.versions(),
+      'environment': environment.variables(),
       'data': dict(data),
     }
     text = json_files.dumps(config)
@@ -266,8 +282,10 @@ class RunDirectory:
       self.written.remove(path)
 
   def _has_begun(self) -> bool:
-    made = ('*/checkpoints/*', 'results.json', 'evaluations/*')
-    return any(any(self.path.glob(pattern)) for pattern in made)
+    made = ('results.json', 'evaluations/*')
+    return any(any(self.path.glob(pattern)) for pattern in made) or any(
+      self.stage(path.name).has_begun() for path in self.place.iterdir()
+    )
 
   def read_settings(self) -> schema.Settings:
     """The settings of the existing run.
@@ -281,7 +299,7 @@ class RunDirectory:
       return fields.from_record(schema.Settings, record)
     except (ValueError, TypeError, AttributeError) as error:
       # The latter where a group of settings is no JSON object.
-      raise RunError(f'{self.config}: {error}') from error
+      raise RunError(f'{self.shown(self.config)}: {error}') from error
 
   def read_data(self) -> dict[str, str]:
     """Digests of the data that the run was started with, by name.
@@ -301,7 +319,7 @@ class RunDirectory:
     for name in sorted(before.keys() | data.keys()):
       if before.get(name) != data.get(name):
         raise RunError(
-          f'{self.path} was started with other data: {name} has digest '
+          f'{self} was started with other data: {name} has digest '
           f'{before.get(name)} in the run, {data.get(name)} now; '
           'restore the data, or start another run with --run-dir=DIR'
         )
@@ -309,8 +327,8 @@ class RunDirectory:
   def _read_config(self) -> dict[str, Any]:
     if not self._has_config():
       raise RunError(
-        f'{self.path} holds no run (no config.json); make one with: python -m '
-        f'experiments.train --run-dir={self.path}'
+        f'{self} holds no run (no config.json); make one with: python -m '
+        f'experiments.train --run-dir={self}'
       )
     config = json_files.read_json(self.config)
     parts = ('settings', 'versions', 'data')
@@ -319,8 +337,9 @@ class RunDirectory:
     )
     if not (is_whole and self.written.is_intact(self.config)):
       raise RunError(
-        f'{self.config} is damaged or missing; the command that started the '
-        'run makes it again, with the same flags; or restore the file'
+        f'{self.shown(self.config)} is damaged or missing; the command that '
+        'started the run makes it again, with the same flags; or restore the '
+        'file'
       )
     return {part: config[part] for part in parts}
 
@@ -340,7 +359,7 @@ class RunDirectory:
     )
     if differences:
       raise RunError(
-        f'{self.path} was started with other settings:\n  '
+        f'{self} was started with other settings:\n  '
         + '\n  '.join(
           f'{name}: {a} in the run, {b} now' for name, a, b in differences
         )
@@ -362,24 +381,11 @@ class RunDirectory:
   def _check_unused(self) -> None:
     contents = [
       path.name
-      for path in (self.path.iterdir() if self.path.is_dir() else ())
-      if path.name != 'lock' and not path.name.startswith('.')
+      for path in (self.place.iterdir() if self.place.is_dir() else ())
+      if path.name != run_storage.LOCK and not path.name.startswith('.')
     ]
     if contents:
       raise RunError(
-        f'{self.path} holds no run (no config.json) but is not empty '
+        f'{self} holds no run (no config.json) but is not empty '
         f'({", ".join(sorted(contents)[:3])}, ...); choose another --run-dir'
       )
-
-
-def versions() -> dict[str, str]:
-  """Versions of Python and of the packages that results depend on."""
-  return {
-    'python': platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in _PACKAGES},
-  }
-
-
-def environment() -> dict[str, str]:
-  """Variables that change what is compiled, by name, as far as they are set."""
-  return {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -44,6 +44,7 @@ def collect(
         continue
       run.stop.check()
       accuracies = _sample(run, stage, params, number, path)
+      run.directory.push()
       done += 1
       shown.update(done, accuracies)
 

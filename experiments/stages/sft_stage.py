@@ -51,6 +51,7 @@ def train_round(
 
   # Act and grade: the whole budget of episodes, with one policy.
   collection.collect(run, name, stage, reference_policy.on_device(source))
+  run.directory.share()
   pairs, loss_mask = make_sequences(run, directory, stage)
 
   # Learn: the paired attempts, token by token.

@@ -277,12 +277,15 @@ class StageRecorder:
         self._held = {name: float(value) for name, value in values.items()}
         return
     self._write(values)
+    name = self._directory.name
     stop_rules.stop_if_not_finite(
-      self._directory, self._done, int(state.skipped), report.sequences
+      self._run.directory,
+      name,
+      self._done,
+      int(state.skipped),
+      report.sequences,
     )
-    stop_rules.stop_without_attempts(
-      self._directory, self._without_attempts, values
-    )
+    stop_rules.stop_without_attempts(name, self._without_attempts, values)
 
   def _write(self, values: dict[str, float]) -> None:
     """Writes and shows a step's record; raises its alarms."""
@@ -334,6 +337,7 @@ class StageRecorder:
     # First: whoever goes on from the checkpoint knows all lines up to it.
     self._metrics.note()
     self._samples.note()
+    self._run.directory.push()
     metadata = {'selection': self._window(), 'held': self._held}
     self._checkpoints.save(step, state, metadata, score=score)
     if not self._are_shrunk:

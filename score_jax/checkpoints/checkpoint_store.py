@@ -23,8 +23,9 @@ from score_jax.checkpoints import checkpoint_manifest, checksums
 _LOGGER = logging.getLogger(__name__)
 _DAMAGED = '.damaged-'
 _SCORE = 'score.json'
-_UNFINISHED = '.orbax-checkpoint-tmp'
 _REMOVING = '.removing-'
+# What Orbax writes last to a step or an item in a bucket.
+_COMMITTED = 'commit_success.txt'
 # Orbax's items of a step, by the first part of a leaf's path: a policy outlives
 # what only training goes on from.
 _PARAMS, _STATE = 'params', 'state'
@@ -48,7 +49,9 @@ class Store:
       is_async: write in the background.
       read_only: do not write, remove or rename anything.
     """
-    self.directory = epath.Path(directory).resolve()
+    self.directory = epath.Path(directory)
+    if not _is_url(self.directory):
+      self.directory = self.directory.resolve()
     self._read_only = read_only
     if not read_only:
       self.directory.mkdir(parents=True, exist_ok=True)
@@ -67,9 +70,7 @@ class Store:
 
   def steps(self) -> list[int]:
     """Existing steps, ascending, intact or not; the same in every process."""
-    return distributed.agree(
-      sorted(self._manager.all_steps()) if self.directory.exists() else []
-    )
+    return distributed.agree(sorted(self._manager.all_steps()))
 
   def has_traces(self) -> bool:
     """Whether anything was ever saved here, including damaged steps."""
@@ -257,16 +258,21 @@ class Store:
     if not (path / _PARAMS).exists() or not (path / _STATE).exists():
       return
     # First: what is missing without it counts as lost.
-    (path / _SHRUNK).touch()
+    (path / _SHRUNK).write_text('')
     self._remove(path / _STATE)
 
   def _remove(self, source: epath.Path) -> None:
     self._remove_leftovers()
     try:
-      # Renamed at once, removed file by file: whatever ends a removal between
-      # two files, a step is whole or is none. Orbax's own deletion is not so.
-      source.rename(self.directory / f'{_REMOVING}{source.name}')
-    except OSError as error:
+      # Whatever ends a removal between two files, a step is whole or is none.
+      # Orbax's own deletion is not so.
+      if _is_url(source):
+        # To rename would be to copy. Without its last file it is unfinished.
+        (source / _COMMITTED).unlink(missing_ok=True)
+        source.rmtree()
+      else:
+        source.rename(self.directory / f'{_REMOVING}{source.name}')
+    except Exception as error:  # of a file system, or a client of buckets
       _LOGGER.warning('cannot remove the old checkpoint %s: %s', source, error)
     self._remove_leftovers()
 
@@ -281,8 +287,12 @@ class Store:
         _LOGGER.warning('cannot remove %s, left over: %s', path, error)
 
   def _remove_unfinished(self) -> None:
+    # A bucket has no empty directories.
+    if not self.directory.exists():
+      return
     for path in self.directory.iterdir():
-      if _UNFINISHED in path.name:
+      # In a bucket: a step without the file that is written last.
+      if ocp.utils.is_tmp_checkpoint(path):
         _LOGGER.warning('removing the unfinished checkpoint %s', path)
         path.rmtree()
     self._remove_leftovers()
@@ -325,10 +335,13 @@ def _outcome(read: Callable[[], Any], name: str) -> Any:
 
 def _open_leaf(item: epath.Path, key: str) -> tensorstore.TensorStore:
   """A leaf of one of a step's items, as Orbax writes it."""
-  is_local = str(item).startswith('/')
-  base = {'driver': 'file', 'path': f'{item}/'} if is_local else f'{item}/'
+  base = f'{item}/' if _is_url(item) else {'driver': 'file', 'path': f'{item}/'}
   store = {'driver': 'ocdbt', 'base': base, 'path': key}
   return tensorstore.open({'driver': 'zarr', 'kvstore': store}).result()
+
+
+def _is_url(path: epath.Path) -> bool:
+  return '://' in str(path)
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -1,13 +1,14 @@
-"""Checkpoints by name: downloaded from the Hugging Face Hub or from Kaggle.
+"""Checkpoints by name: downloaded from the Hugging Face Hub, Kaggle, a bucket.
 
     hf:google/gemma-3-270m-it                      its newest revision
     hf:google/gemma-3-270m-it@main                 a branch, a tag or a commit
     kaggle:google/gemma-3/flax/gemma-3-270m-it     its newest version
     kaggle:google/gemma-3/flax/gemma-3-270m-it/1   version 1
+    gs://BUCKET/NAME, s3://BUCKET/NAME             a directory in a bucket
 
-Whatever else names a checkpoint is a local directory. The clients, of the extra
-`hub`, keep what they download (HF_HOME, KAGGLEHUB_CACHE), so that each file is
-downloaded once.
+Whatever else names a checkpoint is a local directory. The clients, of the
+extras `hub` and `buckets`, keep what they download (HF_HOME, KAGGLEHUB_CACHE,
+SCORE_JAX_CACHE), so that each file is downloaded once.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import re
 
 from score_jax import distributed
 from score_jax.interop import checkpoint_formats
+from score_jax.io import buckets
 
 _CONFIG = 'config.json'
 # What is read of a repository, whose other formats may be as large again.
@@ -187,6 +189,11 @@ def _kaggle(match: re.Match, config_only: bool) -> str:
   return client.model_download(handle)
 
 
+def _bucket(match: re.Match, config_only: bool) -> str:
+  only = [_CONFIG] if config_only else None
+  return str(buckets.download(match['plain'], only))
+
+
 _HUBS = {
   'hf': _Hub(
     client='huggingface_hub',
@@ -217,6 +224,21 @@ _HUBS = {
     joint='/',
     download=_kaggle,
   ),
+} | {
+  scheme: _Hub(
+    client=client,
+    cache='SCORE_JAX_CACHE',
+    access="its cloud's own variables",
+    site=f'{scheme}://',
+    names=(
+      rf'(?P<plain>{scheme}://(?P<page>[^/#]+/([^#]+/)?(?P<label>[^/#]+)))/*'
+      r'(#(?P<revision>\w+))?'
+    ),
+    form=f'{scheme}://BUCKET/NAME',
+    joint='#',
+    download=_bucket,
+  )
+  for scheme, client in buckets.CLIENTS.items()
 }
 
 
@@ -237,6 +259,8 @@ def _no_directory(source: str) -> str:
 
 def _reason(hub: _Hub, match: re.Match, error: Exception) -> str:
   """What a client's error means, in a line."""
+  if isinstance(error, buckets.BucketError):
+    return str(error).removeprefix(f'{match["plain"]}: ')
   kind, page = type(error).__name__, hub.site + match['page']
   # Of both clients; Hugging Face's may stand behind another error.
   answers = [getattr(e, 'response', None) for e in (error, error.__cause__)]

@@ -24,7 +24,7 @@ from score_jax import distributed
 from score_jax.io import json_files
 
 _LOGGER = logging.getLogger(__name__)
-_NAME = 'written.json'
+NAME = 'written.json'
 # Step and CRC-32 of a line of a log.
 Line = tuple[int, int]
 
@@ -35,7 +35,7 @@ class WrittenFiles:
   def __init__(self, directory: pathlib.Path):
     """Opens a directory, which need not exist; changes nothing."""
     self._directory = directory
-    self._path = directory / _NAME
+    self._path = directory / NAME
 
   def replace(self, path: pathlib.Path, text: str) -> None:
     """Replaces a file; a kill leaves its old content or the new one, whole."""
@@ -140,7 +140,7 @@ class WrittenFiles:
     """What is wrong with each file that is not as it was written, by name."""
     found = {}
     if self._path.exists() and not self._load():
-      found[_NAME] = 'is damaged: files beside it cannot be verified'
+      found[NAME] = 'is damaged: files beside it cannot be verified'
     noted = self._read()
     for name in noted['files']:
       path = self._directory / name

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import importlib
 import json
-import pathlib
 import types as python_types
 from typing import Any
 
+from etils import epath
 import numpy as np
 
 from score_jax.tasks import records
@@ -51,7 +51,8 @@ def read_or_download(
   """Rows of a data set by split.
 
   Args:
-    data_dir: the user's directory of original files; None downloads.
+    data_dir: the user's directory of original files, a path or URL; None
+      downloads.
     files: relative paths of each split's file, the preferred one first.
     download: gets the rows without a `data_dir`.
 
@@ -67,8 +68,8 @@ def read_or_download(
   }
 
 
-def _find_file(data_dir: str, names: Sequence[str]) -> pathlib.Path:
-  directory = pathlib.Path(data_dir).expanduser()
+def _find_file(data_dir: str, names: Sequence[str]) -> epath.Path:
+  directory = epath.Path(data_dir).expanduser()
   for name in names:
     if (directory / name).is_file():
       return directory / name

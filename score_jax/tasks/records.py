@@ -9,6 +9,8 @@ import json
 import pathlib
 from typing import Any
 
+from etils import epath
+
 from score_jax import types
 
 
@@ -36,19 +38,20 @@ def rows_or_errors(
   Parquet is known by its suffix; a JSON list and gzip by what the file holds.
 
   Args:
-    path: the file.
+    path: the file, or its URL.
     name: file name whose suffix counts, where that of `path` (of a cache, say)
       does not.
 
   Returns:
     For each row its columns or, where it is not a JSON object, the error.
   """
-  path = pathlib.Path(path)
+  path = epath.Path(path)
   if (name or path.name).endswith('.parquet'):
     # Parquet readers are heavy: only those who use them load them.
     import pyarrow.parquet
 
-    return pyarrow.parquet.read_table(path).to_pylist()
+    with path.open('rb') as file:
+      return pyarrow.parquet.read_table(file).to_pylist()
   data = path.read_bytes()
   if data.startswith(b'\x1f\x8b'):
     data = gzip.decompress(data)

@@ -131,7 +131,8 @@ def test_a_run_goes_on_without_a_damaged_log(
   path = small_run.copy(finished, tmp_path / 'run')
   stage = path / 'stage2'
   # As a run that is killed between its last checkpoint and its results.
-  run_directory.StageDirectory(stage).written.remove(stage / 'finished.json')
+  directory = run_directory.RunDirectory(stage.parent).stage(stage.name)
+  directory.written.remove(stage / 'finished.json')
   _flip(stage / 'metrics.jsonl')
   (stage / 'samples.jsonl').unlink()
   assert small_run.main(path) == 0

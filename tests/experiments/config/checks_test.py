@@ -84,6 +84,13 @@ from experiments.config import checks, groups, schema
       },
       '--pretrain.redraw-share=0.2: must be at most the 0.1 that',
     ),
+    ({'run_dir': 'ftp://b'}, '--run-dir=ftp://b: of URLs, only gs:// and s3'),
+    ({'run_dir': 'gs://'}, '--run-dir=gs://: names no bucket'),
+    (
+      {'preset': 'x', 'init_from': 'gs:///'},
+      '--init-from=gs:///: is not of the form',
+    ),
+    ({'task': 'math', 'data_dir': 's3://'}, '--data-dir=s3://: names no'),
     ({'task': 'math', 'data_dir': 'no/such'}, '--data-dir=no/such'),
     ({'model': groups.Model(heads=4, kv_heads=3)}, '--model.kv-heads=3'),
     ({'model': groups.Model(head_dim=15)}, '--model.head-dim=15'),

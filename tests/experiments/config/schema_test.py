@@ -89,4 +89,4 @@ def test_rows_and_default_directory():
   assert (settings.batch_size, settings.micro_batch_size) == (15, 15)
   parts = dataclasses.replace(settings, updates_per_rollout=3, micro_batch=9)
   assert (parts.update_size, parts.micro_batch_size) == (5, 5)
-  assert settings.directory == pathlib.Path('runs/tiny')
+  assert settings.directory == 'runs/tiny'

@@ -194,9 +194,7 @@ def test_a_damaged_config(run, how, caplog):
 
 
 def test_lists_are_continued_as_they_are_typed():
-  assert fields.as_flag('--lora.targets', ('q', 'k')) == (
-    '--lora.targets q k'
-  )
+  assert fields.as_flag('--lora.targets', ('q', 'k')) == ('--lora.targets q k')
   assert fields.as_flag('--reward', ()) == '--reward'
 
 

@@ -130,6 +130,7 @@ class Recorded:
     self.run = python_types.SimpleNamespace(
       settings=command_line.parse_settings([*small_run.FLAGS, *more]),
       directory=run_directory.RunDirectory(path),
+      stages={'stage2': None},
       console=rich_console.Console(file=self.output, width=200),
     )
     self.directory = self.run.directory.stage('stage2')

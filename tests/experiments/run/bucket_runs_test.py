@@ -1,0 +1,181 @@
+"""Processes that share nothing but a bucket, and some that share nothing.
+
+Each process has a working directory, a home and temporary files of its own.
+"""
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from experiments import chat, convert, evaluate, report
+from experiments.run import run_directory
+from score_jax.io import buckets
+from tests.experiments.run import processes_test
+from tests.support import object_server, process_group, small_run
+
+RUN = f'{object_server.URL}/runs/one'
+# A process kills itself when it has logged a step.
+SEPARATE = """
+import os, signal, sys, tempfile
+folder, kill, *arguments = sys.argv[1:]
+own = os.path.join(folder, os.environ['JAX_PROCESS_ID'])
+os.makedirs(own, exist_ok=True)
+os.chdir(own)
+tempfile.tempdir = os.environ['HOME'] = own
+from experiments import train
+from score_jax.io import metric_log
+write = metric_log.MetricsLog.write
+def write_and_die(log, done, metrics):
+  write(log, done, metrics)
+  if f'{log._stage}/{done}' == kill:
+    os.kill(os.getpid(), signal.SIGKILL)
+metric_log.MetricsLog.write = write_and_die
+sys.exit(train.main(arguments))
+"""
+NEVER = '-'
+
+
+def start(folder, run_dir, environment, kill=NEVER):
+  """Two separate processes of one run, each with one device."""
+  return process_group.finish(
+    process_group.start(
+      '-c', SEPARATE, str(folder), kill, *processes_test.FLAGS,
+      f'--run-dir={run_dir}', devices=1,
+      environment=dict(environment) | {'PYTHONPATH': str(process_group.ROOT)},
+    ),
+    timeout=1500,
+  )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def server():
+  with object_server.serve() as environment:
+    yield environment
+
+
+@pytest.fixture(scope='module')
+def environment(server, compiled):
+  return compiled | server
+
+
+@pytest.fixture(scope='module')
+def two(environment, tmp_path_factory):
+  """URL of a run that two separate processes made."""
+  folder = tmp_path_factory.mktemp('two')
+  for ended in start(folder, RUN, environment):
+    assert ended.returncode == 0, ended.errors[-3000:]
+  # Not even the first one's files are left.
+  left = [p for p in folder.rglob('*') if p.name.startswith('score_jax-')]
+  assert left == []
+  return RUN
+
+
+def numbers(url):
+  """What a run left, by name: texts, metrics but times, sums of checkpoints."""
+  found = {}
+  files = buckets.filesystem(url)
+  for name in buckets.listing(url):
+    content = files.cat(f'{url}/{name}')
+    if re.search(r'checkpoints/\d+/manifest/metadata$', name):
+      found[name] = json.loads(content)['leaves']
+    elif name.endswith('metrics.jsonl'):
+      found[name] = [
+        {k: v for k, v in json.loads(line).items() if 'perf/' not in k}
+        for line in content.splitlines()
+      ]
+    elif name.endswith(('.jsonl', 'results.json', 'finished.json')):
+      found[name] = content
+  return found
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_two_that_share_only_a_bucket_leave_everything_in_it(two):
+  names = buckets.listing(two).keys()
+  assert {
+    'config.json', 'tokenizer.model', 'results.json', 'report.html',
+    'curves.png', 'base/metrics.jsonl', 'stage2/samples.jsonl',
+    'stage2/evaluation.jsonl', 'stage2/checkpoints/2/commit_success.txt',
+  } <= names  # fmt: skip
+  assert any('stage1/tensorboard/events' in name for name in names)
+  assert not any(re.search(r'(^|/)(lock|\.[^/]*)$', name) for name in names)
+  assert [
+    len(numbers(two)[f'{stage}/metrics.jsonl'])
+    for stage in ('base', 'stage1', 'stage2')
+  ] == [2, 2, 2]
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_killed_and_resumed_it_is_the_same_run(two, environment, tmp_path):
+  url = f'{object_server.URL}/runs/killed'
+  files = buckets.filesystem(url)
+  for name in buckets.listing(two):
+    if not name.startswith(('stage2/', 'results.json')):
+      files.cp_file(f'{two}/{name}', f'{url}/{name}')
+  first, second = start(tmp_path, url, environment, kill='stage2/2')
+  assert first.returncode == -signal.SIGKILL
+  assert second.returncode != 0
+  # The log of the second step, and its checkpoint, died with the first one.
+  assert 'stage2/finished.json' not in numbers(url)
+  assert 'lock' in buckets.listing(url)
+  # On other machines: nothing local is left.
+  first, second = start(tmp_path / 'others', url, environment)
+  assert (first.returncode, second.returncode) == (0, 0), first.errors[-3000:]
+  assert 'did not renew its lock' in first.errors
+  assert numbers(url) == numbers(two)
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_a_second_trainer_is_refused(two, server, tmp_path, capsys):
+  del server
+  directory = run_directory.RunDirectory(two)
+  with directory.lock():
+    begun = time.monotonic()
+    assert small_run.main(two) == 2
+    assert time.monotonic() - begun < 20
+  said = capsys.readouterr().err
+  assert f'{two} is being written by process {os.getpid()} on' in said
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_readers_read_a_bucket(two, server, tmp_path, capsys, monkeypatch):
+  del server
+  assert (
+    evaluate.main([f'--run-dir={two}', '--samples=2', '--temperature=1']) == 0
+  )
+  assert f'kept as {two}/evaluations/' in capsys.readouterr().out
+  assert any(n.startswith('evaluations/') for n in buckets.listing(two))
+  assert report.main([two]) == 0
+  assert capsys.readouterr().out.startswith(f'{two}/report.html')
+  monkeypatch.setattr('sys.stdin', iter(['1+1=']))
+  assert chat.main([f'--run-dir={two}']) == 0
+  capsys.readouterr()
+  exported = f'{object_server.URL}/exported'
+  assert convert.main([f'--from={two}', f'--to={exported}', '--verify']) == 0
+  assert 'model.safetensors' in buckets.listing(exported)
+  assert convert.main([f'--from={two}', f'--to={exported}']) == 2
+  assert 'already exists' in capsys.readouterr().err
+  monkeypatch.setenv('SCORE_JAX_CACHE', str(tmp_path))
+  target = tmp_path / 'again'
+  assert convert.main([f'--from={exported}', f'--to={target}']) == 0
+  assert (target / 'model.safetensors').exists()
+
+
+@pytest.mark.slow
+def test_two_that_share_nothing_are_told_who_sees_nothing(compiled, tmp_path):
+  begun = time.monotonic()
+  ended = start(tmp_path, 'runs/separate', compiled)
+  assert time.monotonic() - begun < 60
+  for end in ended:
+    assert end.returncode == 2
+    assert '(process 1) cannot see what' in end.errors
+    assert 'writes to runs/separate' in end.errors
+    assert 'gs://BUCKET/NAME' in end.errors
+  assert list((tmp_path / '0' / 'runs' / 'separate').glob('.*')) == []
