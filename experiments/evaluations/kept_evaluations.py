@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.evaluations import evaluation_options
 from experiments.run import run_directory
-from score_jax.io import json_files
+from score_jax.io import json_files, written_files
 
 
 def folder(directory: run_directory.RunDirectory) -> pathlib.Path:
@@ -53,6 +53,8 @@ def read_all(directory: run_directory.RunDirectory) -> list[dict[str, Any]]:
   """
   found = []
   for path in sorted(folder(directory).glob('*.json')):
+    if path.name == written_files.NAME:
+      continue
     record = json_files.read_json(path)
     if not (isinstance(record, dict) and directory.written.is_intact(path)):
       raise run_directory.RunError(

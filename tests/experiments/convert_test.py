@@ -43,7 +43,7 @@ def test_from_a_run(finished, tmp_path, capsys):
   assert _run(*flags, f'--to={tmp_path / "base"}', '--policy=base') == 0
   run = run_directory.RunDirectory(finished)
   options = convert.Options(str(finished), '', policy='base')
-  source = convert.read_run(finished, options)
+  source = convert.read_run(run, options)
   chex.assert_trees_all_equal(
     checkpoint_formats.load(tmp_path / 'base', source.config), source.params
   )

@@ -64,6 +64,7 @@ def test_adapters_share_the_base(finished, tmp_path, held):
   path = small_run.begin_from_base(finished, tmp_path / 'run', *more)
   assert small_run.main(path, *more) == 0
   # One copy of the weights for policy and reference; adapters and their
-  # moments are less than half of even this small model.
+  # moments are less than half of even this small model, and there is a second
+  # copy of them while they are saved.
   assert len(held) == 11
-  assert max(held) < 2.0
+  assert max(held) < 2.8
