@@ -5,7 +5,6 @@ are the same with other coefficients (Kumar et al., ICLR 2025, Eq. 3 and 4).
 """
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import sys
 from typing import Any
 
@@ -16,7 +15,6 @@ from experiments.run import (
   building,
   context,
   disk_space,
-  out_of_memory,
   outcome,
   policies,
   processes,
@@ -30,7 +28,7 @@ from experiments.stages import (
   stage_loop,
   stage_recorder,
 )
-from score_jax import arrays, types
+from score_jax import arrays
 from score_jax.algorithm import rewards
 from score_jax.checkpoints import checkpoint_manifest
 from score_jax.evaluation import evaluate
@@ -61,11 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except (
-    FloatingPointError,
-    checkpoint_manifest.DamagedError,
-    checkpoint_manifest.MismatchError,
-  ) as error:
+  except (FloatingPointError, *checkpoint_manifest.ERRORS) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
 
@@ -76,13 +70,7 @@ def train(run: context.Run) -> None:
   if outcome.is_complete(run, plan):
     run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
-  disk_space.check(run)
-  # Who called asks `run.stop` whether a signal ended it.
-  with (
-    building.with_grader(run) as ready,
-    out_of_memory.explained(run.settings),
-    contextlib.suppress(types.StoppedError),
-  ):
+  with building.ready_to_train(run) as ready:
     make_policies(ready, plan)
 
 

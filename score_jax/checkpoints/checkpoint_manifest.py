@@ -26,6 +26,10 @@ class DamagedError(RuntimeError):
   """A checkpoint whose bytes are not those that were saved."""
 
 
+# Of a checkpoint that cannot be restored as asked.
+ERRORS = (DamagedError, MismatchError)
+
+
 def flatten(tree: Any) -> dict[str, Any]:
   """Leaves by path, such as `params/layers/attention/query`.
 
