@@ -22,6 +22,7 @@ from experiments.run import (
   transcripts,
 )
 from experiments.stages import (
+  guards,
   pretraining,
   rl_stage,
   sft_stage,
@@ -70,7 +71,7 @@ def train(run: context.Run) -> None:
   if outcome.is_complete(run, plan):
     run.console.print(f'{run.directory} is finished: nothing left to do.')
     return
-  with building.ready_to_train(run) as ready:
+  with guards.ready_to_train(run) as ready:
     make_policies(ready, plan)
 
 

@@ -14,7 +14,11 @@ import pytest
 from score_jax import arrays
 from tests.support import one_layout, process_group, promise
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
+# Programs of their own, most of a minute.
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.usefixtures('quick_compilation'),
+]
 
 FIELDS = ('tokens', 'turn', 'sampled', 'logprobs', 'length', 'finished',
           'problem_index')  # fmt: skip

@@ -18,8 +18,6 @@ from experiments.run import (
   compilation_cache,
   context,
   damage,
-  disk_space,
-  out_of_memory,
   processes,
   run_directory,
 )
@@ -119,25 +117,6 @@ def build(
     console or rich_console.Console(quiet=True),
     stop or stop_signals.StopRequest(),
   )
-
-
-@contextlib.contextmanager
-def ready_to_train(run: context.Run) -> Iterator[context.Run]:
-  """The run as `with_grader`; what ends the block is told apart. A collective.
-
-  A signal ends it without an error: `run.stop` knows of it.
-
-  Raises:
-    RunError: as `with_grader`; or what it writes does not fit the disk, or a
-      device's memory is exhausted.
-  """
-  disk_space.check(run)
-  with (
-    with_grader(run) as ready,
-    out_of_memory.explained(run.settings),
-    contextlib.suppress(types.StoppedError),
-  ):
-    yield ready
 
 
 @contextlib.contextmanager

@@ -20,13 +20,9 @@ from score_jax.interop import checkpoint_formats, hugging_face_export
 from score_jax.models import gemma, lora, tokenization, transformer
 from tests.support import shared_data
 
-# The others, adapters and Gemma 2 among them, take a minute each.
 pytestmark = pytest.mark.usefixtures('quick_compilation')
-_QUICK = ('gemma3_270m_gsm8k_colab',)
 PRESETS = [
-  name if name in _QUICK else pytest.param(name, marks=pytest.mark.slow)
-  for name in command_line.preset_names()
-  if name not in ('tiny', 'aiming')
+  name for name in command_line.preset_names() if name not in ('tiny', 'aiming')
 ]
 _PIECES = 1200
 SMALL = (
@@ -135,6 +131,7 @@ def command(preset, checkpoint, path, *more):
   ]
 
 
+@pytest.mark.slow  # a minute each
 @pytest.mark.parametrize('preset', PRESETS)
 def test_a_preset_from_checkpoint_to_checkpoint(
   preset, tokenizer, tmp_path, capsys

@@ -67,9 +67,8 @@ def test_killed_while_pretraining(finished, tmp_path, compiled):
   assert small_run.results(path) == small_run.results(finished)
 
 
-@pytest.mark.parametrize(
-  'stage', [pytest.param('stage1', marks=pytest.mark.slow), 'stage2']
-)
+@pytest.mark.slow  # half a minute each
+@pytest.mark.parametrize('stage', ['stage1', 'stage2'])
 def test_killed_at_a_random_step(finished, tmp_path, compiled, stage):
   step = int(np.random.default_rng().integers(1, 4))
   path = tmp_path / 'run'
@@ -82,7 +81,7 @@ def test_killed_at_a_random_step(finished, tmp_path, compiled, stage):
   assert small_run.results(path) == small_run.results(finished)
 
 
-@pytest.mark.parametrize('step', [2, 4])
+@pytest.mark.parametrize('step', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_killed_while_saving(finished, tmp_path, compiled, step):
   path = small_run.copy(finished, tmp_path / 'run', 'stage2')
   kill(path, 'saving', 'stage2', step, compiled)
