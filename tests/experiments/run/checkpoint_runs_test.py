@@ -176,6 +176,7 @@ def same(one, other):
 PRESET = 'gemma3_270m_gsm8k_colab'
 
 
+@pytest.mark.slow  # a minute
 def test_resumed_from_a_checkpoint_that_moved(tokenizer, tmp_path, capsys):
   write_checkpoint(tmp_path / 'in', PRESET, tokenizer)
   path = tmp_path / 'run'
