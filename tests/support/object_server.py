@@ -88,7 +88,12 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     yield
 
 
-class _Server(http.server.HTTPServer):
+class _Server(http.server.ThreadingHTTPServer):
+  """A thread a connection, as clients open some that they do not use yet."""
+
+  # Also of a client that listens no longer.
+  block_on_close = False
+
   def handle_error(self, *_):
     """Says nothing where a client left, as killed ones do."""
 
@@ -105,6 +110,7 @@ def _storage():
     """Checks the generation that the request in hand expects."""
 
     expected = None
+    lock = threading.RLock()
 
     def generation(self, bucket: str, name: str) -> str:
       try:
@@ -129,23 +135,32 @@ def _handler():
     """One request at a time, so that to check and to write is one act."""
 
     def _post(self):
-      self.storage.expected = self._asked('ifGenerationMatch')
-      try:
-        super().do_POST()
-      except _PreconditionError:
-        self.send_error(412)
+      with self.storage.lock:
+        self.storage.expected = self._asked('ifGenerationMatch')
+        try:
+          super().do_POST()
+        except _PreconditionError:
+          self.send_error(412)
+        finally:
+          self.storage.expected = None
 
     def _get(self):
-      if self._asked('ifGenerationNotMatch') == self._generation != '0':
-        self.send_error(304)
-      else:
-        super().do_GET()
+      with self.storage.lock:
+        if self._asked('ifGenerationNotMatch') == self._generation != '0':
+          self.send_error(304)
+        else:
+          super().do_GET()
+
+    def _put(self):
+      with self.storage.lock:
+        super().do_PUT()
 
     def _delete(self):
-      if self._asked('ifGenerationMatch') in (None, self._generation):
-        super().do_DELETE()
-      else:
-        self.send_error(412)
+      with self.storage.lock:
+        if self._asked('ifGenerationMatch') in (None, self._generation):
+          super().do_DELETE()
+        else:
+          self.send_error(412)
 
     def end_headers(self):
       self.send_header('x-goog-generation', self._generation)
@@ -165,7 +180,7 @@ def _handler():
       bucket, _, name = path.partition('/b/')[2].partition('/o/')
       return self.storage.generation(bucket, parse.unquote(name))
 
-  for method in ('POST', 'GET', 'DELETE'):
+  for method in ('POST', 'GET', 'PUT', 'DELETE'):
     # http.server's names for them.
     setattr(Handler, f'do_{method}', getattr(Handler, f'_{method.lower()}'))
   return Handler
