@@ -45,8 +45,10 @@ def serve() -> Iterator[Mapping[str, str]]:
   own = {
     'STORAGE_EMULATOR_HOST': address,
     'TENSORSTORE_GCS_HTTP_URL': address,
-    # Asks Google what kind of bucket it is.
+    # Each of these asks machines of Google's otherwise.
     'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',
+    'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',
+    'NO_GCE_CHECK': 'true',
   }
   try:
     with _environment(own):
@@ -135,6 +137,10 @@ def _handler():
     """One request at a time, so that to check and to write is one act."""
 
     def _post(self):
+      # Answered 501, which clients try again for half a minute.
+      if '/moveTo/' in self.path:
+        self.send_error(400)
+        return
       with self.storage.lock:
         self.storage.expected = self._asked('ifGenerationMatch')
         try:
