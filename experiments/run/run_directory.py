@@ -139,7 +139,8 @@ class RunDirectory:
     self.config = self.path / 'config.json'
     self.tokenizer = self.path / 'tokenizer.model'
     self.pretrained = self.path / 'pretrained'
-    self.compiled = self.path / 'compiled'
+    # All processes see it, also where each has a mirror of its own.
+    self.compiled = self.place / run_storage.COMPILED
     self.results = self.path / 'results.json'
     self.report = self.path / 'report.html'
     self.curves = self.path / 'curves.png'

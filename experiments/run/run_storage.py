@@ -1,8 +1,8 @@
 """Where a run is kept: a directory, or a bucket with a folder that mirrors it.
 
-A run in a bucket has its checkpoints written there; its other files are in the
-folder, and are uploaded before each checkpoint, so that logs are never behind
-it, and whenever something was evaluated or has ended.
+A run in a bucket has its checkpoints and compiled programs written there; its
+other files are in the folder, and are uploaded before each checkpoint, so that
+logs are never behind it, and whenever something was evaluated or has ended.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +26,7 @@ from score_jax.io import (
 
 _LOGGER = logging.getLogger(__name__)
 CHECKPOINTS = 'checkpoints'
+COMPILED = 'compiled'
 LOCK = 'lock'
 
 
@@ -118,7 +119,7 @@ class BucketStorage(Storage):
     super().__init__(url)
     # First their digests, which for a moment know the files before, too.
     self._mirror = mirror.of(
-      str(self.place), (CHECKPOINTS, LOCK), (written_files.NAME,)
+      str(self.place), (CHECKPOINTS, COMPILED, LOCK), (written_files.NAME,)
     )
     self.path = self._mirror.path
     self._lock: bucket_lock.Lock | None = None

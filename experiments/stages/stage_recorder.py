@@ -136,7 +136,10 @@ class StageRecorder:
     self._trace = self._resources.enter_context(
       contextlib.closing(
         step_trace.StepTrace(
-          run.console, self._directory.profile, run.settings.profile
+          run.console,
+          self._directory.profile,
+          run.directory.shown(self._directory.profile),
+          run.settings.profile,
         )
       )
     )

@@ -1,5 +1,6 @@
 """A profile of some steps of a stage, for --profile."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -16,17 +17,23 @@ class StepTrace:
   """
 
   def __init__(
-    self, console: rich_console.Console, path: pathlib.Path, steps: int
+    self,
+    console: rich_console.Console,
+    path: pathlib.Path,
+    place: os.PathLike[str],
+    steps: int,
   ):
     """Traces nothing yet.
 
     Args:
       console: where to say what was written.
       path: directory of the trace; one of an earlier start stays beside it.
+      place: where people find it.
       steps: number of steps; 0: none.
     """
     self._console = console
     self._path = path
+    self._place = place
     self._steps = steps if distributed.is_first() else 0
     self._made = 0
     self._is_open = False
@@ -53,9 +60,9 @@ class StepTrace:
     jax.profiler.stop_trace()
     self._console.print(
       f'{self._path.parent.name}: steps traced: {self._made - 1}, in '
-      f'{self._path}; drop its newest perfetto_trace.json.gz on '
+      f'{self._place}; drop its newest perfetto_trace.json.gz on '
       'https://ui.perfetto.dev, or: pip install xprof, then xprof '
-      f'--logdir={self._path}',
+      f'--logdir={self._place}',
       markup=False,
       highlight=False,
       soft_wrap=True,
