@@ -259,3 +259,17 @@ def test_two_trainers(run):
     assert f'process {os.getpid()} on' in (run.path / 'lock').read_text()
   with run.lock():
     pass
+
+
+def test_where_the_parts_of_a_run_in_a_bucket_are():
+  directory = run_directory.RunDirectory('gs://bucket/runs/one/')
+  assert str(directory) == 'gs://bucket/runs/one'
+  checkpoints = directory.stage('stage1').checkpoints
+  assert str(checkpoints) == 'gs://bucket/runs/one/stage1/checkpoints'
+  # Processes with a mirror each share what they compile.
+  assert str(directory.compiled) == 'gs://bucket/runs/one/compiled'
+  # Real files, of this process.
+  assert directory.path.is_dir()
+  assert directory.config.parent == directory.path
+  shown = directory.shown(directory.stage('stage1').metrics)
+  assert str(shown) == 'gs://bucket/runs/one/stage1/metrics.jsonl'
