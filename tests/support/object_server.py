@@ -95,6 +95,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
   # Also of a client that listens no longer.
   block_on_close = False
+  # Of 5, http.server's own, some would have to connect again, seconds later.
+  request_queue_size = 128
 
   def handle_error(self, *_):
     """Says nothing where a client left, as killed ones do."""
