@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from experiments import chat, convert, evaluate, report
 from experiments.run import run_directory
 from score_jax.io import buckets
 from tests.experiments.run import processes_test
@@ -143,29 +142,45 @@ def test_a_second_trainer_is_refused(two, server, tmp_path, capsys):
   assert f'{two} is being written by process {os.getpid()} on' in said
 
 
+def program(environment, name, *arguments):
+  """What a program says, run as one process with one device."""
+  [ended] = process_group.run(
+    '-m', f'experiments.{name}', *arguments, processes=1, devices=1,
+    environment=environment,
+  )  # fmt: skip
+  return ended.output
+
+
 @pytest.mark.slow
 @object_server.needs_packages
-def test_readers_read_a_bucket(two, server, tmp_path, capsys, monkeypatch):
-  del server
-  assert (
-    evaluate.main([f'--run-dir={two}', '--samples=2', '--temperature=1']) == 0
-  )
-  assert f'kept as {two}/evaluations/' in capsys.readouterr().out
+def test_readers_read_a_bucket(two, environment):
+  run_dir = f'--run-dir={two}'
+  said = program(environment, 'evaluate', run_dir, '--samples=2',
+                 '--temperature=1')  # fmt: skip
+  assert f'kept as {two}/evaluations/' in said
   assert any(n.startswith('evaluations/') for n in buckets.listing(two))
-  assert report.main([two]) == 0
-  assert capsys.readouterr().out.startswith(f'{two}/report.html')
-  monkeypatch.setattr('sys.stdin', iter(['1+1=']))
-  assert chat.main([f'--run-dir={two}']) == 0
-  capsys.readouterr()
+  assert program(environment, 'report', two).startswith(f'{two}/report.html')
+  assert f'stage2 of {two}' in program(environment, 'chat', run_dir)
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_convert_reads_and_writes_buckets(two, environment, tmp_path):
   exported = f'{object_server.URL}/exported'
-  assert convert.main([f'--from={two}', f'--to={exported}', '--verify']) == 0
+  program(environment, 'convert', f'--from={two}', f'--to={exported}',
+          '--verify')  # fmt: skip
   assert 'model.safetensors' in buckets.listing(exported)
-  assert convert.main([f'--from={two}', f'--to={exported}']) == 2
-  assert 'already exists' in capsys.readouterr().err
-  monkeypatch.setenv('SCORE_JAX_CACHE', str(tmp_path))
-  target = tmp_path / 'again'
-  assert convert.main([f'--from={exported}', f'--to={target}']) == 0
-  assert (target / 'model.safetensors').exists()
+  [again] = process_group.finish(
+    process_group.start(
+      '-m', 'experiments.convert', f'--from={two}', f'--to={exported}',
+      processes=1, environment=environment,
+    )
+  )  # fmt: skip
+  assert again.returncode == 2
+  assert f'--to={exported} already exists' in again.errors
+  own_cache = environment | {'SCORE_JAX_CACHE': str(tmp_path / 'cache')}
+  program(own_cache, 'convert', f'--from={exported}', f'--to={tmp_path}/again')
+  assert (tmp_path / 'again' / 'model.safetensors').exists()
 
 
 @pytest.mark.slow
