@@ -54,10 +54,9 @@ def test_killed_at_every_file_operation(tmp_path, devices):
   expected = runs.result()
   assert expected[0] == [
     f'{stage}/checkpoints/{step}'
-    for stage in small_stages.STAGES
-    for step in (4, 6)
+    for stage, step in (('stage1', 4), ('stage1', 6), ('stage2', 2))
   ]
-  assert len(operations) > 200
+  assert len(operations) > 150
   for at in range(1, len(operations) + 1):
     shutil.rmtree(runs.path)
     assert runs.go(at) == -signal.SIGKILL, at

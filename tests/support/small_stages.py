@@ -23,9 +23,9 @@ from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
 from tests.support import file_operations, small_run
 
-STAGES = ('stage1', 'stage2')
-_STEPS = 6
-# Of the checkpoints at 2, 4 and 6 the second is best: the first is removed.
+# Steps by stage. Of the first one's checkpoints, at 2, 4 and 6, the second is
+# best: the first is removed.
+STAGES = {'stage1': 6, 'stage2': 2}
 _SCORES = (0.0, 0.5, 1.0, 1.0, 0.25, 0.0)
 _PROBLEMS = [types.Problem(name, 'sums', name, '2') for name in ('1+1', '0+2')]
 
@@ -51,7 +51,7 @@ def main(
   operations = file_operations.watch(path, at)
   outcome.evaluate_policy = _evaluate
   settings = command_line.parse_settings(
-    [*small_run.FLAGS, f'--run-dir={path}', f'--steps-stage1={_STEPS}']
+    [*small_run.FLAGS, f'--run-dir={path}']
   )
   directory = run_directory.RunDirectory(path)
   run = python_types.SimpleNamespace(
@@ -65,8 +65,8 @@ def main(
   with directory.lock():
     directory.begin(settings, {'train': 'a', 'test': 'b'})
     params = {'w': _split(np.arange(64.0, dtype=np.float32), devices)}
-    for name in STAGES:
-      if not directory.stage(name).is_finished(_STEPS):
+    for name, steps in STAGES.items():
+      if not directory.stage(name).is_finished(steps):
         outcome.forget(run, name)
       state = arrays.TrainState(
         step=jnp.int32(0),
@@ -75,7 +75,7 @@ def main(
         beta2=jnp.float32(0.1),
         skipped=jnp.int32(0),
       )
-      params = stage_loop.train(run, name, _STEPS, state, _step)
+      params = stage_loop.train(run, name, steps, state, _step)
       outcome.evaluate_once(run, name, params)
   listed.write_text('\n'.join(operations()))
 
