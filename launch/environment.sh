@@ -98,16 +98,23 @@ install_accelerator() {
 # version_of PACKAGE FILE: prints the version that a requirements file pins.
 version_of() { sed -n "s/^$1==//p" "$root/$2"; }
 
-# install_package NAME REQUIREMENT: installs a package beside those of
+# install_extra NAME: packages of an extra of setup.cfg, once.
+install_extra() {
+  local packages
+  mapfile -t packages < <(sed -n "/^$1 =/,/^[^ ]/s/^  //p" "$root/setup.cfg")
+  install_package "$1" "${packages[@]}"
+}
+
+# install_package NAME REQUIREMENT...: installs packages beside those of
 # requirements.txt, once.
 install_package() {
-  local stamp=$venv/installed-$1 log=$venv/install.log
-  [[ -f $stamp && $(<"$stamp") == "$2" ]] && return
-  say "Installing $2 (once)."
+  local stamp=$venv/installed-$1 log=$venv/install.log what=${*:2}
+  [[ -f $stamp && $(<"$stamp") == "$what" ]] && return
+  say "Installing $what (once)."
   if ! "$python" -m pip install --disable-pip-version-check \
-    --requirement "$root/requirements.txt" "$2" >"$log" 2>&1; then
+    --requirement "$root/requirements.txt" "${@:2}" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
-    fail "Installing $2 failed; the end of the log is above, the rest in $log."
+    fail "Installing $what failed; the end of the log is above, the rest in $log."
   fi
-  echo "$2" >"$stamp"
+  echo "$what" >"$stamp"
 }

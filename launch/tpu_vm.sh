@@ -3,7 +3,8 @@
 #
 #   tpu='--name=NAME --zone=us-west4-a --type=v5e-8'
 #   bash launch/tpu_vm.sh run $tpu --spot experiments.train \
-#     --preset=gemma3_1b_gsm8k_v5e8 --init-from=... --run-dir=...
+#     --preset=gemma3_1b_gsm8k_v5e8 --init-from=hf:google/gemma-3-1b-it \
+#     --run-dir=gs://BUCKET/NAME
 #
 #   create   asks for the slice in a queue, and waits for it
 #   setup    copies the last commit (not what is uncommitted) to every worker,
@@ -22,8 +23,8 @@
 #   --every=SECONDS  how often to look (30)
 #   --dry-run        prints each command instead of running it
 #
-# --run-dir is on a file system that outlives the slice and that all workers
-# have mounted (Filestore, or a bucket through gcsfuse).
+# --run-dir is in a bucket, or on a file system that outlives the slice and that
+# all workers have mounted. $HF_TOKEN of this machine is given to the workers.
 #
 # Tried with a stand-in for gcloud, and gcloud itself parses every command; not
 # tried on a TPU.
@@ -175,6 +176,11 @@ setup() {
   call gcloud compute tpus tpu-vm scp "$archive" "$name:score_jax.tar.gz" \
     --zone="$zone" --worker=all
   on all "$unpack"
+  if [[ -n ${HF_TOKEN:-} ]]; then
+    (umask 077 && printf '%s\n' "$HF_TOKEN" >"$scratch/token")
+    call gcloud compute tpus tpu-vm scp "$scratch/token" \
+      "$name:score_jax.token" --zone="$zone" --worker=all
+  fi
   on_worker all setup || fail 'Setting up failed; the workers say why, above.'
   on_worker all doctor || fail 'No devices; the workers say why, above.'
 }

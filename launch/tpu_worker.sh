@@ -16,6 +16,8 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 run=$HOME/score_jax.run
+# Where tpu_vm.sh leaves $HF_TOKEN, for weights behind a licence.
+token=$HOME/score_jax.token
 # Where pip and uv put programs of a user.
 export PATH=$HOME/.local/bin:$PATH
 # What the first line of an error looks like.
@@ -68,6 +70,10 @@ start() {
 
 supervise() {
   local code=0
+  if [[ -e $token ]]; then
+    HF_TOKEN=$(<"$token")
+    export HF_TOKEN
+  fi
   bash "$root/launch/with.sh" tpu "$@" &
   echo $! >"$run/pid"
   wait $! || code=$?

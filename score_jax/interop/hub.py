@@ -7,7 +7,7 @@
     gs://BUCKET/NAME, s3://BUCKET/NAME             a directory in a bucket
 
 Whatever else names a checkpoint is a local directory. The clients, of the
-extras `hub` and `buckets`, keep what they download (HF_HOME, KAGGLEHUB_CACHE,
+extras `hub`, `gs` and `s3`, keep what they download (HF_HOME, KAGGLEHUB_CACHE,
 SCORE_JAX_CACHE), so that each file is downloaded once.
 """
 

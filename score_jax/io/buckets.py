@@ -19,7 +19,7 @@ from typing import Any
 
 import fsspec
 
-# Packages of the extra `buckets`, by scheme.
+# Packages of the extras `gs` and `s3`, by scheme.
 CLIENTS = {'gs': 'gcsfs', 's3': 's3fs'}
 # Another process may have written since a listing was made.
 for _scheme in CLIENTS:

@@ -95,7 +95,11 @@ def data(tmp_path_factory):
   directory = tmp_path_factory.mktemp('gsm8k')
   for split, numbers in {'train': range(1, 13), 'test': range(50, 55)}.items():
     rows = [
-      {'question': f'Ann has {n} apples. How many?', 'answer': f'#### {n}'}
+      {
+        'question': f'Ann has {n} apples, and gives none of them away. How '
+        'many apples does she have?',
+        'answer': f'#### {n}',
+      }
       for n in numbers
     ]
     text = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -130,8 +134,8 @@ def test_notebooks_run_from_the_top_down(
   assert found.returncode == 0, found.stderr + outputs
   assert outputs.count('image/png') == 2, outputs
   assert 'Stage II' in outputs
-  report = (keep / 'report.html').read_text()
-  assert report.startswith('<!DOCTYPE html>')
+  assert 'A pen costs 3 dollars' in outputs
+  assert '</html>' in (keep / 'report.html').read_text()
   assert json.loads((keep / 'results.json').read_text())
   assert (keep / 'corrected' / 'model.safetensors').is_file()
   for wrong in ('Traceback', 'error:', 'No such file'):

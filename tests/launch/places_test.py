@@ -23,9 +23,9 @@ def test_flags_exist(path, tmp_path):
   commands = launch_files.commands(path)
   assert commands
   for module, arguments in commands:
-    # A directory that only the other machine has.
+    # What only the other machine can have.
     local = [
-      re.sub(r'^(--init-from=).*', rf'\1{tmp_path}', argument)
+      re.sub(r'^(--(?:init-from|run-dir)=).*', rf'\1{tmp_path}', argument)
       for argument in arguments
     ]
     if module == 'train':

@@ -1,5 +1,6 @@
 """The shell scripts, as far as reading them tells."""
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -27,13 +28,31 @@ def test_shellcheck_has_no_complaint():
 
 def test_a_notebooks_settings_stay_there():
   """Of a kernel's plots: matplotlib ends where it does not know a backend."""
-  script = 'source launch/environment.sh; echo "${MPLBACKEND-none}"'
+  script = 'echo "${MPLBACKEND-none}"'
+  assert _in_environment(script, MPLBACKEND='module://inline') == 'none\n'
+
+
+def test_extras_are_those_of_setup_cfg():
+  """Read by sed, and installed with the pins; see accelerators_test.py."""
+  setup = configparser.ConfigParser()
+  setup.read(launch_files.LAUNCH.parent / 'setup.cfg')
+  for extra in ('hub', 'gs'):
+    packages = setup['options.extras_require'][extra].split()
+    assert packages
+    script = (
+      f'install_package() {{ printf "%s " "$@"; }}; install_extra {extra}'
+    )
+    assert _in_environment(script).split() == [extra, *packages]
+
+
+def _in_environment(script: str, **variables: str) -> str:
+  """What a script prints that has sourced environment.sh."""
   found = subprocess.run(
-    ['bash', '-c', script],
+    ['bash', '-euc', f'source launch/environment.sh; {script}'],
     cwd=launch_files.LAUNCH.parent,
-    env=os.environ | {'MPLBACKEND': 'module://matplotlib_inline'},
+    env=os.environ | variables,
     capture_output=True,
     text=True,
     check=True,
   )
-  assert found.stdout == 'none\n'
+  return found.stdout

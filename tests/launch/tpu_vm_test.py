@@ -84,7 +84,7 @@ class Place:
       'FAULTS': str(self.faults),
       'PYTHON': str(write_program(home / 'python', PYTHON)),
     }
-    for variable in ('JAX_PLATFORMS', 'VIRTUAL_ENV'):
+    for variable in ('HF_TOKEN', 'JAX_PLATFORMS', 'VIRTUAL_ENV'):
       self.environment.pop(variable, None)
     write_program(home / 'bin' / 'sudo', LOCKED)
     for file in ('environment.sh', 'tpu_vm.sh', 'tpu_worker.sh', 'with.sh'):
@@ -92,7 +92,8 @@ class Place:
       # No Python of this machine.
       text = text.replace('/usr/bin/python3', 'python3')
       write_program(home / 'clone' / 'launch' / file, text)
-    (home / 'clone' / 'requirements.txt').write_text('jax==1.2.3\n')
+    for file in ('requirements.txt', 'setup.cfg'):
+      shutil.copy(ROOT / file, home / 'clone')
     git = ['git', '-C', str(home / 'clone')]
     me = ['-c', 'user.name=a', '-c', 'user.email=a@b']
     for command in (['init', '-q'], ['add', '.'], ['commit', '-qm', 'one']):
@@ -161,6 +162,7 @@ def place(tmp_path):
 
 def test_run_from_nothing_to_the_end_and_delete(place):
   place.install()
+  place.environment['HF_TOKEN'] = 'hf_me'
   run = place.start('run', *SLICE, '--spot', *TRAIN)
   expected = (
     '<experiments.train><--run-dir=/a b><--x=isn\'t $HOME "wrong"?>'
@@ -172,11 +174,11 @@ def test_run_from_nothing_to_the_end_and_delete(place):
   watching = place.start('attach', *SLICE)
   wait_for(lambda: len(place.calls('log ')) > 9, 'three that watch')
   for index in range(2):
-    place.program(index, 'echo last words; exit 0')
+    place.program(index, 'echo "last words of $HF_TOKEN"; exit 0')
   for process in (run, again, watching):
     output = place.end(process, 0)
     assert expected in output
-    assert 'last words' in output
+    assert 'last words of hf_me' in output
     assert output.endswith('Finished.\n')
   [created] = place.calls('queued-resources create')
   assert created[3:] == [
@@ -186,6 +188,7 @@ def test_run_from_nothing_to_the_end_and_delete(place):
   ]  # fmt: skip
   assert len(place.calls('tpu_worker.sh setup')) == 1
   assert len(place.calls('tpu_worker.sh start')) == 1
+  assert not place.calls('hf_me')  # which other users of a machine can see
   shown = place.call('logs', *SLICE, '--worker=all')
   assert shown.count('last words') == 2
   assert 't1v-n-w-1: last words' in shown

@@ -20,7 +20,7 @@ import pytest
 BUCKET = 'score-jax-tests'
 URL = f'gs://{BUCKET}'
 _PACKAGES = ('gcsfs', 's3fs', 'gcp_storage_emulator', 'moto')
-INSTALL = "pip install gcp-storage-emulator 'moto[server]' '.[buckets]'"
+INSTALL = "pip install gcp-storage-emulator 'moto[server]' '.[gs,s3]'"
 
 needs_packages = pytest.mark.skipif(
   not all(map(importlib.util.find_spec, _PACKAGES)), reason=INSTALL
