@@ -96,8 +96,9 @@ def data(tmp_path_factory):
   for split, numbers in {'train': range(1, 13), 'test': range(50, 55)}.items():
     rows = [
       {
-        'question': f'Ann has {n} apples, and gives none of them away. How '
-        'many apples does she have?',
+        # Longer than what the notebooks ask at the end.
+        'question': f'A pen costs {n} dollars, and Ann buys no other thing '
+        'than that one pen. What does she pay for the pen in the end?',
         'answer': f'#### {n}',
       }
       for n in numbers
@@ -134,7 +135,7 @@ def test_notebooks_run_from_the_top_down(
   assert found.returncode == 0, found.stderr + outputs
   assert outputs.count('image/png') == 2, outputs
   assert 'Stage II' in outputs
-  assert 'A pen costs 3 dollars' in outputs
+  assert 'attempt 2' in outputs.rpartition('quit ends it.')[2], outputs
   assert '</html>' in (keep / 'report.html').read_text()
   assert json.loads((keep / 'results.json').read_text())
   assert (keep / 'corrected' / 'model.safetensors').is_file()

@@ -245,7 +245,6 @@ def test_setup_shows_what_each_worker_says(place):
   assert place.log(0) == ''
 
 
-@pytest.mark.slow  # a race: worker 0 must be told before the watcher looks
 def test_all_first_errors_are_shown_the_cause_first(place):
   place.install()
   run = place.start('run', *SLICE, '--every=0.6', *TRAIN)
