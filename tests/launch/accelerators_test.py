@@ -19,20 +19,28 @@ def _reaches_the_index() -> bool:
   ).returncode
 
 
-def test_a_tpu_s_packages_go_with_the_pins(tmp_path):
+@pytest.mark.parametrize(
+  ('command', 'package'),
+  [
+    ('install_accelerator tpu', 'libtpu'),
+    pytest.param('install_extra hub', 'kagglehub', marks=pytest.mark.slow),
+    pytest.param('install_extra gs', 'gcsfs', marks=pytest.mark.slow),
+  ],
+)
+def test_packages_go_with_the_pins(command, package, tmp_path):
   if not _reaches_the_index():
     pytest.skip('no pip, or no package index is reached')
   # The script's own command, that only resolves.
-  command = (
+  script = (
     f'source launch/environment.sh; python={sys.executable} venv={tmp_path}; '
-    'install_accelerator tpu'
+    f'{command}'
   )
   resolved = subprocess.run(
-    ['bash', '-euc', command], cwd=ROOT, env=os.environ | {'PIP_DRY_RUN': '1'},
+    ['bash', '-euc', script], cwd=ROOT, env=os.environ | {'PIP_DRY_RUN': '1'},
     capture_output=True, text=True,
   )  # fmt: skip
   assert resolved.returncode == 0, resolved.stderr
-  assert 'libtpu-' in (tmp_path / 'install.log').read_text()
+  assert f'{package}-' in (tmp_path / 'install.log').read_text()
 
 
 @pytest.fixture
