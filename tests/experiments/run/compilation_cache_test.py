@@ -85,14 +85,13 @@ def test_a_run_that_reads_its_programs_is_the_run_that_compiled(tmp_path):
   compiled, _ = run('compiled')
   programs = [p for p in cache.rglob('*') if p.name.endswith('-cache')]
   assert len(programs) > 3
+  # More of them now: on a busy machine more programs take long enough to keep.
   read, said = run('read')
-  assert 'Error' not in said
-  assert {p for p in cache.rglob('*') if p.name.endswith('-cache')} == {
-    *programs
-  }
+  assert 'Error reading' not in said
   for program in programs:
     program.write_bytes(program.read_bytes()[:100])
   damaged, said = run('damaged')
+  assert said.count('Error reading persistent compilation cache') > 3
   for path in (read, damaged):
     small_run.assert_same(compiled, path)
     assert small_run.results(path) == small_run.results(compiled)
