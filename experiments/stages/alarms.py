@@ -75,6 +75,14 @@ ALARMS = (
     '{mean:.0%} of the attempts of turn {turn} are cut off: raise '
     '--max-attempt-tokens',
   ),
+  Alarm(
+    'engine/logprob_gap_max',
+    # Rounding to bfloat16 makes some tenths of a nat at unlikely tokens.
+    lambda mean, first: mean >= 1.5,
+    'a token has other log-probabilities where it is sampled than where it is '
+    'learnt from, by up to {mean:.1f} nats, so that updates are not on-policy: '
+    'see whether --dtype=float32 ends it',
+  ),
 )
 
 

@@ -27,5 +27,5 @@ def inference_params(params, dtype=jnp.float32):
     (dtype(bfloat16), dtype('float32'))
   """
   if jnp.dtype(dtype) == jnp.float32:
-    params = lora.merge(params)
+    params = lora.merge(params, jnp.float32)
   return transformer.cast(transformer.unstack(params), dtype)

@@ -31,24 +31,21 @@ REFINE_INSTRUCTION = (
   'calculation again, in the same line.\nAnswer:'
 )
 _ASK = 'Question: {question}\nAnswer:'
-# Names and things that no problem has. A base model that writes the number
-# alone is hardly ever right; one that calculates is now and then.
+# One of each operation, with names and things that no problem has. A base model
+# that writes the number alone is hardly ever right; one that calculates is now
+# and then.
 _EXAMPLES = (
   (
-    'Zoe has 24 cards and gets 37 more. How many cards does Zoe have now?',
-    '24 + 37 = 61',
+    'There are 3 shelves with 8 jars each. How many jars are there?',
+    '3 * 8 = 24',
   ),
   (
-    'There are 6 shelves with 18 jars each. How many jars are there?',
-    '6 * 18 = 108',
+    'Yusuf had 23 marbles and lost 9. How many are left?',
+    '23 - 9 = 14',
   ),
   (
-    'Yusuf had 83 marbles and lost 29 of them. How many marbles are left?',
-    '83 - 29 = 54',
-  ),
-  (
-    'A train has 45 seats and a bus has 38. How many seats are there?',
-    '45 + 38 = 83',
+    'A train has 15 seats and a bus has 8. How many seats are there?',
+    '15 + 8 = 23',
   ),
 )
 _PEOPLE = (
@@ -81,8 +78,8 @@ _KINDS = {
       'There are {a} {things} in one box and {b} in another. How many {things} '
       'are there?',
     ),
-    (10, 99),
-    (10, 99),
+    (10, 40),
+    (2, 9),
   ),
   '-': _Kind(
     (
@@ -92,8 +89,8 @@ _KINDS = {
       'are left?',
       '{name} needs {a} {things} and has {b}. How many {things} are missing?',
     ),
-    (50, 99),
-    (10, 49),
+    (10, 40),
+    (2, 9),
   ),
   '*': _Kind(
     (
@@ -103,8 +100,8 @@ _KINDS = {
       'in {a} days?',
       'Each of {a} children has {b} {things}. How many {things} do they have?',
     ),
-    (3, 9),
-    (11, 29),
+    (2, 9),
+    (2, 9),
   ),
 }
 

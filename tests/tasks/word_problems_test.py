@@ -37,7 +37,7 @@ def test_prompts_show_the_form_of_an_answer():
   prompt = TASK.prompt(problem)
   *shown, last = prompt.split('\n\n')
   assert last == f'Question: {problem.question}\nAnswer:'
-  assert len(shown) == 4
+  assert len(shown) == 3
   for example in shown:
     # What follows `Answer:` and the line break of the plain style.
     attempt = example.partition('Answer:\n')[2]

@@ -255,6 +255,15 @@ def test_sampler_and_trainer_agree(base, adapters, sgd_step):
   assert float(metrics['engine/logprob_gap_max'][0]) > 0.05
 
 
+def test_sampler_does_not_round_adapters_to_a_narrow_base(base, adapters):
+  narrow = jax.tree.map(lambda x: x.astype(jnp.bfloat16), base)
+  made = inference.inference_params(lora.attach(narrow, adapters))
+  exact = inference.inference_params(
+    lora.attach(jax.tree.map(lambda x: x.astype(jnp.float32), narrow), adapters)
+  )
+  small_batch.assert_close(made, exact, atol=0)
+
+
 @pytest.mark.slow
 def test_supervised_learning_of_adapters(base, adapters):
   # The same loss and chain rule as with the merged policy.
