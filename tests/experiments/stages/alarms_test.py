@@ -25,6 +25,7 @@ def raised(name, values, length=10.0):
     ('kl/turn1', 4.0, 20.0, 'nats a token away'),
     ('length/turn2', 100.0, 5.0, 'shrunk to'),
     ('truncated/turn2', 0.1, 1.0, 'turn 2 are cut off'),
+    ('engine/logprob_gap_max', 0.3, 2.5, 'not on-policy'),
   ],
 )
 def test_raised_once(name, good, bad, says):
