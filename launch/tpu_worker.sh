@@ -77,7 +77,7 @@ supervise() {
   bash "$root/launch/with.sh" tpu "$@" &
   echo $! >"$run/pid"
   wait $! || code=$?
-  echo "$code $(date +%s)" >"$run/ended"
+  echo "$code $(date +%s.%N)" >"$run/ended"
 }
 
 state() {

@@ -226,6 +226,8 @@ def test_setup_where_python_is_too_old(place):
   for name in ('python', 'python3', *(f'python3.{n}' for n in range(11, 14))):
     write_program(place.home / 'bin' / name, OLD_PYTHON)
   place.environment['NEW_PYTHON'] = place.environment.pop('PYTHON')
+  few = place.home / 'few'
+  place.environment['PATH'] = _without('uv', place.environment['PATH'], few)
   place.call('create', *SLICE)
   output = place.call('setup', *SLICE)
   assert 't1v-n-w-1: Set up.' in output
@@ -247,8 +249,11 @@ def test_setup_shows_what_each_worker_says(place):
 
 def test_all_first_errors_are_shown_the_cause_first(place):
   place.install()
-  run = place.start('run', *SLICE, '--every=0.6', *TRAIN)
+  run = place.start('run', *SLICE, *TRAIN)
   place.wait_for_log('<experiments.train>')
+  # It would end worker 0 before that says something, if it looked often enough.
+  run.send_signal(signal.SIGINT)
+  assert 'The same command watches it' in place.end(run, 130)
   place.program(
     1,
     """echo step 7
@@ -256,9 +261,9 @@ def test_all_first_errors_are_shown_the_cause_first(place):
        echo 'MemoryError: 1'; exit 1""",
   )
   wait_for(lambda: place.of_run(1, 'ended'), 'the end of worker 1')
-  # Later by a second, which is how finely ends are told apart.
-  place.program(0, 'sleep 1.1; echo barrier timed out; exit 3')
-  output = place.end(run, 3)
+  place.program(0, 'echo barrier timed out; exit 3')
+  wait_for(lambda: place.of_run(0, 'ended'), 'the end of worker 0')
+  output = place.call('attach', *SLICE, code=3)
   _, errors = output.split('Errors, the earliest first:\n')
   lines = errors.splitlines()
   assert lines[0].startswith('t1v-n-w-1: ended with exit code 1 at ')
