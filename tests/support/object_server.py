@@ -3,6 +3,10 @@
 The first is gcp-storage-emulator, to which this adds what it lacks and
 tensorstore and locks need: preconditions on an object's generation, and the
 header that tells it. The second is moto's.
+
+    python -m tests.support.object_server bash
+
+is a shell in which programs find an empty gs://score-jax-tests, in memory.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +16,8 @@ import http.server
 import importlib.util
 import logging
 import os
+import subprocess
+import sys
 import threading
 from urllib import parse
 
@@ -20,7 +26,7 @@ import pytest
 BUCKET = 'score-jax-tests'
 URL = f'gs://{BUCKET}'
 _PACKAGES = ('gcsfs', 's3fs', 'gcp_storage_emulator', 'moto')
-INSTALL = "pip install gcp-storage-emulator 'moto[server]' '.[gs,s3]'"
+INSTALL = "pip install '.[gs,s3,object-servers]'"
 
 needs_packages = pytest.mark.skipif(
   not all(map(importlib.util.find_spec, _PACKAGES)), reason=INSTALL
@@ -192,3 +198,8 @@ def _handler():
     # http.server's names for them.
     setattr(Handler, f'do_{method}', getattr(Handler, f'_{method.lower()}'))
   return Handler
+
+
+if __name__ == '__main__':
+  with serve() as inside:
+    sys.exit(subprocess.run(sys.argv[1:], env=inside).returncode)
