@@ -92,6 +92,14 @@ def test_a_damaged_one_is_set_aside(url):
   assert names(url) == {'1.damaged-1'}
 
 
+def test_a_score_may_come_after_its_checkpoint(url):
+  save(url, [1.0, None])
+  with checkpointing.Checkpoints(url) as checkpoints:
+    checkpoints.set_score(2, 3.0)
+    assert checkpoints.restore(TARGET, 'best').step == 2
+  assert not [name for name in buckets.listing(url) if 'tmp' in name]
+
+
 def test_where_nothing_was_saved_there_is_nothing(url):
   with checkpointing.Checkpoints(url, read_only=True) as checkpoints:
     assert checkpoints.steps() == []

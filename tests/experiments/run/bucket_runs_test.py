@@ -36,13 +36,20 @@ metric_log.MetricsLog.write = write_and_die
 sys.exit(train.main(arguments))
 """
 NEVER = '-'
+# Four batches and four updates in one round.
+STAR = (
+  '--method=star_plus',
+  '--sft.rounds=1',
+  '--sft.epochs=None',
+  '--pretrain.steps=220',
+)
 
 
-def start(folder, run_dir, environment, kill=NEVER):
+def start(folder, run_dir, environment, kill=NEVER, flags=()):
   """Two separate processes of one run, each with one device."""
   return process_group.finish(
     process_group.start(
-      '-c', SEPARATE, str(folder), kill, *processes_test.FLAGS,
+      '-c', SEPARATE, str(folder), kill, *processes_test.FLAGS, *flags,
       f'--run-dir={run_dir}', devices=1,
       environment=dict(environment) | {'PYTHONPATH': str(process_group.ROOT)},
     ),
@@ -127,6 +134,35 @@ def test_killed_and_resumed_it_is_the_same_run(two, environment, tmp_path):
   assert (first.returncode, second.returncode) == (0, 0), first.errors[-3000:]
   assert 'did not renew its lock' in first.errors
   assert numbers(url) == numbers(two)
+
+
+@pytest.mark.slow
+@object_server.needs_packages
+def test_a_supervised_round_that_is_killed_is_the_same(environment, tmp_path):
+  """All learn from the episodes that the first process wrote, also later."""
+  whole, url = f'{object_server.URL}/star', f'{object_server.URL}/star_killed'
+  for ended in start(tmp_path / 'whole', whole, environment, flags=STAR):
+    assert ended.returncode == 0, ended.errors[-3000:]
+  files = buckets.filesystem(url)
+  pairs = json.loads(files.cat(f'{whole}/round1/pairs.json'))
+  assert pairs['episodes'] == 64
+  assert pairs['found'] > 0
+  sampled = [f'round1/collected/{n:06d}.npz' for n in range(4)]
+  assert {*sampled, 'round1/pairs.jsonl'} <= buckets.listing(whole).keys()
+  # As after a kill while the third batch was sampled, ...
+  for name in buckets.listing(whole):
+    if not name.startswith(('round1/', 'results.json')) or name in sampled[:2]:
+      files.cp_file(f'{whole}/{name}', f'{url}/{name}')
+  before = buckets.listing(url)
+  first, second = start(tmp_path / 'a', url, environment, 'round1/3', STAR)
+  # ... and after one at the third update.
+  assert first.returncode == -signal.SIGKILL, first.errors[-3000:]
+  assert second.returncode != 0
+  first, second = start(tmp_path / 'b', url, environment, flags=STAR)
+  assert (first.returncode, second.returncode) == (0, 0), first.errors[-3000:]
+  assert numbers(url) == numbers(whole)
+  after = buckets.listing(url)
+  assert [after[n] for n in sampled[:2]] == [before[n] for n in sampled[:2]]
 
 
 @pytest.mark.slow
