@@ -58,11 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         final_report.report(run)
       return stop.exit_code
   except run_directory.RunError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
+    return processes.fail(error, 2)
   except (FloatingPointError, *checkpoint_manifest.ERRORS) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+    return processes.fail(error, 1)
 
 
 def train(run: context.Run) -> None:

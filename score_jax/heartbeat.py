@@ -11,6 +11,7 @@ import atexit
 from collections.abc import Callable
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import signal
@@ -39,13 +40,35 @@ _NEXT = (
 
 def start() -> None:
   """Watches the processes that `jax.distributed.initialize` has joined."""
-  watch = _Watch(jax_distributed.global_state)
+  global _watch
+  _watch = watch = _Watch(jax_distributed.global_state)
   for work in (watch.beat, watch.listen):
     threading.Thread(target=work, daemon=True).start()
   atexit.register(watch.end)
   sys.excepthook = watch.fail
   if watch.index:
     _call_on_abort(watch.abort)
+
+
+def end_with(error: Exception, code: int, say: Callable[[], object]) -> None:
+  """Says an error, and ends this process where others wait for it.
+
+  They end too, and name it. Where another process is gone, which may be what
+  the error comes from, that is said instead.
+
+  Args:
+    error: what ends this process.
+    code: its exit code.
+    say: says the error.
+  """
+  if _watch is None:
+    say()
+  else:
+    _watch.end_with(error, code, say)
+
+
+# Of this process, where there are others.
+_watch: '_Watch | None' = None
 
 
 class _Watch:
@@ -132,11 +155,16 @@ class _Watch:
       with contextlib.suppress(Exception):
         self._exchange()
 
-  def fail(self, kind, error, trace) -> None:
-    """Prints an uncaught error, unless it is that another process is gone.
+  def fail(self, kind, error, trace) -> NoReturn:
+    """Ends with an uncaught error, unless it is that another process is gone.
 
     A collective may raise such an error long before beats are missed.
     """
+    say = functools.partial(self._print_error, kind, error, trace)
+    self.end_with(error, 1, say)
+
+  def end_with(self, error, code, say) -> NoReturn:
+    """See `end_with` of the module."""
     self._error = _one_line(error)
     before = {i: record['beats'] for i, record in self._records.items()}
     # Until all others were heard after it; if one is lost, `_judge` leaves.
@@ -149,8 +177,8 @@ class _Watch:
     self._own |= {'state': 'failed', 'error': self._error}
     with contextlib.suppress(Exception):
       self._exchange()
-    self._print_error(kind, error, trace)
-    self._exit(1)
+    say()
+    self._exit(code)
 
   def abort(self) -> None:
     """Leaves if the first process, which jax cannot live without, is gone."""

@@ -7,13 +7,14 @@ one alone writes what people read. Checkpoints are written by all.
 from collections.abc import Mapping
 import logging
 import os
+import sys
 from typing import Any
 
 from rich import console as rich_console
 
 from experiments.config import environment, fields, groups, schema
 from experiments.run import run_directory
-from score_jax import cluster, distributed
+from score_jax import cluster, distributed, heartbeat
 
 # Differs between the processes of a run.
 _OWN = ('processes.index',)
@@ -76,12 +77,26 @@ def check_same(facts: Mapping[str, Any], fix: str) -> None:
     raise run_directory.RunError(str(error)) from error
 
 
+def fail(error: Exception, code: int) -> int:
+  """Says what ends this process, to people and to the other processes.
+
+  Returns:
+    The exit code; of several processes, none returns.
+  """
+  heartbeat.end_with(
+    error, code, lambda: print(f'error: {error}', file=sys.stderr)
+  )
+  return code
+
+
 def make_console() -> rich_console.Console:
   """A console that is silent in all processes but the first.
 
   So are warnings; an error is printed by the process that it happens in.
   """
   logging.basicConfig(format='%(levelname)s: %(message)s')
+  # Orbax logs what it raises, several times, with the stacks of its threads.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   if not distributed.is_first():
     logging.getLogger().setLevel(logging.ERROR)
   return rich_console.Console(quiet=not distributed.is_first())

@@ -219,9 +219,12 @@ class RunDirectory:
 
     Raises:
       RunError: another trainer holds it; says which. Or not all processes see
-        the directory; says which hosts do not.
+        the directory; says which hosts do not. Or the disk refuses a write.
     """
-    with self._storage.lock(self._check_may_be_written):
+    with (
+      run_storage.explaining_refusals(self.path),
+      self._storage.lock(self._check_may_be_written),
+    ):
       yield
 
   def _check_may_be_written(self) -> None:

@@ -7,6 +7,7 @@ logs are never behind it, and whenever something was evaluated or has ended.
 
 from collections.abc import Callable, Iterator
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -32,6 +33,53 @@ LOCK = 'lock'
 
 class RunError(RuntimeError):
   """The run cannot go on as asked; the message says what to do."""
+
+
+# What a disk may say, and what to do then.
+_REFUSALS = {
+  errno.ENOSPC: 'make room',
+  errno.EDQUOT: 'make room',
+  errno.EIO: 'see to the disk',
+  errno.EROFS: 'make it writable',
+  errno.EACCES: 'make it writable',
+}
+
+
+@contextlib.contextmanager
+def explaining_refusals(path: pathlib.Path) -> Iterator[None]:
+  """Turns the error of a disk that refuses a write into one that says so.
+
+  Args:
+    path: of the run's files.
+
+  Raises:
+    RunError: a write was refused, or the directory is gone.
+  """
+  try:
+    yield
+  except RunError:
+    raise
+  except Exception as error:  # Orbax and tensorstore have their own
+    reason = _refusal(path, error)
+    if not reason:
+      raise
+    raise RunError(
+      f'{reason}, and the same command goes on; what was saved before is as it '
+      'was'
+    ) from error
+
+
+def _refusal(path: pathlib.Path, error: BaseException | None) -> str:
+  """Which write was refused and what to do; '' where it is another error."""
+  if isinstance(error, FileNotFoundError) and not path.is_dir():
+    return f'{path} was removed while the run wrote to it: restore it'
+  while error:
+    text = ' '.join(str(error).split())
+    for number, remedy in _REFUSALS.items():
+      if os.strerror(number) in text:
+        return f'the disk refuses a write ({text[:300]}): {remedy}'
+    error = error.__cause__ or error.__context__
+  return ''
 
 
 class Storage:

@@ -192,7 +192,8 @@ class StageRecorder:
     self._resources.__exit__(*exception)
 
   def begin_step(self) -> None:
-    """Starts the step's clock."""
+    """Starts the step's clock; raises the error of a save, if it failed."""
+    self._checkpoints.poll()
     self._trace.begin_step()
     self._marks = {'begin': time.perf_counter()}
 
@@ -232,7 +233,7 @@ class StageRecorder:
     if self._last_logged < self._done:
       # Else it was killed between here and the next checkpoint.
       self._write(self._held | dict(self._evaluate(self.state.params)))
-      self._metrics.note()
+      distributed.by_first(self._metrics.note)
     self._held = None
     if self._is_measured and self._has_checkpoint():
       # It was saved without the score that it is chosen by.
@@ -338,8 +339,8 @@ class StageRecorder:
     self, step: int, state: arrays.TrainState, score: float | None = None
   ) -> None:
     # First: whoever goes on from the checkpoint knows all lines up to it.
-    self._metrics.note()
-    self._samples.note()
+    for log in (self._metrics, self._samples):
+      distributed.by_first(log.note)
     self._run.directory.push()
     metadata = {'selection': self._window(), 'held': self._held}
     self._checkpoints.save(step, state, metadata, score=score)

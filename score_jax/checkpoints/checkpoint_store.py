@@ -63,6 +63,8 @@ class Store:
         # What is removed is decided by checkpointing.py, after verification.
         max_to_keep=None,
         enable_async_checkpointing=is_async,
+        # In the background, a disk that refuses one would be waited for.
+        async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       ),
     )
     self._reader = futures.ThreadPoolExecutor(1, 'read back')
@@ -104,6 +106,10 @@ class Store:
       if (own := list(checksums.own_shards(leaf)))
     }
     self._read_back = self._reader.submit(self._parts_on_disk, step, places)
+
+  def is_over(self) -> bool:
+    """Whether the last step is written and read back, or has failed."""
+    return distributed.all_of(self._read_back.done())
 
   def confirm(self, step: int) -> None:
     """Waits until a step is written and read back, each host its own shards.

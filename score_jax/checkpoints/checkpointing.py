@@ -66,7 +66,7 @@ class Checkpoints:
       directory: relative to the working directory, or absolute.
       keep: number of newest steps that are kept whole, beside the best one.
       is_async: write in the background; an error then surfaces at the next
-        `save`, `restore`, `wait` or `close`.
+        `poll`, `save`, `restore`, `wait` or `close`.
       read_only: do not save, remove or rename anything.
     """
     if keep < 1:
@@ -187,6 +187,11 @@ class Checkpoints:
         'directory'
       )
     return None
+
+  def poll(self) -> None:
+    """As `wait` if a save in the background is over, else nothing."""
+    if self._pending is not None and self._store.is_over():
+      self.wait()
 
   def wait(self) -> None:
     """Waits for a save in the background, verifies it, and raises its error."""

@@ -12,6 +12,7 @@ For the first of several processes; the others' writes do nothing.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import hashlib
 import json
 import logging
@@ -179,7 +180,7 @@ class Log:
   """A log of JSON lines that is continued after a step.
 
   Each record has a `step`, and is on the operating system's side when `write`
-  returns.
+  returns; where the disk refuses it, it waits for the next call.
   """
 
   def __init__(self, path: pathlib.Path, step: int):
@@ -192,28 +193,53 @@ class Log:
     self._path = path
     self._written = WrittenFiles(path.parent)
     self._file = None
+    self._waiting = b''
+    self._is_refused = False
     if distributed.is_first():
       path.parent.mkdir(parents=True, exist_ok=True)
       self._lines = self._written.continue_log(path, step)
-      self._file = path.open('ab')
+      # Without a buffer: what a full disk took of a line is known.
+      self._file = path.open('ab', buffering=0)
 
   def write(self, record: Mapping[str, Any]) -> None:
-    """Appends one record."""
+    """Appends one record; where the disk refuses, says so once and goes on."""
     if self._file:
       line = json.dumps(record, allow_nan=False).encode()
-      self._file.write(line + b'\n')
-      self._file.flush()
+      self._waiting += line + b'\n'
       self._lines.append((record['step'], zlib.crc32(line)))
+      try:
+        self._append()
+      except OSError as error:
+        if not self._is_refused:
+          _LOGGER.warning(
+            '%s cannot be written (%s); its lines wait for the disk',
+            self._path,
+            error,
+          )
+        self._is_refused = True
 
   def note(self) -> None:
-    """Notes the digests of all lines so far. Not all of them at each line."""
+    """Notes the digests of all lines so far. Not all of them at each line.
+
+    Raises:
+      OSError: the disk refuses; nothing may be saved that counts on the lines.
+    """
     if self._file:
+      self._append()
       self._written.note_lines(self._path, self._lines)
 
   def close(self) -> None:
     """Closes the file. May be called twice."""
-    if self._file:
+    if self._file and not self._file.closed:
+      # Without digests, the lines are none that anything saved counts on.
+      with contextlib.suppress(OSError):
+        self._append()
       self._file.close()
+
+  def _append(self) -> None:
+    while self._waiting:
+      self._waiting = self._waiting[self._file.write(self._waiting) :]
+    self._is_refused = False
 
 
 def _digest(body: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 import os
 import pathlib
-import socket
 import subprocess
 import sys
+
+from tests.support import process_group
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -76,9 +77,7 @@ print('same', flush=True)
 
 
 def test_two_processes(tmp_path):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = process_group.free_address()
   flags = '--xla_force_host_platform_device_count=4'
   processes = [
     subprocess.Popen(

@@ -442,6 +442,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
   store.save(2, state)
+  while fault == 'full, polled':
+    store.poll()
   store.close()
 except Exception as error:
   print('SURFACED', type(error).__name__)
@@ -470,7 +472,9 @@ def test_killed_while_saving(tmp_path):
   np.testing.assert_array_equal(restored.state['x'], expected)
 
 
-@pytest.mark.parametrize('fault', ['full, waiting', 'full, in the background'])
+@pytest.mark.parametrize(
+  'fault', ['full, waiting', 'full, polled', 'full, in the background']
+)
 def test_a_disk_that_takes_no_more(tmp_path, fault):
   # A file size limit: writes fail as on a full disk, for root too.
   code, output = start_writer(fault, tmp_path)

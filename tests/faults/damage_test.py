@@ -143,32 +143,15 @@ def test_a_run_goes_on_without_a_damaged_log(
   # The policy does not depend on logs.
   assert small_run.results(path) == small_run.results(finished)
   names = {'checkpoints', 'finished.json', 'evaluation.jsonl'}
-  assert {n: c for n, c in outcome(path).items() if names & set(n.parts)} == {
-    n: c for n, c in outcome(finished).items() if names & set(n.parts)
-  }
+  found, expected = (
+    {n: c for n, c in small_run.outcome(run).items() if names & set(n.parts)}
+    for run in (path, finished)
+  )
+  assert found == expected
   kept = [r for r in small_run.metrics(finished, 'stage2') if r['step'] != 2]
   assert small_run.metrics(path, 'stage2') == kept
   lost = json.loads((stage / 'written.json').read_text())['lost']
   assert set(lost) == {'metrics.jsonl', 'samples.jsonl'}
-
-
-def outcome(run):
-  """What a run leaves behind, but for times: contents by path.
-
-  A checkpoint's manifest has the digests of all its arrays, which were verified
-  when it was written.
-  """
-  found = {}
-  for path in sorted(run.rglob('*')):
-    name = path.relative_to(run)
-    if path.parts[-2:] == ('manifest', 'metadata') or (
-      path.suffix in ('.json', '.jsonl', '.model')
-      and path.name not in ('metrics.jsonl', 'written.json')
-    ):
-      found[name] = path.read_bytes()
-    elif path.name == 'metrics.jsonl':
-      found[name] = small_run.metrics(run, path.parent.name)
-  return found
 
 
 class Trials:
@@ -194,7 +177,7 @@ class Trials:
     assert code == 0 or err.startswith('error: ')
     left = {}
     if command == 'train':
-      left = outcome(self.path)
+      left = small_run.outcome(self.path)
     elif command == 'report':
       left = (
         {'page': (self.path / 'report.html').read_bytes()} if not code else {}

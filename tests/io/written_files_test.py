@@ -180,3 +180,22 @@ def test_damaged_digests_accuse_nobody(tmp_path):
     assert list(written.damage()) == ['written.json']
   digests.unlink()
   assert not written.damage()
+
+
+def test_lines_wait_for_a_disk_that_is_full(tmp_path, caplog):
+  path = tmp_path / 'log.jsonl'
+  log = written_files.Log(path, 0)
+  log.write({'step': 1})
+  own = log._file
+  with open('/dev/full', 'ab', buffering=0) as log._file:
+    log.write({'step': 2})
+    log.write({'step': 3})
+    with pytest.raises(OSError, match='No space left'):
+      log.note()
+  assert caplog.text.count('its lines wait for the disk') == 1
+  log._file = own
+  log.write({'step': 4})
+  log.note()
+  log.close()
+  assert [r['step'] for r in json_files.read_lines(path)] == [1, 2, 3, 4]
+  assert not written_files.WrittenFiles(tmp_path).damage()

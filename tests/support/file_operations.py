@@ -1,4 +1,4 @@
-"""Deaths at the n-th file operation of a child process.
+"""Faults at the n-th file operation of a child process.
 
 An audit hook sees what Python does to files under a directory, in all threads,
 before it is done: open for writing, mkdir, rename, remove, rmdir, truncate;
@@ -11,6 +11,8 @@ fraction of a second.
 """
 
 from collections.abc import Callable
+import contextlib
+import errno
 import itertools
 import multiprocessing
 import os
@@ -22,29 +24,77 @@ from typing import Any
 from score_jax.io import written_files
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+# What fills a disk.
+BALLAST = 'ballast'
 # Where the arguments of an event have the descriptor of the path's directory.
 _DIRECTORY = {'os.mkdir': 2, 'os.remove': 1, 'os.rename': 2, 'os.rmdir': 1}
 
 
 def run(function: Callable[..., None], *arguments: Any) -> int:
   """Runs `function(*arguments)` in a child; its exit code, as of Popen."""
+  return finish(start(function, *arguments))
+
+
+def start(
+  function: Callable[..., None], *arguments: Any
+) -> multiprocessing.process.BaseProcess:
+  """A child that runs `function(*arguments)`; `finish` has to follow."""
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload([function.__module__])
   child = context.Process(target=function, args=arguments)
   child.start()
+  return child
+
+
+def finish(child: multiprocessing.process.BaseProcess) -> int:
+  """Waits for a child; its exit code.
+
+  Raises:
+    TimeoutError: it hangs, and was killed.
+  """
   child.join(120)
   if child.is_alive():
     child.kill()
-    raise TimeoutError(f'{function.__name__}{arguments} hangs')
+    raise TimeoutError(f'{child} hangs')
   return child.exitcode
 
 
-def watch(root: pathlib.Path, at: int | None = None) -> Callable[[], list[str]]:
-  """Dies before the operation of number `at`, from 1 on, under a directory.
+def kill() -> None:
+  """The process dies."""
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse(number: int = errno.EIO) -> None:
+  """The operation fails.
+
+  Raises:
+    OSError: of this number.
+  """
+  raise OSError(number, os.strerror(number))
+
+
+def fill(folder: pathlib.Path) -> None:
+  """The file system of a folder has no byte left from here on."""
+  with (folder / BALLAST).open('wb', buffering=0) as file:
+    with contextlib.suppress(OSError):
+      while True:
+        file.write(bytes(1 << 20))
+    with contextlib.suppress(OSError):
+      while True:
+        file.write(b'\0')
+
+
+def watch(
+  root: pathlib.Path,
+  at: int | None = None,
+  fault: Callable[[], None] = kill,
+) -> Callable[[], list[str]]:
+  """Makes a fault before the operation of number `at` under a directory.
 
   Args:
     root: the directory.
-    at: None: operations are listed and nothing happens.
+    at: from 1 on; None: operations are listed and nothing happens.
+    fault: what happens.
 
   Returns:
     Lists the operations so far.
@@ -55,7 +105,7 @@ def watch(root: pathlib.Path, at: int | None = None) -> Callable[[], list[str]]:
   def note(name, path):
     seen.append(f'{name} {path}')
     if next(numbers) == at:
-      os.kill(os.getpid(), signal.SIGKILL)
+      fault()
 
   def hook(event, arguments):
     if event == 'open':
@@ -78,11 +128,12 @@ def watch(root: pathlib.Path, at: int | None = None) -> Callable[[], list[str]]:
     note('fsync', descriptor)
     call(descriptor)
 
-  def write(log, record, call=written_files.Log.write):
-    note('line', record['step'])
-    call(log, record)
+  def append(log, call=written_files.Log._append):
+    if log._waiting:
+      note('append', log._path)
+    call(log)
 
   sys.addaudithook(hook)
   os.fsync = fsync
-  written_files.Log.write = write
+  written_files.Log._append = append
   return lambda: list(seen)

@@ -22,6 +22,13 @@ class Ended:
   errors: str
 
 
+def free_address() -> str:
+  """HOST:PORT of this machine that nobody listens at."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    return f'localhost:{free.getsockname()[1]}'
+
+
 def start(
   *arguments: str,
   processes: int = 2,
@@ -38,9 +45,7 @@ def start(
     environment: of the processes.
     joined: tell `jax.distributed` of the processes, by their environment.
   """
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
+  address = free_address()
 
   def start_one(index):
     own = dict(environment) | {'XLA_FLAGS': f'{_FLAG}={devices}'}

@@ -129,6 +129,25 @@ def assert_same(
       assert _text(one, stage) == _text(other, stage)
 
 
+def outcome(path: pathlib.Path) -> dict[pathlib.Path, Any]:
+  """What a run leaves behind, but for times: contents by path.
+
+  A checkpoint's manifest has the digests of all its arrays, which were verified
+  when it was written.
+  """
+  found = {}
+  for file in sorted(path.rglob('*')):
+    name = file.relative_to(path)
+    if file.parts[-2:] == ('manifest', 'metadata') or (
+      file.suffix in ('.json', '.jsonl', '.model')
+      and file.name not in ('metrics.jsonl', 'written.json')
+    ):
+      found[name] = file.read_bytes()
+    elif file.name == 'metrics.jsonl':
+      found[name] = metrics(path, file.parent.name)
+  return found
+
+
 def results(path: pathlib.Path) -> dict[str, Any]:
   """What results.json holds."""
   return json.loads((path / 'results.json').read_text())
