@@ -6,8 +6,9 @@ one line. Asked to look again, it calculates on from its first result: a second
 attempt that repeats the first is much better, one that calculates anew better
 still.
 
-Hardware and time: two CPU cores and 6 GB of memory. See RESULTS.md for what a
-step takes and what was reached in how many.
+Hardware and time: two CPU cores and 6 GB of memory; RESULTS.md says what a step
+takes and what was reached in how many. A TPU chip needs 1.3 GiB by plan
+(python -m experiments.plan --preset=gemma3_270m_words --topology=v5e-1).
 
 Command: bash launch/gemma3_270m.sh
      and: python -m experiments.train --preset=gemma3_270m_words

@@ -31,6 +31,12 @@ TINY = (
   '--steps-stage1=2 --steps-stage2=2 --problems-per-step=2 --micro-batch=2 '
   '--samples-per-problem=2 --validation-problems=20 --eval-problems=4'
 )
+WORDS = (
+  '--model.name=None --problems-per-step=2 --samples-per-problem=2 '
+  '--micro-batch=2 --max-prompt-tokens=512 --max-attempt-tokens=4 '
+  '--steps-stage1=1 --steps-stage2=1 --eval-problems=2 --eval-every=0 '
+  '--lora.rank=2 --train-problems=20 --validation-problems=2'
+)
 GEMMA = (
   '--model.name=None --problems-per-step=2 --samples-per-problem=2 '
   '--micro-batch=2 --max-prompt-tokens=512 --max-attempt-tokens=4 '
@@ -117,9 +123,11 @@ def test_notebooks_run_from_the_top_down(
   keep = tmp_path / 'keep'
   parameters = {
     'ACCELERATOR': 'cpu',
+    'PUBLISHED': str(weights),
     'WEIGHTS': str(weights),
     'KEEP': str(keep),
     'TINY': TINY,
+    'WORDS': WORDS,
     'GEMMA': GEMMA.format(data=data),
   }
   shutil.rmtree(clone / 'runs', ignore_errors=True)
@@ -133,7 +141,8 @@ def test_notebooks_run_from_the_top_down(
   )  # fmt: skip
   outputs = _outputs(executed)
   assert found.returncode == 0, found.stderr + outputs
-  assert outputs.count('image/png') == 2, outputs
+  pictures = path.read_text().count('display.Image(')
+  assert outputs.count('image/png') == pictures, outputs
   assert 'Stage II' in outputs
   assert 'attempt 2' in outputs.rpartition('quit ends it.')[2], outputs
   assert '</html>' in (keep / 'report.html').read_text()

@@ -48,12 +48,13 @@ def test_what_is_found_in_files():
   ]
   colab = 'colab/score_jax.ipynb', 'gemma3_270m_gsm8k_colab'
   assert [*_PAIRS[:2]] == [(*colab, 'v5e-1'), (*colab, 'v6e-1')]
+  assert ('colab/score_jax.ipynb', 'gemma3_270m_words', 'v5e-1') in _PAIRS
   assert ('gke/jobset.yaml', 'gemma3_1b_gsm8k_v5e8', 'v5e-8') in _PAIRS
   commands = launch_files.commands(launch_files.NOTEBOOKS[0])
-  modules = ['train', 'doctor', 'train', 'convert', 'chat']
+  modules = ['train', 'doctor', 'train', 'train', 'convert', 'chat']
   assert [module for module, _ in commands] == modules
   assert commands[0][1] == ['--run-dir=runs/tiny']
-  assert commands[3][1] == ['--from=runs/gemma3_270m', '--to=$KEEP/corrected']
+  assert commands[4][1] == ['--from=runs/gemma3_270m', '--to=$KEEP/corrected']
 
 
 @pytest.mark.parametrize(('file', 'preset', 'slice_'), _PAIRS)
