@@ -1,4 +1,7 @@
-"""What files under launch/ run has flags that exist, and fits its slice."""
+"""What files under launch/ run has flags that exist, and fits its slice.
+
+The flags of docs/places.md, too.
+"""
 
 import re
 
@@ -16,9 +19,12 @@ _OPTIONS = {
   'plan': plan.Options,
 }
 _PAIRS = launch_files.pairs()
+_DOCUMENT = launch_files.LAUNCH.parent / 'docs' / 'places.md'
 
 
-@pytest.mark.parametrize('path', launch_files.FILES, ids=launch_files.name)
+@pytest.mark.parametrize(
+  'path', [*launch_files.FILES, _DOCUMENT], ids=lambda path: path.name
+)
 def test_flags_exist(path, tmp_path):
   commands = launch_files.commands(path)
   assert commands
