@@ -2,6 +2,7 @@
 
   rollout       episodes of two attempts beside Hugging Face and Tunix
   update        an update beside torch, Hugging Face's model and TRL
+  decode        the TPU compiler's estimate of the decode loop
   step          where the time of a training step goes
   scaling       cost over sequences, lengths, layers and devices
   reward        gradings a second, pathological answers among them
@@ -15,7 +16,7 @@ import importlib
 import sys
 
 _NAMES = (
-  *('rollout', 'update', 'step', 'scaling', 'reward'),
+  *('rollout', 'update', 'decode', 'step', 'scaling', 'reward'),
   *('gemma_import', 'gemma_memory'),
 )
 

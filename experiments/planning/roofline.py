@@ -132,19 +132,35 @@ def rollout_seconds(
     float(_token_flops(work.model.config, keys + 1).sum()) for keys in given
   )
   prefill /= work.mesh.size * chip.flops
-  live = _decode_seconds(work, chip, weights, np.concatenate(steps))
+  live = decode_seconds(work, chip, weights, np.concatenate(steps))
   if not _has_published(work.model):
     return Range(prefill + live, None)
   allocated = np.full(turns * attempt_tokens, sizes.length)
-  full = _decode_seconds(work, chip, weights, allocated)
+  full = decode_seconds(work, chip, weights, allocated)
   return Range(
     prefill + live, prefill / PUBLISHED_SHARE_OF_PEAK + DECODE_OVERHEAD * full
   )
 
 
-def _decode_seconds(work, chip, weights, keys):
-  """Roofline of decode steps, in each of which a query sees so many keys."""
-  config, share = work.model.config, work.sizes.batch_size / work.mesh.size
+def decode_seconds(
+  work: workload.Workload,
+  chip: chips.Chip,
+  weights: float,
+  keys: np.ndarray,
+  sequences: float | None = None,
+) -> float:
+  """Bound of decode steps, in each of which a query sees so many keys.
+
+  Args:
+    work: the run.
+    chip: that it runs on.
+    weights: bytes a device of the weights that decode reads.
+    keys: that a query of a global layer sees, an entry for each step.
+    sequences: of a device; None: all that there are for each.
+  """
+  config, share = work.model.config, sequences
+  if share is None:
+    share = work.sizes.batch_size / work.mesh.size
   head = 2.0 * config.width * config.vocab_size
   flops = share * (_token_flops(config, keys) + head)
   per_key = 2 * config.num_kv_heads * config.head_dim

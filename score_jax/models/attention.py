@@ -6,7 +6,7 @@ soft-caps and windows: a Pallas kernel on TPUs (`models/splash.py`), cuDNN on
 GPUs where it applies, and XLA everywhere. XLA's queries are split into chunks
 that skip the keys they cannot see, and its backward pass recomputes the
 probabilities from their log-sum-exp (arXiv:2205.14135, section 3.1), so that no
-scores are kept. Attention over a cache is in `models/kv_cache.py`.
+scores are kept. Attention over a cache is in `models/cache_attention.py`.
 
 Shapes: B sequences, S tokens, N heads, K key-value heads, G = N / K, H head
 dimension, C queries of a chunk, L keys that they see.
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from score_jax.models import kv_cache, splash
+from score_jax.models import cache_attention, splash
 
 Path = Literal['xla', 'splash', 'cudnn']
 
@@ -123,7 +123,7 @@ def _masked_scores(q, k, queries, keys, window, softcap):
   hidden = key > query
   if window:
     hidden |= key <= query - window
-  mask = np.where(hidden, np.float32(kv_cache.MASKED), np.float32(0))
+  mask = np.where(hidden, np.float32(cache_attention.MASKED), np.float32(0))
   return scores + mask[None, None, None], slope
 
 

@@ -1,10 +1,17 @@
-"""The key-value cache: its memory layout, its rings, and attention over it.
+"""The key-value cache: its memory layout, its rings and its slots.
 
-No other file depends on the layout. Global layers have a slot for each position
-of the sequence; local layers have a ring about as long as their window, slot =
-position mod ring length. Masks come from the position stored with each slot
-(-1: empty), never from a token's value. Writes are scatters at each sequence's
-own slots, which compile to updates in place.
+Only `models/cache_attention.py` depends on the layout too. Global layers have a
+slot for each position of the sequence; local layers have a ring about as long
+as their window where that is shorter, slot = position mod ring length. Masks
+come from the position stored with each slot (-1: empty), never from a token's
+value.
+
+Where a block goes is one of two things. Slots of a sequence's own follow from
+its positions and cost a scatter for each layer. Layers without a ring can
+instead write in lock-step: every block of all sequences goes to the next slots,
+whether a sequence has tokens in it or not, by one slice. Scatters are what TPUs
+are slow at; a ring cannot do without, since slots without tokens would leave
+fewer than a window of live ones.
 
 A block is the tokens of one call of `transformer.forward`: one while decoding,
 several for a turn separator.
@@ -20,10 +27,6 @@ import jax
 import jax.numpy as jnp
 
 from score_jax.models import model_config
-
-# Added to the scores of hidden keys, as in Gemma's reference: far below any
-# score, and finite, so that a query without visible keys gives no NaN.
-MASKED = -2.3819763e38
 
 
 @struct.dataclass
@@ -55,12 +58,44 @@ class KVCache:
     layers: one `Keys` per layer.
     positions: position stored in each slot by layer kind, i32 [B, S of the
       kind], -1 where empty; layers of a kind share it.
+    next_slot: that a block in lock-step goes to, i32 []; slots from it on are
+      empty.
+    in_step: kinds of layers that write in lock-step.
   """
 
   # A pair of arrays per layer: a stacked cache would be sliced, and so copied,
   # layer by layer at every token.
   layers: tuple[Keys, ...]
   positions: dict[str, jax.Array]
+  next_slot: jax.Array
+  in_step: tuple[str, ...] = struct.field(pytree_node=False, default=())
+
+  def slots_of(self, kind: str, positions: jax.Array) -> jax.Array:
+    """Slots of a block's tokens in layers of a kind.
+
+    Args:
+      kind: of the layers.
+      positions: of the tokens, i32 [B, block], -1 for padding.
+
+    Returns:
+      i32 [], the first of the block's slots, in lock-step; else `own_slots`.
+    """
+    if kind in self.in_step:
+      return self.next_slot
+    return own_slots(self.positions[kind], positions)
+
+  def after(
+    self,
+    layers: Sequence[Keys],
+    positions: dict[str, jax.Array],
+    block: int,
+  ) -> 'KVCache':
+    """The cache with what writing a block of so many tokens has made."""
+    return self.replace(
+      layers=tuple(layers),
+      positions=positions,
+      next_slot=self.next_slot + block,
+    )
 
 
 def default_transposed() -> bool:
@@ -107,6 +142,8 @@ def empty(
 ) -> KVCache:
   """Returns an empty cache.
 
+  The transposed layout, a CPU's, has no lock-step: scatters are free there.
+
   Args:
     config: the model.
     batch_size: B.
@@ -131,18 +168,21 @@ def empty(
       jnp.zeros(k_shape, dtype), jnp.zeros(v_shape, dtype), transposed
     )
 
-  kinds = config.layer_kinds
+  kinds = sorted(set(config.layer_kinds))
   return KVCache(
-    layers=tuple(keys(kind) for kind in kinds),
+    layers=tuple(keys(kind) for kind in config.layer_kinds),
     positions={
-      kind: jnp.full((batch_size, slots[kind]), -1, jnp.int32)
-      for kind in sorted(set(kinds))
+      kind: jnp.full((batch_size, slots[kind]), -1, jnp.int32) for kind in kinds
     },
+    next_slot=jnp.int32(0),
+    in_step=tuple(
+      kind for kind in kinds if slots[kind] == length and not transposed
+    ),
   )
 
 
-def write_slots(stored: jax.Array, positions: jax.Array) -> jax.Array:
-  """Assigns slots to a block's tokens: position mod number of slots.
+def own_slots(stored: jax.Array, positions: jax.Array) -> jax.Array:
+  """Assigns slots of a sequence's own: position mod number of slots.
 
   Args:
     stored: positions in the slots, i32 [B, S].
@@ -162,16 +202,30 @@ def write_slots(stored: jax.Array, positions: jax.Array) -> jax.Array:
 
 def write_positions(stored, slots, positions):
   """Returns the positions in the slots, i32 [B, S], after writing a block."""
+  if slots.ndim == 0:
+    return jax.lax.dynamic_update_slice_in_dim(stored, positions, slots, axis=1)
   sequence = jnp.arange(stored.shape[0])[:, None]
   return stored.at[sequence, slots].set(positions, mode='drop')
 
 
 def write(keys: Keys, slots: jax.Array, k: jax.Array, v: jax.Array) -> Keys:
-  """Writes a block's keys and values [B, block, K, H] into its slots."""
+  """Writes a block's keys and values [B, block, K, H] into its slots.
+
+  Args:
+    keys: of the layer.
+    slots: from `KVCache.slots_of`.
+    k: [B, block, K, H].
+    v: [B, block, K, H].
+  """
+  k, v = k.astype(keys.k.dtype), v.astype(keys.v.dtype)
+  if slots.ndim == 0:
+    put = jax.lax.dynamic_update_slice_in_dim
+    return keys.replace(
+      k=put(keys.k, k, slots, axis=1), v=put(keys.v, v, slots, axis=1)
+    )
   # A scatter at each sequence's own slots is done in place; `vmap` of a dynamic
   # update slice would compile to a loop over sequences on a TPU.
   sequence = jnp.arange(slots.shape[0])[:, None]
-  k, v = k.astype(keys.k.dtype), v.astype(keys.v.dtype)
   if keys.transposed:
     return keys.replace(
       k=keys.k.at[sequence, :, :, slots].set(k, mode='drop'),
@@ -181,105 +235,6 @@ def write(keys: Keys, slots: jax.Array, k: jax.Array, v: jax.Array) -> Keys:
     k=keys.k.at[sequence, slots].set(k, mode='drop'),
     v=keys.v.at[sequence, slots].set(v, mode='drop'),
   )
-
-
-def visible(
-  query_positions: jax.Array, key_positions: jax.Array, window: int | None
-) -> jax.Array:
-  """Returns which keys each query sees: causal, not empty, in the window.
-
-  Args:
-    query_positions: i32 [B, Q].
-    key_positions: i32 [B, S], -1 where there is no key.
-    window: keys a query sees, its own included; None: all.
-
-  Returns:
-    bool [B, Q, S].
-  """
-  query = query_positions[:, :, None]
-  key = key_positions[:, None, :]
-  seen = (key >= 0) & (key <= query)
-  return seen & (key > query - window) if window else seen
-
-
-def attend(
-  q: jax.Array,
-  pieces: Sequence[tuple[Keys, jax.Array]],
-  *,
-  softcap: float | None = None,
-) -> jax.Array:
-  """Computes softmax attention of a block of queries over pieces of keys.
-
-  Args:
-    q: scaled queries [B, Q, N, H].
-    pieces: (keys, mask bool [B, Q, S]) pairs; one softmax spans all of them.
-    softcap: c in c * tanh(score / c), applied before the mask.
-
-  Returns:
-    [B, Q, N, H] in q's dtype. For a query without visible keys it is the mean
-    of all values, and finite.
-  """
-  batch, queries, num_heads, head_dim = q.shape
-  heads_axis = 1 if pieces[0][0].transposed else 2
-  num_kv = pieces[0][0].k.shape[heads_axis]
-  q = q.reshape(batch, queries, num_kv, num_heads // num_kv, head_dim)
-  q = jnp.transpose(q, (0, 2, 3, 1, 4))  # [B, K, G, Q, H]
-  # Scores are joined, not keys: a concatenation of keys would copy the cache.
-  scores = jnp.concatenate(
-    [
-      _scores(q, keys, softcap) + jnp.where(mask, 0, MASKED)[:, None, None]
-      for keys, mask in pieces
-    ],
-    axis=-1,
-  )  # f32 [B, K, G, Q, S]
-  weights = _softmax(scores)
-  ends = [
-    sum(k.num_slots for k, _ in pieces[: i + 1]) for i in range(len(pieces))
-  ]
-  parts = jnp.split(weights, ends[:-1], axis=-1)
-  out = sum(
-    _mix(part, keys) for part, (keys, _) in zip(parts, pieces, strict=True)
-  )
-  out = jnp.transpose(out.astype(q.dtype), (0, 3, 1, 2, 4))
-  return out.reshape(batch, queries, num_heads, head_dim)
-
-
-@jax.custom_vjp
-def _softmax(scores: jax.Array) -> jax.Array:
-  """Softmax over the last axis, with the short form of its derivative.
-
-  Autodiff of a maximum, an exponential and a quotient takes almost twice as
-  long on a CPU.
-  """
-  return jax.nn.softmax(scores, axis=-1)
-
-
-def _softmax_forward(scores):
-  weights = _softmax(scores)
-  return weights, weights
-
-
-def _softmax_backward(weights, cotangent):
-  mean = jnp.sum(weights * cotangent, axis=-1, keepdims=True)
-  return (weights * (cotangent - mean),)
-
-
-_softmax.defvjp(_softmax_forward, _softmax_backward)
-
-
-def _scores(q, keys, softcap):
-  """Soft-capped scores f32 [B, K, G, Q, S]."""
-  form = 'bkgqh,bkhs->bkgqs' if keys.transposed else 'bkgqh,bskh->bkgqs'
-  q = q.astype(keys.k.dtype)
-  scores = jnp.einsum(form, q, keys.k, preferred_element_type=jnp.float32)
-  return softcap * jnp.tanh(scores / softcap) if softcap else scores
-
-
-def _mix(weights, keys):
-  """Weighted sums of values, f32 [B, K, G, Q, H]."""
-  form = 'bkgqs,bksh->bkgqh' if keys.transposed else 'bkgqs,bskh->bkgqh'
-  weights = weights.astype(keys.v.dtype)
-  return jnp.einsum(form, weights, keys.v, preferred_element_type=jnp.float32)
 
 
 def from_prefix(
@@ -294,11 +249,15 @@ def from_prefix(
 ) -> KVCache:
   """Returns a cache that starts with prefilled prompts, `copies` of each.
 
+  In lock-step it goes on in the prompts' last slot P - 1, which is free: their
+  last token is never prefilled.
+
   Args:
     config: the model.
     prefix: keys of the N prompts as `transformer.forward` returns them, one per
       layer; the cache takes over their layout.
-    positions: of the prompts' tokens, i32 [N, P], -1 for padding.
+    positions: of the prompts' tokens, i32 [N, P], -1 for padding and for a
+      prompt's last token.
     length: of the sequences, prompts included, in tokens.
     copies: G; sequence n * G + g continues prompt n.
     block: most tokens that will be written at once.
@@ -315,9 +274,7 @@ def from_prefix(
     dtype=dtype,
     transposed=prefix[0].transposed,
   )
-  slots = {
-    kind: write_slots(s, positions) for kind, s in cache.positions.items()
-  }
+  slots = {kind: own_slots(s, positions) for kind, s in cache.positions.items()}
   layers = tuple(
     _write_prefix(layer, slots[kind], keys)
     for layer, keys, kind in zip(
@@ -330,8 +287,13 @@ def from_prefix(
   }
   # Copies of a prompt are neighbours, so that they stay on its device; `tile`
   # would exchange prompts between devices.
-  return jax.tree.map(
-    lambda x: jnp.repeat(x, copies, axis=0), KVCache(layers, stored)
+  layers, stored = jax.tree.map(
+    lambda x: jnp.repeat(x, copies, axis=0), (layers, stored)
+  )
+  return cache.replace(
+    layers=layers,
+    positions=stored,
+    next_slot=jnp.int32(positions.shape[1] - 1),
   )
 
 

@@ -12,7 +12,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from score_jax.models import attention, kv_cache, lora, model_config
+from score_jax.models import (
+  attention,
+  cache_attention,
+  kv_cache,
+  lora,
+  model_config,
+)
 
 
 def rope_table(
@@ -165,18 +171,19 @@ class Attention(nn.Module):
         sharding=context.sharding,
       )
       return out, block
-    attend = functools.partial(kv_cache.attend, softcap=softcap)
+    attend = functools.partial(cache_attention.attend, softcap=softcap)
     now = context.positions
-    if window is None or q.shape[1] == 1:
+    is_in_step = context.slots.ndim == 0
+    if window is None or q.shape[1] == 1 or is_in_step:
       # Written first, so that attention spans a single piece of keys. On a ring
       # a single token overwrites no key inside its window.
       after = kv_cache.write(keys, context.slots, k, v)
-      seen = kv_cache.visible(now, context.stored_after, window)
+      seen = cache_attention.visible(now, context.stored_after, window)
       return attend(q, [(after, seen)]), after
     # On a ring, writing a block first could overwrite keys that its first
     # tokens see: attention spans the old ring and the block as two pieces.
-    old = (keys, kv_cache.visible(now, context.stored, window))
-    out = attend(q, [old, (block, kv_cache.visible(now, now, window))])
+    old = (keys, cache_attention.visible(now, context.stored, window))
+    out = attend(q, [old, (block, cache_attention.visible(now, now, window))])
     return out, kv_cache.write(keys, context.slots, k, v)
 
   def _project(self, x):

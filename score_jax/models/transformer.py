@@ -28,8 +28,8 @@ class Context:
   Attributes:
     positions: of the block's tokens, i32 [B, S], -1 for padding.
     rope: cosines and sines, from `layers.rope_table`.
-    slots: cache slots that the block is written to, i32 [B, S]; None without a
-      cache.
+    slots: cache slots that the block is written to, `KVCache.slots_of`;
+      None without a cache.
     stored: positions in the cache before the block, i32 [B, slots].
     stored_after: positions in the cache after the block, i32 [B, slots].
     transposed: layout of the block's keys, see `kv_cache.Keys`.
@@ -261,7 +261,7 @@ def forward(
   if cache is None:
     return x, keys
   stored = {kind: contexts[kind].stored_after for kind in cache.positions}
-  return x, kv_cache.KVCache(keys, stored)
+  return x, cache.after(keys, stored, tokens.shape[1])
 
 
 def _contexts(config, positions, cache, transposed):
@@ -272,7 +272,7 @@ def _contexts(config, positions, cache, transposed):
     context = Context(positions, rope, transposed=transposed)
     if cache is not None:
       stored = cache.positions[kind]
-      slots = kv_cache.write_slots(stored, positions)
+      slots = cache.slots_of(kind, positions)
       after = kv_cache.write_positions(stored, slots, positions)
       context = context.replace(slots=slots, stored=stored, stored_after=after)
     contexts[kind] = context

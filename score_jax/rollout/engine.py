@@ -20,9 +20,9 @@ from score_jax import arrays
 from score_jax.models import attention as attention_lib
 from score_jax.models import kv_cache, model_config, transformer
 from score_jax.rollout import (
+  decode_loop,
   given_attempts,
   randomness,
-  sampling,
   turn_separator,
 )
 
@@ -37,8 +37,6 @@ class _State:
   logprobs: jax.Array  # f32 [B, T]
   length: jax.Array  # i32 [B]
   finished: jax.Array  # bool [B, K]
-  # Of the stop texts' automaton, which reads one attempt; None: there are none.
-  text_state: jax.Array | None  # i32 [B]
 
   @property
   def newest(self):
@@ -48,7 +46,10 @@ class _State:
 
 @struct.dataclass
 class _Rules:
-  """How tokens are chosen and where attempts end; constant in an episode."""
+  """How tokens are chosen and where attempts end; constant in an episode.
+
+  `decode_loop.Rules` of all attempts.
+  """
 
   separators: turn_separator.TurnSeparators
   max_new_tokens: jax.Array  # i32 [K]
@@ -57,19 +58,7 @@ class _Rules:
   given_tokens: jax.Array  # i32 [B, K, A]
   given_length: jax.Array  # i32 [B, K]; 0: sampled
   forced_length: jax.Array | None  # i32 [B, K]
-
-  def of_sequences(self, index):
-    """The rules of the sequences at `index`, in that order."""
-
-    def pick(values):
-      return None if values is None else values[index]
-
-    return self.replace(
-      uniforms=pick(self.uniforms),
-      given_tokens=self.given_tokens[index],
-      given_length=self.given_length[index],
-      forced_length=pick(self.forced_length),
-    )
+  longest: int = struct.field(pytree_node=False)  # of `max_new_tokens`
 
 
 @functools.partial(
@@ -160,6 +149,7 @@ def sample_episodes(
       jnp.minimum(jnp.array(max_new_tokens), given.tokens.shape[2])[None],
     ),
     forced_length=forced_lengths,
+    longest=max(max_new_tokens),
   )
   forward = functools.partial(
     transformer.forward, config, params, dtype=dtype, transposed=transposed
@@ -183,8 +173,6 @@ def sample_episodes(
     block=separators.longest,
     cache_dtype=cache_dtype,
   )
-  if separators.stop_table is not None:
-    state = state.replace(text_state=jnp.zeros_like(state.length))
   # A loop over turns too: the decode loop, most of the program, is compiled
   # once for all K attempts.
   state = jax.lax.fori_loop(0, turns, one_turn, state)
@@ -234,113 +222,57 @@ def _prefill(
     logprobs=jnp.zeros((batch, total), jnp.float32),
     length=jnp.repeat(prompts.length, copies),
     finished=jnp.zeros((batch, turns), bool),
-    text_state=None,
   )
 
 
 def _attempt(forward, unembed, rules, turn, compactions, state):
-  """Decodes one attempt of every sequence."""
-  active = jnp.ones(state.length.shape, bool)
-  has_stop_texts = state.text_state is not None
-  if has_stop_texts:
-    state = state.replace(text_state=jnp.zeros_like(state.text_state))
-  state = _decode(
-    forward, unembed, rules, turn, compactions, state, active, jnp.int32(0)
-  )
-  stopped = rules.separators.is_stop(state.newest)
-  if has_stop_texts:
-    stopped |= rules.separators.is_stop_text(state.text_state)
-  return state.replace(finished=state.finished.at[:, turn].set(stopped))
-
-
-def _decode(forward, unembed, rules, turn, compactions, state, active, count):
-  """Draws the active sequences' tokens from the attempt's `count`-th on.
-
-  With compactions, the loop ends when half of the sequences have; the rest go
-  on in a batch of half the size, whose results are scattered back.
-  """
-
-  def step(carry):
-    state, active, count = carry
-    newest = state.newest
-    # Position -1 is padding: sequences that have ended store no keys.
-    positions = jnp.where(active, state.length - 1, -1)
-    hidden, cache = forward(newest[:, None], positions[:, None], state.cache)
-    logits = unembed(hidden[:, 0]) / rules.temperature
-    token, logprob, ends = _next_token(rules, logits, state.length, turn, count)
-    if state.text_state is not None:
-      text_state = rules.separators.read(state.text_state, token)
-      # What ended sequences draw is not part of their attempts.
-      text_state = jnp.where(active, text_state, state.text_state)
-      state = state.replace(text_state=text_state)
-      if rules.forced_length is None:
-        ends |= rules.separators.is_stop_text(text_state)
-    # Index T is out of bounds, so that these writes are dropped.
-    index = jnp.where(active, state.length, state.tokens.shape[1])
-    state = state.replace(
-      cache=cache,
-      tokens=_put(state.tokens, index, token),
-      turn=_put(state.turn, index, turn + 1),
-      logprobs=_put(state.logprobs, index, logprob),
-      length=state.length + active,
-    )
-    return state, active & ~ends, count + 1
-
-  # Shapes cannot shrink inside a loop, hence a loop for each batch size.
-  half = active.shape[0] // 2 if compactions else 0
-  state, active, count = jax.lax.while_loop(
-    lambda carry: carry[1].sum() > half, step, (state, active, count)
-  )
-  if not half:
-    return state
-  index = jnp.argsort(~active)[:half]  # all active ones first
-  part = _decode(
+  """Decodes one attempt of every sequence and joins it to the sequences."""
+  batch, total = state.tokens.shape
+  column = jnp.arange(rules.longest)[None]
+  index = state.length[:, None] + column  # [B, A]
+  uniforms = None
+  if rules.uniforms is not None:
+    uniforms = jnp.take_along_axis(rules.uniforms, index, axis=1, mode='clip')
+  forced = rules.forced_length
+  done = decode_loop.run(
     forward,
     unembed,
-    rules.of_sequences(index),
-    turn,
-    compactions - 1,
-    jax.tree.map(lambda x: x[index], state),
-    active[index],
-    count,
+    decode_loop.Rules(
+      separators=rules.separators,
+      limit=rules.max_new_tokens[turn],
+      temperature=rules.temperature,
+      uniforms=uniforms,
+      given_tokens=rules.given_tokens[:, turn],
+      given_length=rules.given_length[:, turn],
+      forced_length=None if forced is None else forced[:, turn],
+    ),
+    decode_loop.begin(
+      state.cache,
+      state.newest,
+      state.length - 1,
+      rules.longest,
+      has_stop_texts=rules.separators.stop_table is not None,
+    ),
+    compactions,
   )
-  return jax.tree.map(
-    lambda x, new: x.at[index].set(new, unique_indices=True), state, part
+  stopped = rules.separators.is_stop(done.newest)
+  if done.text_state is not None:
+    stopped |= rules.separators.is_stop_text(done.text_state)
+  # Index T is out of bounds, so that these writes are dropped.
+  index = jnp.where(column < done.length[:, None], index, total)
+  sequence = jnp.arange(batch)[:, None]
+
+  def join(values, new):
+    return values.at[sequence, index].set(new, mode='drop')
+
+  return state.replace(
+    cache=done.cache,
+    tokens=join(state.tokens, done.tokens),
+    turn=join(state.turn, turn + 1),
+    logprobs=join(state.logprobs, done.logprobs),
+    length=state.length + done.length,
+    finished=state.finished.at[:, turn].set(stopped),
   )
-
-
-def _next_token(rules, logits, length, turn, count):
-  """Each sequence's next token: drawn, forced or given.
-
-  Args:
-    rules: of the episode.
-    logits: f32 [B, V], divided by the temperature.
-    length: of the sequences so far, i32 [B]; the token's position.
-    turn: i32 [], from 0.
-    count: i32 []; tokens that active sequences have in this attempt.
-
-  Returns:
-    token i32 [B]; its log-probability f32 [B], 0 if given; whether it ends the
-    attempt, bool [B].
-  """
-  limit = rules.max_new_tokens[turn]
-  if rules.uniforms is None:
-    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  else:
-    token = sampling.draw(logits, _at(rules.uniforms, length))
-  if rules.forced_length is None:
-    ends = rules.separators.is_stop(token) | (count + 1 == limit)
-  else:
-    ends = count + 1 == jnp.clip(rules.forced_length[:, turn], 1, limit)
-    token = jnp.where(ends, rules.separators.stop_ids[0], token)
-  given_length = rules.given_length[:, turn]
-  is_given = given_length > 0
-  # Sequences that sample may be past the longest given attempt.
-  index = jnp.minimum(count, rules.given_tokens.shape[2] - 1)
-  token = jnp.where(is_given, rules.given_tokens[:, turn, index], token)
-  ends = jnp.where(is_given, count + 1 == given_length, ends)
-  logprob = jnp.where(is_given, 0.0, sampling.logprob(logits, token))
-  return token, logprob, ends
 
 
 def _append(forward, separators, turn, state):
@@ -390,11 +322,3 @@ def _at(values, index):
   """values[b, index[b]] of [B, T]; an index beyond T is clipped."""
   picked = jnp.take_along_axis(values, index[:, None], axis=1, mode='clip')
   return picked[:, 0]
-
-
-def _put(values, index, new):
-  """`values` [B, T] with `new` at index [B]; an index of T is dropped."""
-  # One scatter, in place in a loop; `vmap` of dynamic_update_slice becomes a
-  # loop over sequences.
-  batch = jnp.arange(values.shape[0])
-  return values.at[batch, index].set(new, mode='drop')

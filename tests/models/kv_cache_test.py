@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from score_jax.models import kv_cache
+from score_jax.models import cache_attention, kv_cache
 from tests.support import small_models
 
 _CONFIG = small_models.CONFIGS['gemma2']  # window 6
@@ -44,28 +44,28 @@ def test_ring_length_without_a_window():
     ([-1, -1], [4, 4]),  # a row that has ended
   ],
 )
-def test_write_slots(positions, expected):
+def test_own_slots(positions, expected):
   stored = jnp.full((1, 4), -1)
-  slots = kv_cache.write_slots(stored, jnp.array([positions]))
+  slots = kv_cache.own_slots(stored, jnp.array([positions]))
   assert slots.tolist() == [expected]
 
 
 def test_visible_by_hand():
   # Query at 5, keys at 2..6 and an empty slot; a window of 3 sees 3, 4, 5.
   query, keys = jnp.array([[5]]), jnp.array([[2, 3, 4, 5, 6, -1]])
-  assert kv_cache.visible(query, keys, 3).tolist() == [
+  assert cache_attention.visible(query, keys, 3).tolist() == [
     [[False, True, True, True, False, False]]
   ]
-  assert kv_cache.visible(query, keys, None).tolist() == [
+  assert cache_attention.visible(query, keys, None).tolist() == [
     [[True, True, True, True, False, False]]
   ]
   # Padding has position -1 and sees nothing, not even itself.
-  assert not kv_cache.visible(jnp.array([[-1]]), keys, None).any()
+  assert not cache_attention.visible(jnp.array([[-1]]), keys, None).any()
 
 
 @jax.jit
 def _write(layer, stored, positions, k, v):
-  slots = kv_cache.write_slots(stored, positions)
+  slots = kv_cache.own_slots(stored, positions)
   stored = kv_cache.write_positions(stored, slots, positions)
   return kv_cache.write(layer, slots, k, v), stored
 
@@ -107,6 +107,56 @@ def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
       )
 
 
+@pytest.mark.parametrize('name', ['gemma1', 'gemma2'])
+def test_lock_step_writes_every_block_to_the_next_slots(name):
+  """Blocks of 2 with padding into 3 rows of 12 slots, after prompts of 5."""
+  config = small_models.CONFIGS[name]
+  cache = kv_cache.empty(config, 3, 12, block=2, transposed=False)
+  # Gemma 2's local layers have a ring of 7, which lock-step would spoil.
+  assert cache.in_step == ('global',)
+  lengths, kind = np.array([4, 2, 0]), 'global'
+  layer = cache.layers[config.layer_kinds.index(kind)]
+  shape = (3, 5, *layer.k.shape[2:])
+  prompts = np.where(np.arange(5) < lengths[:, None], np.arange(5), -1)
+  cache = kv_cache.from_prefix(
+    config,
+    [kv_cache.Keys(jnp.ones(shape), jnp.ones(shape))] * config.num_layers,
+    jnp.asarray(prompts),
+    12,
+    block=2,
+  )
+  assert int(cache.next_slot) == 4  # a prompt's last token is not in it
+  expected = np.full((3, 12), -1)
+  expected[:, :5] = prompts
+  rng = np.random.default_rng(0)
+  layer = cache.layers[config.layer_kinds.index(kind)]
+  held = np.array(layer.k)
+  for start in (4, 6, 8):
+    real = rng.random((3, 2)) < 0.6
+    positions = np.where(real, lengths[:, None] + np.arange(2), -1)
+    k = rng.normal(size=(3, 2, *shape[2:])).astype(np.float32)
+    slots = cache.slots_of(kind, jnp.asarray(positions))
+    layer = kv_cache.write(layer, slots, jnp.asarray(k), jnp.asarray(-k))
+    stored = kv_cache.write_positions(
+      cache.positions[kind], slots, jnp.asarray(positions)
+    )
+    cache = cache.after(cache.layers, cache.positions | {kind: stored}, 2)
+    expected[:, start : start + 2] = positions
+    held[:, start : start + 2] = k
+    lengths += 2
+  np.testing.assert_array_equal(cache.positions[kind], expected)
+  np.testing.assert_array_equal(layer.k, held)
+  np.testing.assert_array_equal(layer.v[:, 4:10], -held[:, 4:10])
+
+
+def test_the_transposed_layout_has_no_lock_step():
+  config = small_models.CONFIGS['gemma1']
+  cache = kv_cache.empty(config, 3, 12, transposed=True)
+  assert cache.in_step == ()
+  positions = jnp.array([[3], [-1], [0]])
+  assert cache.slots_of('global', positions).tolist() == [[3], [12], [0]]
+
+
 def _slow_attend(q, k, v, mask, softcap):
   """Of q [B, Q, N, H]; k, v [B, S, K, H]; mask [B, Q, S]; float64 loops."""
   out = np.zeros(q.shape)
@@ -138,7 +188,7 @@ def test_attention_spans_all_pieces(transposed, softcap):
     )
     return block, jnp.asarray(mask[:, :, part])
 
-  attend = jax.jit(kv_cache.attend, static_argnames='softcap')
+  attend = jax.jit(cache_attention.attend, static_argnames='softcap')
   out = attend(
     jnp.asarray(q, jnp.float32),
     [piece(slice(0, 5)), piece(slice(5, 8))],
@@ -151,7 +201,7 @@ def test_attention_spans_all_pieces(transposed, softcap):
 def test_a_query_that_sees_nothing_is_finite():
   keys = kv_cache.of_block(*jnp.ones((2, 1, 5, _K, _H)), True)
   q = jnp.ones((1, 2, 4, _H))
-  out = kv_cache.attend(q, [(keys, jnp.zeros((1, 2, 5), bool))])
+  out = cache_attention.attend(q, [(keys, jnp.zeros((1, 2, 5), bool))])
   assert jnp.isfinite(out).all()
 
 

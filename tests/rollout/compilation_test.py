@@ -1,5 +1,6 @@
 """What is compiled: how often, and what the program must not contain."""
 
+import dataclasses
 import logging
 import math
 import re
@@ -130,14 +131,18 @@ def episode_text():
   return engine.sample_episodes.lower(**_arguments()).compile().as_text()
 
 
-@pytest.fixture(scope='module')
-def step_text(episode_text):
+def _step_text(text):
   """The decode loop: the one loop that makes [B, V] logits itself."""
-  computations = _computations(episode_text)
-  bodies = set(re.findall(r'body=%?([\w.\-]+)', episode_text))
+  computations = _computations(text)
+  bodies = set(re.findall(r'body=%?([\w.\-]+)', text))
   logits = f'f32[{_BATCH},{_CONFIG.vocab_size}]'
   (step,) = [name for name in bodies if logits in computations[name]]
   return _with_callees(computations, step)
+
+
+@pytest.fixture(scope='module')
+def step_text(episode_text):
+  return _step_text(episode_text)
 
 
 # K [6, 2, 6, slots] of the global layer, 14 + 5 + 5 + 4 = 28 slots, and of the
@@ -174,6 +179,19 @@ def test_a_turn_change_copies_rings_only(episode_text):
   operations = _operations(episode_text, _RING)
   assert operations.count('copy') <= 4
   assert _MOVES & set(operations) <= {'copy'}
+
+
+def test_lock_step_scatters_nothing():
+  """Not transposed and without a ring: one slice for keys, one for values."""
+  config = dataclasses.replace(_CONFIG, window=100)
+  text = (
+    engine.sample_episodes.lower(**_arguments(config=config, transposed=False))
+    .compile()
+    .as_text()
+  )
+  operations = _operations(_step_text(text), _GLOBAL)
+  assert operations.count('dynamic-update-slice') == 4  # of two layers
+  assert 'scatter' not in _step_text(text)
 
 
 def test_cond_would_have_copied_the_cache():

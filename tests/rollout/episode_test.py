@@ -40,9 +40,21 @@ def _assert_equal(trajectory, rows):
   )
 
 
-@pytest.mark.parametrize(('name', 'turns'), [('gemma2', 2), ('gemma3', 3)])
-def test_sampled_episode_equals_the_slow_one(name, turns):
-  trajectory = small_models.run(name, turns, seed=3, temperature=0.7)
+# A cache that is not transposed writes in lock-step where it has no ring:
+# Gemma 1 in all layers, Gemma 3 in the global one of three.
+@pytest.mark.parametrize(
+  ('name', 'turns', 'transposed'),
+  [
+    ('gemma2', 2, True),
+    ('gemma3', 3, True),
+    ('gemma1', 2, False),
+    ('gemma3', 3, False),
+  ],
+)
+def test_sampled_episode_equals_the_slow_one(name, turns, transposed):
+  trajectory = small_models.run(
+    name, turns, seed=3, temperature=0.7, transposed=transposed
+  )
   total = trajectory.tokens.shape[1]
   uniforms = randomness.uniforms(small_models.sequence_keys(3), total)
   rows = _slow(name, turns, uniforms=np.asarray(uniforms), temperature=0.7)

@@ -1,0 +1,115 @@
+"""Attention of a block of queries over cached keys.
+
+Shapes: B sequences, S slots, Q queries, N heads, K key-value heads, G = N / K,
+H head dimension.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from score_jax.models import kv_cache
+
+# Added to the scores of hidden keys, as in Gemma's reference: far below any
+# score, and finite, so that a query without visible keys gives no NaN.
+MASKED = -2.3819763e38
+
+
+def visible(
+  query_positions: jax.Array, key_positions: jax.Array, window: int | None
+) -> jax.Array:
+  """Returns which keys each query sees: causal, not empty, in the window.
+
+  Args:
+    query_positions: i32 [B, Q].
+    key_positions: i32 [B, S], -1 where there is no key.
+    window: keys a query sees, its own included; None: all.
+
+  Returns:
+    bool [B, Q, S].
+  """
+  query = query_positions[:, :, None]
+  key = key_positions[:, None, :]
+  seen = (key >= 0) & (key <= query)
+  return seen & (key > query - window) if window else seen
+
+
+def attend(
+  q: jax.Array,
+  pieces: Sequence[tuple[kv_cache.Keys, jax.Array]],
+  *,
+  softcap: float | None = None,
+) -> jax.Array:
+  """Computes softmax attention of a block of queries over pieces of keys.
+
+  Args:
+    q: scaled queries [B, Q, N, H].
+    pieces: (keys, mask bool [B, Q, S]) pairs; one softmax spans all of them.
+    softcap: c in c * tanh(score / c), applied before the mask.
+
+  Returns:
+    [B, Q, N, H] in q's dtype. For a query without visible keys it is the mean
+    of all values, and finite.
+  """
+  batch, queries, num_heads, head_dim = q.shape
+  heads_axis = 1 if pieces[0][0].transposed else 2
+  num_kv = pieces[0][0].k.shape[heads_axis]
+  q = q.reshape(batch, queries, num_kv, num_heads // num_kv, head_dim)
+  q = jnp.transpose(q, (0, 2, 3, 1, 4))  # [B, K, G, Q, H]
+  # Scores are joined, not keys: a concatenation of keys would copy the cache.
+  scores = jnp.concatenate(
+    [
+      _scores(q, keys, softcap) + jnp.where(mask, 0, MASKED)[:, None, None]
+      for keys, mask in pieces
+    ],
+    axis=-1,
+  )  # f32 [B, K, G, Q, S]
+  weights = _softmax(scores)
+  ends = [
+    sum(k.num_slots for k, _ in pieces[: i + 1]) for i in range(len(pieces))
+  ]
+  parts = jnp.split(weights, ends[:-1], axis=-1)
+  out = sum(
+    _mix(part, keys) for part, (keys, _) in zip(parts, pieces, strict=True)
+  )
+  out = jnp.transpose(out.astype(q.dtype), (0, 3, 1, 2, 4))
+  return out.reshape(batch, queries, num_heads, head_dim)
+
+
+@jax.custom_vjp
+def _softmax(scores: jax.Array) -> jax.Array:
+  """Softmax over the last axis, with the short form of its derivative.
+
+  Autodiff of a maximum, an exponential and a quotient takes almost twice as
+  long on a CPU.
+  """
+  return jax.nn.softmax(scores, axis=-1)
+
+
+def _softmax_forward(scores):
+  weights = _softmax(scores)
+  return weights, weights
+
+
+def _softmax_backward(weights, cotangent):
+  mean = jnp.sum(weights * cotangent, axis=-1, keepdims=True)
+  return (weights * (cotangent - mean),)
+
+
+_softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+def _scores(q, keys, softcap):
+  """Soft-capped scores f32 [B, K, G, Q, S]."""
+  form = 'bkgqh,bkhs->bkgqs' if keys.transposed else 'bkgqh,bskh->bkgqs'
+  q = q.astype(keys.k.dtype)
+  scores = jnp.einsum(form, q, keys.k, preferred_element_type=jnp.float32)
+  return softcap * jnp.tanh(scores / softcap) if softcap else scores
+
+
+def _mix(weights, keys):
+  """Weighted sums of values, f32 [B, K, G, Q, H]."""
+  form = 'bkgqs,bksh->bkgqh' if keys.transposed else 'bkgqs,bskh->bkgqh'
+  weights = weights.astype(keys.v.dtype)
+  return jnp.einsum(form, weights, keys.v, preferred_element_type=jnp.float32)
