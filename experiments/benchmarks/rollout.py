@@ -8,6 +8,13 @@ Only tokens of attempts count. A peer's batch runs for as long as its longest
 attempt, as ours does; its second prompts hold the first attempts, given to it
 as ids. PEERS is a virtual environment with requirements-peers.txt; without it
 ours is measured alone.
+
+On a GPU, where it has not been run, with CUDA builds of jax and of torch; times
+are seconds then:
+
+    JAX_PLATFORMS=cuda,cpu python -m experiments.benchmark rollout \
+      --model=gemma-3-1b --rows=256 --prompt=256 --limit=256 --dtypes bfloat16 \
+      --peers=PEERS/bin/python
 """
 
 from collections.abc import Sequence

@@ -15,12 +15,16 @@ from experiments.benchmarks import process_memory
 MARK = '@@'
 
 
-def serve(make: Callable[[], Callable[[], None]]) -> None:
+def serve(
+  make: Callable[[], Callable[[], None]],
+  device_peak: Callable[[], int | None] = lambda: None,
+) -> None:
   """Answers each line on stdin with the cost of one run, until stdin ends.
 
   Args:
     make: called once, with nothing but libraries in memory; what it returns
       does the work once, and returns when it is done.
+    device_peak: most bytes of the accelerator's memory so far; None without.
   """
   _return_freed()
   libraries = process_memory.now()
@@ -31,14 +35,15 @@ def serve(make: Callable[[], Callable[[], None]]) -> None:
     process_memory.forget_peak()
     cpu, start = time.process_time(), time.perf_counter()
     run()
-    _answer(
-      {
-        'wall': time.perf_counter() - start,
-        'cpu': time.process_time() - cpu,
-        'peak': process_memory.peak(),
-        'libraries': libraries,
-      }
-    )
+    record = {
+      'wall': time.perf_counter() - start,
+      'cpu': time.process_time() - cpu,
+      'peak': process_memory.peak(),
+      'libraries': libraries,
+    }
+    if (device := device_peak()) is not None:
+      record['device'] = device
+    _answer(record)
 
 
 def _answer(record):

@@ -16,7 +16,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 from experiments.benchmarks import serving, workload
+from score_jax.interop import checkpoint_formats, hugging_face_description
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _MIB = 2**20
@@ -36,6 +39,9 @@ class Settings:
   """Most tokens of an attempt."""
   layers: int = 8
   """Of the model: 32.5M parameters with 8."""
+  model: str | None = None
+  """A published one, such as gemma-3-1b: its shape, all of its layers, and
+  random weights."""
   repeats: int = 3
   """Runs of each that count."""
   quick: bool = False
@@ -51,8 +57,25 @@ class Settings:
 
   def work(self) -> workload.Workload:
     """The work that all programs are given."""
-    return workload.Workload(
+    work = workload.Workload(
       rows=self.rows, prompt=self.prompt, limit=self.limit, layers=self.layers
+    )
+    if self.model is None:
+      return work
+    config = checkpoint_formats.named_config(self.model)
+    architecture = hugging_face_description.describe(
+      config, rows=config.vocab_size, dtype=np.float32
+    )
+    return dataclasses.replace(
+      work,
+      layers=config.num_layers,
+      width=config.width,
+      heads=config.num_heads,
+      kv_heads=config.num_kv_heads,
+      head_dim=config.head_dim,
+      mlp=config.mlp_width,
+      vocab=config.vocab_size,
+      architecture=architecture,
     )
 
 
@@ -65,12 +88,14 @@ class Result:
     wall: seconds that passed.
     peak: largest resident memory during a run, bytes.
     libraries: resident memory before there were weights, bytes.
+    device: most memory of the accelerator so far, bytes; empty without one.
   """
 
   cpu: list[float] = dataclasses.field(default_factory=list)
   wall: list[float] = dataclasses.field(default_factory=list)
   peak: list[int] = dataclasses.field(default_factory=list)
   libraries: list[int] = dataclasses.field(default_factory=list)
+  device: list[int] = dataclasses.field(default_factory=list)
 
   @property
   def median(self) -> float:
@@ -169,8 +194,8 @@ def run_in_turns(
         if record is None:
           del results[name]
           continue
-        for field, values in vars(results[name]).items():
-          values.append(record[field])
+        for field, value in record.items():
+          getattr(results[name], field).append(value)
   finally:
     for program in programs.values():
       program.close()
@@ -182,12 +207,17 @@ def print_table(
 ) -> None:
   """Prints a table of costs, and the others as multiples of the first.
 
+  On an accelerator it is of seconds and of its memory.
+
   Args:
     results: from `run_in_turns`, ours first.
     tokens: that count, in a run.
     floats: FLOPs that the work needs, in a run.
     ceiling: the machine's FLOPs a CPU second, from `ceilings`.
   """
+  if any(result.device for result in results.values()):
+    _print_accelerated(results, tokens, floats)
+    return
   print(
     '| | CPU seconds (least to most) | wall | tokens a CPU second | of the '
     'matmul ceiling | peak MiB | above the libraries |\n' + '|---' * 7 + '|'
@@ -206,4 +236,26 @@ def print_table(
     print(
       f'{name}: {result.median / base.median:.2f} x the CPU seconds of '
       f'{ours}, whose memory is {base.memory / result.memory:.0%} of its'
+    )
+
+
+def _print_accelerated(results, tokens, floats):
+  print(
+    '| | seconds (least to most) | tokens a second | TFLOP/s | MiB of the '
+    'accelerator |\n' + '|---' * 5 + '|'
+  )
+  for name, result in results.items():
+    seconds = statistics.median(result.wall)
+    print(
+      f'| {name} | {seconds:.3f} ({min(result.wall):.3f} to '
+      f'{max(result.wall):.3f}) | {tokens / seconds:.0f} | '
+      f'{floats / seconds / 1e12:.1f} | {max(result.device) / _MIB:.0f} |'
+    )
+  ours = next(iter(results))
+  for name in list(results)[1:]:
+    base, result = results[ours], results[name]
+    times = statistics.median(result.wall) / statistics.median(base.wall)
+    print(
+      f'{name}: {times:.2f} x the seconds of {ours}, whose memory is '
+      f'{max(base.device) / max(result.device):.0%} of its'
     )

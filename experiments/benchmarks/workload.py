@@ -7,6 +7,7 @@ memory depends on them.
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Workload:
     dtype: of weights and activations, 'float32' or 'bfloat16'.
     devices: that share the sequences of an update (ours alone).
     seed: of prompts and lengths.
+    architecture: `config.json` of a published model, whose sizes are those
+      above; None: the Gemma-2-like one.
   """
 
   rows: int = 64
@@ -45,6 +48,7 @@ class Workload:
   dtype: str = 'float32'
   devices: int = 1
   seed: int = 0
+  architecture: dict[str, Any] | None = None
 
   @property
   def length(self) -> int:

@@ -1,6 +1,7 @@
 """Our engine and updates, as the baselines are run; kinds are in `_KINDS`."""
 
 import functools
+import pathlib
 import sys
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from experiments.benchmarks import serving, workload
 from score_jax import arrays
 from score_jax.algorithm import stage_coefficients
+from score_jax.interop import hugging_face_config
 from score_jax.models import inference, model_config, transformer
 from score_jax.rollout import engine, turn_separator
 from score_jax.training import (
@@ -22,6 +24,8 @@ from score_jax.training import (
 
 def model(work: workload.Workload) -> model_config.ModelConfig:
   """The workload's model."""
+  if work.architecture:
+    return hugging_face_config.parse(pathlib.Path(), work.architecture)
   return model_config.ModelConfig(
     vocab_size=work.vocab,
     width=work.width,
@@ -63,7 +67,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
     'max_new_tokens': (work.limit, work.limit),
     'samples_per_problem': work.samples,
     'forced_lengths': jnp.asarray(work.attempt_lengths()),
-    'dtype': jnp.float32,
+    'dtype': _activations(work.dtype),
     'compactions': compactions,
   }
 
@@ -71,6 +75,16 @@ def rollout(work: workload.Workload, compactions: int = 0):
     jax.block_until_ready(engine.sample_episodes(params, **arguments))
 
   return run
+
+
+def _activations(dtype: str):
+  """The dtype; float32 on a CPU, which gains nothing from narrow ones."""
+  return jnp.dtype('float32' if jax.default_backend() == 'cpu' else dtype)
+
+
+def _device_peak() -> int | None:
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  return statistics.get('peak_bytes_in_use')
 
 
 def _trajectory(work: workload.Workload) -> arrays.Trajectory:
@@ -125,6 +139,7 @@ def update(work: workload.Workload, length_buckets: int = 1):
     optimizer,
     shardings=shardings,
     micro_batches=_micro_batches(work),
+    dtype=_activations('bfloat16'),
     length_buckets=length_buckets,
     attempt_tokens=2 * work.limit,
   )
@@ -142,6 +157,7 @@ def update_without_reference(work: workload.Workload):
     optimizer,
     shardings=shardings,
     micro_batches=_micro_batches(work),
+    dtype=_activations('bfloat16'),
   )
   rest = put((_trajectory(work), jnp.ones((work.rows, 2), bool)))
   return _repeat(train_step, state, *rest)
@@ -168,4 +184,4 @@ _KINDS = {
 
 if __name__ == '__main__':
   job = workload.Workload.from_json(sys.argv[2])
-  serving.serve(lambda: _KINDS[sys.argv[1]](job))
+  serving.serve(lambda: _KINDS[sys.argv[1]](job), _device_peak)

@@ -39,12 +39,13 @@ def trainer_of(work: workload.Workload, folder: str) -> trl.GRPOTrainer:
       beta=0.01,
       learning_rate=1e-6,
       gradient_checkpointing=False,
-      bf16=False,
-      use_cpu=True,
+      bf16=hugging_face.DEVICE != 'cpu',
+      use_cpu=hugging_face.DEVICE == 'cpu',
       report_to='none',
       model_init_kwargs={
         'dtype': 'float32',
-        'attn_implementation': 'eager',
+        # Soft-caps need it.
+        'attn_implementation': 'sdpa' if work.architecture else 'eager',
       },
     ),
     train_dataset=datasets.Dataset.from_dict({'prompt': ['7'] * work.rows}),
@@ -59,7 +60,7 @@ def inputs_of(work: workload.Workload) -> dict[str, torch.Tensor]:
     [work.prompt, work.length - work.prompt], dim=1
   )
   sampled = (turn[:, work.prompt :] > 0).long()
-  return {
+  inputs = {
     'prompt_ids': prompt,
     'prompt_mask': torch.ones_like(prompt),
     'completion_ids': completion,
@@ -68,6 +69,7 @@ def inputs_of(work: workload.Workload) -> dict[str, torch.Tensor]:
     'advantages': torch.ones(work.rows),
     'num_items_in_batch': sampled.sum(),
   }
+  return {name: x.to(hugging_face.DEVICE) for name, x in inputs.items()}
 
 
 def update(work: workload.Workload):
@@ -94,6 +96,7 @@ def update(work: workload.Workload):
     torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
     trainer.optimizer.step()
     trainer.model.zero_grad()
+    hugging_face.finish()
 
   return run
 
@@ -101,4 +104,4 @@ def update(work: workload.Workload):
 if __name__ == '__main__':
   torch.set_num_threads(1)
   job = workload.Workload.from_json(sys.argv[2])
-  serving.serve(lambda: update(job))
+  serving.serve(lambda: update(job), hugging_face.device_peak)

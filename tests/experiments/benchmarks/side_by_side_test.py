@@ -1,11 +1,14 @@
 """Small programs side by side, and the work that they are given."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 
 from experiments.benchmarks import side_by_side, workload
+from experiments.benchmarks.baselines import ours
+from score_jax.interop import checkpoint_formats
 
 _PROGRAM = """
 from experiments.benchmarks import serving
@@ -88,3 +91,25 @@ def test_floats_by_hand():
   # Weights 34 * 4, logits 2 * 7 * 2, attention 2 * 1 * 1 * 2 * (4^2 / 2).
   assert work.rollout_floats() == 2 * (136 + 28 + 32)
   assert work.update_floats(reference=False) == 3 * 2 * (136 + 28 + 32)
+
+
+def test_a_published_shape_is_the_models():
+  settings = side_by_side.Settings(model='gemma-3-1b', rows=8)
+  work = workload.Workload.from_json(settings.work().to_json())
+  assert (work.layers, work.width, work.vocab) == (26, 1152, 262_144)
+  # The root of the head dimension is what None stands for.
+  expected = checkpoint_formats.named_config('gemma-3-1b')
+  assert ours.model(work) == dataclasses.replace(
+    expected, query_scale=256**-0.5
+  )
+  # Other attention and feed-forward sizes: 26.8M weights a layer.
+  assert work.weights == 26 * (2 * 1152 * 5 * 256 + 3 * 1152 * 6912)
+
+
+def test_seconds_and_memory_of_an_accelerator(capsys):
+  base = side_by_side.Result([9.0], [2.0], [1], [1], [2**20 * 30])
+  peer = side_by_side.Result([1.0], [5.0], [1], [1], [2**20 * 60])
+  side_by_side.print_table({'ours': base, 'peer': peer}, 100, 8e12, 1.0)
+  out = capsys.readouterr().out
+  assert '| ours | 2.000 (2.000 to 2.000) | 50 | 4.0 | 30 |' in out
+  assert '2.50 x the seconds of ours, whose memory is 50%' in out
