@@ -162,14 +162,16 @@ def train_rl_stage(
     batch = arrays.TrainBatch(
       trajectory, *run.layout.put_batch((advantages, kept))
     )
-    state, metrics = update.step(state, anchor, batch, loss_mask, coefficients)
+    inputs = (batch, loss_mask, coefficients)
+    state, metrics = update.step(state, anchor, *inputs)
     metrics |= rewards.reward_metrics(score, graded, loss_mask, coefficients)
     state = rl_stage.adapt_beta2(run.settings, stage, state, metrics)
 
     episodes = transcripts.episodes(asked, attempts, verdicts)
     values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)
+    values['beta2'] = float(state.beta2)
     return state, stage_recorder.StepReport(
-      trajectory, metrics, values | {'beta2': float(state.beta2)}, episodes
+      trajectory, metrics, values, episodes, inputs
     )
 
   return stage_loop.train(run, name, stage.steps, state, step, frozen=reference)

@@ -68,7 +68,7 @@ _OF_TASKS = {
   'pretrain.redraw_share': ('aiming',),
 }
 CODE_TASKS = ('mbpp',)
-_OF_THE_PROGRAM = ('preset', 'run_dir', 'stage', 'dry_run')
+_OF_THE_PROGRAM = ('preset', 'run_dir', 'fork_from', 'stage', 'dry_run')
 
 
 def deviations(settings: schema.Settings) -> list[str]:

@@ -35,6 +35,10 @@ class Settings:
   run_dir: str | None = fields.setting(None, 'nothing')
   """Directory of the run, or gs://BUCKET/NAME; a run found there is continued.
   None: runs/PRESET."""
+  fork_from: str | None = fields.setting(None, 'nothing')
+  """Directory of a run that a new one, in --run-dir, begins as a copy of: it
+  goes on from that one's checkpoints, with other settings of stages. Read where
+  --run-dir has no run."""
   stage: Literal['1', '1a', '1b', '2', 'all'] = fields.setting('all', 'nothing')
   """Stage to run; 2 starts from the run directory's Stage I policy. With
   --turns=3 Stage I has two parts, 1a and 1b."""

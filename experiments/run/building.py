@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from rich import console as rich_console
 
+from experiments import forking
 from experiments.config import groups, schema
 from experiments.run import (
   accelerators,
@@ -44,6 +45,7 @@ def start(
   Raises:
     RunError: data, checkpoint, devices or directory do not fit the settings.
   """
+  forking.begin(settings, directory)
   task = load_task(base_model.resolve(settings, directory))
   if settings.eval_every and not task.validation:
     raise run_directory.RunError(
@@ -58,13 +60,26 @@ def start(
 def reopen(
   directory: run_directory.RunDirectory,
   console: rich_console.Console | None = None,
+  *,
+  dtype: str | None = None,
+  on_one_device: bool = False,
 ) -> context.Run:
   """Opens an existing run with its own settings; changes nothing on disk.
+
+  Args:
+    directory: the run's.
+    console: for people; None: a silent one.
+    dtype: replaces --dtype, if given.
+    on_one_device: replaces --mesh.
 
   Raises:
     RunError: there is no such run, or its data differ now.
   """
   settings = directory.read_settings()
+  if dtype:
+    settings = dataclasses.replace(settings, dtype=dtype)
+  if on_one_device:
+    settings = dataclasses.replace(settings, mesh=groups.Mesh(fsdp=1))
   if not directory.tokenizer.exists():
     raise run_directory.RunError(
       f'there is no {directory.shown(directory.tokenizer)}; go on with it: '

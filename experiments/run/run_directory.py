@@ -369,7 +369,8 @@ class RunDirectory:
         )
         + '\ncontinue it with '
         + ' '.join(fields.as_flag(name, a) for name, a, _ in differences)
-        + ', or start another run with --run-dir=DIR'
+        + ', or start another run with --run-dir=DIR; with --fork-from='
+        f'{self}, too, it goes on from the checkpoints of this one'
       )
     self.check_data(config['data'])
     for name, version in self._read_config()['versions'].items():

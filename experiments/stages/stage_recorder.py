@@ -17,7 +17,7 @@ from experiments.run import (
   progress,
   transcripts,
 )
-from experiments.stages import alarms, step_trace, stop_rules
+from experiments.stages import alarms, not_finite, step_trace, stop_rules
 from score_jax import arrays, distributed, types
 from score_jax.algorithm import masked
 from score_jax.checkpoints import checkpointing
@@ -74,12 +74,14 @@ class StepReport:
     metrics: (sum, count) pairs by name, still on the devices.
     values: further numbers by name.
     episodes: graded episodes to show; none where nothing was sampled.
+    inputs: of an update of RL, should it have to be made again.
   """
 
   sequences: arrays.Trajectory
   metrics: Mapping[str, Any]
   values: Mapping[str, float] = dataclasses.field(default_factory=dict)
   episodes: Sequence[transcripts.Episode] = ()
+  inputs: not_finite.Inputs | None = None
 
 
 class StageRecorder:
@@ -282,13 +284,8 @@ class StageRecorder:
         return
     self._write(values)
     name = self._directory.name
-    stop_rules.stop_if_not_finite(
-      self._run.directory,
-      name,
-      self._done,
-      int(state.skipped),
-      report.sequences,
-    )
+    inputs = report.inputs or report.sequences
+    stop_rules.stop_if_not_finite(self._run, name, self._done, state, inputs)
     stop_rules.stop_without_attempts(name, self._without_attempts, values)
 
   def _write(self, values: dict[str, float]) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 import logging
+from typing import Any
 
-import numpy as np
-
-from experiments.run import run_directory
-from score_jax import arrays, distributed
+from experiments.run import context, run_directory
+from experiments.stages import not_finite
+from score_jax import arrays
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5
@@ -14,24 +14,26 @@ _MOST_WITHOUT_ATTEMPTS = 5
 
 
 def stop_if_not_finite(
-  directory: run_directory.RunDirectory,
+  run: context.StoredRun,
   name: str,
   step: int,
-  skipped: int,
-  sequences: arrays.Trajectory,
+  state: arrays.TrainState,
+  inputs: Any,
 ) -> None:
-  """Says that an update was skipped; leaves the last episodes of too many.
+  """Says that an update was skipped; keeps the last one of too many.
 
   Args:
-    directory: the run's.
-    name: the stage's.
+    run: the run.
+    name: the stage's name.
     step: number of updates, this one included.
-    skipped: updates in a row whose loss or gradient was not finite.
-    sequences: this update's batch.
+    state: after it; `skipped` counts updates in a row whose loss or gradient
+      was not finite.
+    inputs: the update's, see `not_finite.keep`.
 
   Raises:
     FloatingPointError: too many in a row were skipped.
   """
+  skipped = int(state.skipped)
   if not skipped:
     return
   _LOGGER.warning(
@@ -41,13 +43,14 @@ def stop_if_not_finite(
   )
   if skipped < _MOST_SKIPPED:
     return
-  path = directory.stage(name).path / 'not_finite.npz'
-  fields = {k: distributed.to_host(v) for k, v in vars(sequences).items()}
-  distributed.by_first(lambda: np.savez(path, **fields))
+  place = not_finite.keep(run, name, step, state.params, inputs)
   raise FloatingPointError(
-    f'{skipped} updates in a row had a loss or gradient that is not finite; '
-    f'the last episodes are in {directory.shown(path)}. Try a smaller '
-    '--learning-rate or --max-grad-norm, and continue from the last checkpoint'
+    f'{skipped} updates in a row had a loss or gradient that is not finite. '
+    f'The last one is in {place}; on any machine that has the run, '
+    f'python -m experiments.replay --run-dir={run.directory} --stage={name} '
+    'makes it again. To go on from the last checkpoint with a smaller '
+    '--learning-rate or --max-grad-norm, add --fork-from='
+    f'{run.directory} --run-dir=DIR to the command'
   )
 
 

@@ -368,7 +368,7 @@ def test_other_settings_are_rejected(finished, capsys):
   assert small_run.main(finished, '--alpha=3') == 2
   message = capsys.readouterr().err
   assert '--alpha: 10.0 in the run, 3.0 now' in message
-  assert '--run-dir=DIR' in message
+  assert f'--run-dir=DIR; with --fork-from={finished}, too,' in message
   assert (finished / 'config.json').read_bytes() == before
 
 

@@ -34,7 +34,7 @@ def test_killed_at_every_file_operation(tmp_path, devices, record_property):
 
 @pytest.mark.parametrize(
   ('devices', 'first'),
-  [(1, '.removing-2/state'), (8, '6.orbax-checkpoint-tmp/state')],
+  [(1, '.removing-2/state'), (8, '4.orbax-checkpoint-tmp/state')],
 )
 def test_killed_at_every_file_operation_of_a_resume(
   tmp_path, devices, first, record_property

@@ -55,7 +55,7 @@ def test_every_number_has_a_range():
 def test_what_a_continued_run_may_change():
   assert schema.free() == {
     'checkpoint_every', 'compilation_cache', 'data_dir', 'dry_run',
-    'eval_every', 'eval_problems', 'libtpu_init_args', 'profile',
+    'eval_every', 'eval_problems', 'fork_from', 'libtpu_init_args', 'profile',
     'i_understand_model_code_runs_unsandboxed', 'init_from', 'length_buckets',
     'log_samples_every', 'mesh.data', 'mesh.fsdp', 'mesh.rollout_tensor',
     'mesh.tensor', 'micro_batch', 'offload_reference', 'preset',

@@ -130,6 +130,7 @@ class Recorded:
     self.run = python_types.SimpleNamespace(
       settings=command_line.parse_settings([*small_run.FLAGS, *more]),
       directory=run_directory.RunDirectory(path),
+      layout=python_types.SimpleNamespace(dtype=jnp.float32),
       stages={'stage2': None},
       console=rich_console.Console(file=self.output, width=200),
     )
@@ -354,11 +355,14 @@ def test_updates_that_stay_not_finite_end_the_run(tmp_path):
       recorded.step(recorder, number, 1.0, skipped=number)
     with pytest.raises(FloatingPointError, match='5 updates in a row') as error:
       recorded.step(recorder, 5, 1.0, skipped=5)
-  path = recorded.directory.path / 'not_finite.npz'
-  assert str(path) in str(error.value)
-  with np.load(path) as dump:
-    assert set(dump) == set(vars(_empty_trajectory()))
-    assert dump['tokens'].shape == (4, 6)
+  path = recorded.directory.path / 'not_finite'
+  assert f'is in {path};' in str(error.value)
+  assert 'experiments.replay --run-dir=' in str(error.value)
+  assert f'--fork-from={tmp_path} ' in str(error.value)
+  with np.load(path / 'batch.npz') as batch:
+    assert set(batch) == {*vars(_empty_trajectory()), 'dtype'}
+    assert batch['tokens'].shape == (4, 6)
+    assert batch['dtype'] == 'float32'
   # The step that ended it is logged, and not saved.
   assert len(small_run.metrics(tmp_path, 'stage2')) == 5
 
