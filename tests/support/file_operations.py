@@ -85,7 +85,7 @@ def fill(folder: pathlib.Path) -> None:
 
 
 def watch(
-  root: pathlib.Path,
+  root: os.PathLike[str] | str,
   at: int | None = None,
   fault: Callable[[], None] = kill,
 ) -> Callable[[], list[str]]:

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from experiments import train
+from experiments.config import command_line, groups, schema
 from experiments.reporting import final_report
 from experiments.run import building, outcome, transcripts
 from experiments.stages import stage_loop, stage_recorder
@@ -38,7 +39,7 @@ class _Child:
   """What a child is told.
 
   Attributes:
-    path: of the run.
+    settings: of the run; to read flags takes as long as all else.
     devices: number of devices that arrays are split over.
     listed: file that its file operations are written to, unless it is killed.
     said: file that takes the place of stdout and stderr.
@@ -48,7 +49,7 @@ class _Child:
     address: of the first of several processes.
   """
 
-  path: pathlib.Path
+  settings: schema.Settings
   devices: int
   listed: pathlib.Path
   said: pathlib.Path
@@ -77,9 +78,12 @@ class Runs:
       processes: number of processes.
     """
     self.path = (place or folder) / 'run'
+    settings = command_line.parse_settings(
+      [*small_run.FLAGS, f'--run-dir={self.path}']
+    )
     self._children = [
       _Child(
-        self.path, devices, folder / f'listed{i}', folder / f'said{i}', index=i
+        settings, devices, folder / f'listed{i}', folder / f'said{i}', index=i
       )
       for i in range(processes)
     ]
@@ -155,22 +159,22 @@ def _main(told: _Child) -> NoReturn:
   descriptor = os.open(told.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
   for output in (1, 2):
     os.dup2(descriptor, output)
-  operations = file_operations.watch(told.path, told.at, told.fault)
-  flags = [*small_run.FLAGS, f'--run-dir={told.path}']
+  operations = file_operations.watch(
+    told.settings.directory, told.at, told.fault
+  )
+  settings = told.settings
   if told.address:
-    flags += [
-      f'--processes.coordinator={told.address}',
-      '--processes.count=2',
-      f'--processes.index={told.index}',
-    ]
+    joined = groups.Processes(told.address, count=2, index=told.index)
+    settings = dataclasses.replace(settings, processes=joined)
     heartbeat.LOST_SECONDS = 3
     heartbeat._LINGER_SECONDS, heartbeat._FIRST_LINGERS_SECONDS = 1, 2
+  command_line.parse_settings = lambda _: settings
   outcome.evaluate_policy = _evaluate
   building.start = functools.partial(_start, told.devices)
   train.train = _train
   final_report.report = lambda run: None
   try:
-    code = train.main(flags)
+    code = train.main()
   except Exception:
     # As at the end of a program; a child of multiprocessing has its own way.
     sys.excepthook(*sys.exc_info())
