@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = dataclasses.replace(work, model=model)
   start = time.perf_counter()
   compiled = programs.lower_episode(
-    work.model, work.sizes, work.rollout_mesh
+    work.model, work.sizes, work.rollout_mesh, **work.episode_options
   ).compile()
   peak = compiled.memory_analysis().peak_memory_in_bytes
   print(

@@ -64,6 +64,20 @@ class Mesh:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rollout:
+  """What decoding leaves out where attempts are long."""
+
+  compactions: int | None = fields.setting(None, 'rounding', low=0, high=5)
+  """How often in a turn a device's sequences that have ended may leave its
+  batch, which halves each time. Each compiles the decode loop once more, and
+  needs half a cache of memory. None: 2 where attempts may have 256 tokens,
+  else 0."""
+  segments: int | None = fields.setting(None, 'rounding', low=1, high=16)
+  """Parts of the key-value cache, of which decoding reads those that have keys.
+  None: 4 on accelerators where attempts may have 256 tokens, else 1."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Processes:
   """How several processes find each other; one process needs none of it."""
 

@@ -220,6 +220,7 @@ class Settings:
   model: groups.Model = groups.Model()
   lora: groups.LoRA = groups.LoRA()
   mesh: groups.Mesh = groups.Mesh()
+  rollout: groups.Rollout = groups.Rollout()
   processes: groups.Processes = groups.Processes()
   optimizer: groups.Optimizer = groups.Optimizer()
   sft: groups.SFT = groups.SFT()

@@ -132,7 +132,9 @@ def _lower_update(work):
 
 
 def _lower_episode(work):
-  return programs.lower_episode(work.model, work.sizes, work.rollout_mesh)
+  return programs.lower_episode(
+    work.model, work.sizes, work.rollout_mesh, **work.episode_options
+  )
 
 
 def _compile(lower, work, level) -> memory.Program:

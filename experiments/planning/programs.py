@@ -150,9 +150,12 @@ class Model:
 
 
 def lower_episode(
-  model: Model, sizes: Sizes, mesh: jax.sharding.Mesh | None = None
+  model: Model,
+  sizes: Sizes,
+  mesh: jax.sharding.Mesh | None = None,
+  **options,
 ):
-  """Lowers `engine.sample_episodes` for the rollout's mesh."""
+  """Lowers `engine.sample_episodes`, with these options, for the mesh."""
   shardings = model.rollout_shardings(mesh)
   by_sequence = functools.partial(_shape, sharding=shardings.batch)
   everywhere = functools.partial(_shape, sharding=shardings.replicated)
@@ -177,6 +180,7 @@ def lower_episode(
     transposed=model.transposed,
     attention=model.attention,
     sharding=shardings.batch,
+    **options,
   )
 
 

@@ -31,6 +31,7 @@ class Workload:
     sizes: sizes of an episode.
     mesh: devices of the update.
     rollout_mesh: the same devices for the episode.
+    episode_options: further ones of `rollout.engine.sample_episodes`.
     micro_batch: sequences whose gradient is computed at once.
     update_options: further ones of `training.rl_update.make_train_step`.
     steps: updates of the whole run.
@@ -41,6 +42,7 @@ class Workload:
   sizes: programs.Sizes
   mesh: jax.sharding.Mesh
   rollout_mesh: jax.sharding.Mesh
+  episode_options: dict[str, int]
   micro_batch: int
   update_options: dict[str, Any]
   steps: int
@@ -85,6 +87,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     ),
     mesh=layout.mesh,
     rollout_mesh=layout.rollout_mesh,
+    episode_options=building.rollout_options(settings, platform),
     micro_batch=settings.micro_batch_size,
     update_options=rl_stage.update_options(settings)
     | {'unroll': layout.unrolls},

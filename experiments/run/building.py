@@ -32,6 +32,8 @@ from score_jax.tasks import aiming, arithmetic, registry
 from score_jax.training import device_layout
 
 _LOGGER = logging.getLogger(__name__)
+# From so many tokens of an attempt on, decoding leaves out what has ended.
+_LONG = 256
 
 
 def start(
@@ -128,6 +130,7 @@ def build(
       buckets=prompt_buckets.choose_buckets(lengths),
       dtype=layout.dtype,
       sharding=layout.rollout.batch,
+      **rollout_options(settings, jax.default_backend()),
     ),
     console or rich_console.Console(quiet=True),
     stop or stop_signals.StopRequest(),
@@ -322,6 +325,23 @@ def _devices(mesh: groups.Mesh) -> list[jax.Device]:
   if mesh.fsdp != -1 and distributed.count() == 1:
     return devices[: mesh.data * mesh.fsdp * mesh.tensor]
   return devices
+
+
+def rollout_options(settings: schema.Settings, platform: str) -> dict[str, int]:
+  """`compactions` and `segments` of `rollout.engine.sample_episodes`.
+
+  Args:
+    settings: the run's.
+    platform: of the devices: 'cpu', 'gpu' or 'tpu'.
+  """
+  chosen, is_long = settings.rollout, settings.max_attempt_tokens >= _LONG
+  compactions, segments = chosen.compactions, chosen.segments
+  if compactions is None:
+    compactions = 2 if is_long else 0
+  if segments is None:
+    # A CPU copies the part of the cache that it reads.
+    segments = 4 if is_long and platform != 'cpu' else 1
+  return {'compactions': compactions, 'segments': segments}
 
 
 def check_batch(

@@ -5,6 +5,7 @@ H head dimension.
 """
 
 from collections.abc import Sequence
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,51 @@ def attend(
   )
   out = jnp.transpose(out.astype(q.dtype), (0, 3, 1, 2, 4))
   return out.reshape(batch, queries, num_heads, head_dim)
+
+
+def attend_live(
+  q: jax.Array,
+  keys: kv_cache.Keys,
+  mask: jax.Array,
+  live: jax.Array | None,
+  segments: int,
+  *,
+  softcap: float | None = None,
+) -> jax.Array:
+  """Computes `attend` without reading all slots that are still empty.
+
+  Slots are cut into segments; those up to the last one with a live slot are
+  read. How many that are is chosen while the program runs, but each choice
+  slices the cache at fixed places, which costs nothing: no key is copied.
+
+  Args:
+    q: scaled queries [B, Q, N, H].
+    keys: of the layer, the block's included.
+    mask: bool [B, Q, S], as for `attend`; false from slot `live` on.
+    live: i32 []; None: all slots.
+    segments: number of them.
+    softcap: as for `attend`.
+
+  Returns:
+    [B, Q, N, H] in q's dtype.
+  """
+  ends = segment_ends(keys.num_slots, 1 if live is None else segments)
+
+  def attend_first(end, q, keys, mask):
+    return attend(q, [(keys.first(end), mask[:, :, :end])], softcap=softcap)
+
+  choice = sum((live > end).astype(jnp.int32) for end in ends[:-1])
+  branches = [functools.partial(attend_first, end) for end in ends]
+  return jax.lax.switch(choice, branches, q, keys, mask)
+
+
+def segment_ends(num_slots: int, segments: int) -> tuple[int, ...]:
+  """Ends of equal segments of S slots, multiples of 8 but for the last."""
+  size = -(-num_slots // segments)
+  size += -size % 8  # a TPU's sublanes
+  return tuple(
+    min(end, num_slots) for end in range(size, num_slots + size, size)
+  )
 
 
 @jax.custom_vjp

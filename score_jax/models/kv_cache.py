@@ -49,6 +49,12 @@ class Keys:
     """Number of slots S."""
     return self.k.shape[3] if self.transposed else self.k.shape[1]
 
+  def first(self, end: int) -> 'Keys':
+    """The first slots alone."""
+    if self.transposed:
+      return self.replace(k=self.k[:, :, :, :end], v=self.v[:, :, :end])
+    return self.replace(k=self.k[:, :end], v=self.v[:, :end])
+
 
 @struct.dataclass
 class KVCache:
@@ -60,7 +66,9 @@ class KVCache:
       kind], -1 where empty; layers of a kind share it.
     next_slot: that a block in lock-step goes to, i32 []; slots from it on are
       empty.
-    in_step: kinds of layers that write in lock-step.
+    rings: kinds of layers that have one.
+    segments: that attention reads the other layers' slots in, see
+      `cache_attention.attend_live`.
   """
 
   # A pair of arrays per layer: a stacked cache would be sliced, and so copied,
@@ -68,7 +76,13 @@ class KVCache:
   layers: tuple[Keys, ...]
   positions: dict[str, jax.Array]
   next_slot: jax.Array
-  in_step: tuple[str, ...] = struct.field(pytree_node=False, default=())
+  rings: tuple[str, ...] = struct.field(pytree_node=False, default=())
+  segments: int = struct.field(pytree_node=False, default=1)
+
+  def is_in_step(self, kind: str) -> bool:
+    """Whether layers of a kind write in lock-step."""
+    # The transposed layout is a CPU's, where scatters are free.
+    return kind not in self.rings and not self.layers[0].transposed
 
   def slots_of(self, kind: str, positions: jax.Array) -> jax.Array:
     """Slots of a block's tokens in layers of a kind.
@@ -80,9 +94,25 @@ class KVCache:
     Returns:
       i32 [], the first of the block's slots, in lock-step; else `own_slots`.
     """
-    if kind in self.in_step:
+    if self.is_in_step(kind):
       return self.next_slot
     return own_slots(self.positions[kind], positions)
+
+  def live(self, kind: str, positions: jax.Array) -> jax.Array | None:
+    """Slots, from the first on, that a block's queries may see; None: all.
+
+    Args:
+      kind: of the layers.
+      positions: of the block's tokens, i32 [B, block], -1 for padding.
+
+    Returns:
+      i32 [], the block's own slots included; None for rings.
+    """
+    if kind in self.rings:
+      return None
+    if self.is_in_step(kind):
+      return self.next_slot + positions.shape[1]
+    return positions.max() + 1
 
   def after(
     self,
@@ -139,10 +169,9 @@ def empty(
   block: int = 1,
   dtype=jnp.float32,
   transposed: bool | None = None,
+  segments: int = 1,
 ) -> KVCache:
   """Returns an empty cache.
-
-  The transposed layout, a CPU's, has no lock-step: scatters are free there.
 
   Args:
     config: the model.
@@ -151,6 +180,7 @@ def empty(
     block: most tokens written at once.
     dtype: of keys and values.
     transposed: layout, see `Keys`; None: the default backend's.
+    segments: see `KVCache`.
   """
   if transposed is None:
     transposed = default_transposed()
@@ -175,9 +205,8 @@ def empty(
       kind: jnp.full((batch_size, slots[kind]), -1, jnp.int32) for kind in kinds
     },
     next_slot=jnp.int32(0),
-    in_step=tuple(
-      kind for kind in kinds if slots[kind] == length and not transposed
-    ),
+    rings=tuple(kind for kind in kinds if slots[kind] < length),
+    segments=segments,
   )
 
 
@@ -246,6 +275,7 @@ def from_prefix(
   copies: int = 1,
   block: int = 1,
   dtype=jnp.float32,
+  segments: int = 1,
 ) -> KVCache:
   """Returns a cache that starts with prefilled prompts, `copies` of each.
 
@@ -262,6 +292,7 @@ def from_prefix(
     copies: G; sequence n * G + g continues prompt n.
     block: most tokens that will be written at once.
     dtype: of the cache.
+    segments: see `KVCache`.
 
   Returns:
     A cache of N * G sequences.
@@ -273,6 +304,7 @@ def from_prefix(
     block=block,
     dtype=dtype,
     transposed=prefix[0].transposed,
+    segments=segments,
   )
   slots = {kind: own_slots(s, positions) for kind, s in cache.positions.items()}
   layers = tuple(

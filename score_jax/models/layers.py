@@ -171,7 +171,6 @@ class Attention(nn.Module):
         sharding=context.sharding,
       )
       return out, block
-    attend = functools.partial(cache_attention.attend, softcap=softcap)
     now = context.positions
     is_in_step = context.slots.ndim == 0
     if window is None or q.shape[1] == 1 or is_in_step:
@@ -179,11 +178,15 @@ class Attention(nn.Module):
       # a single token overwrites no key inside its window.
       after = kv_cache.write(keys, context.slots, k, v)
       seen = cache_attention.visible(now, context.stored_after, window)
-      return attend(q, [(after, seen)]), after
+      out = cache_attention.attend_live(
+        q, after, seen, context.live, context.segments, softcap=softcap
+      )
+      return out, after
     # On a ring, writing a block first could overwrite keys that its first
     # tokens see: attention spans the old ring and the block as two pieces.
     old = (keys, cache_attention.visible(now, context.stored, window))
-    out = attend(q, [old, (block, cache_attention.visible(now, now, window))])
+    own = (block, cache_attention.visible(now, now, window))
+    out = cache_attention.attend(q, [old, own], softcap=softcap)
     return out, kv_cache.write(keys, context.slots, k, v)
 
   def _project(self, x):

@@ -32,6 +32,8 @@ class Context:
       None without a cache.
     stored: positions in the cache before the block, i32 [B, slots].
     stored_after: positions in the cache after the block, i32 [B, slots].
+    live: slots that the block's queries may see, `KVCache.live`.
+    segments: of the cache, see `cache_attention.attend_live`.
     transposed: layout of the block's keys, see `kv_cache.Keys`.
     attention: path of `attention.attend`, used without a cache.
     sharding: of the batch axis, for that path.
@@ -42,6 +44,8 @@ class Context:
   slots: jax.Array | None = None
   stored: jax.Array | None = None
   stored_after: jax.Array | None = None
+  live: jax.Array | None = None
+  segments: int = struct.field(pytree_node=False, default=1)
   transposed: bool = struct.field(pytree_node=False, default=False)
   attention: attention_lib.Path = struct.field(pytree_node=False, default='xla')
   sharding: jax.sharding.Sharding | None = struct.field(
@@ -274,7 +278,13 @@ def _contexts(config, positions, cache, transposed):
       stored = cache.positions[kind]
       slots = cache.slots_of(kind, positions)
       after = kv_cache.write_positions(stored, slots, positions)
-      context = context.replace(slots=slots, stored=stored, stored_after=after)
+      context = context.replace(
+        slots=slots,
+        stored=stored,
+        stored_after=after,
+        live=cache.live(kind, positions),
+        segments=cache.segments,
+      )
     contexts[kind] = context
   return contexts
 

@@ -16,7 +16,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from score_jax import arrays
+from score_jax import arrays, distributed
 from score_jax.models import attention as attention_lib
 from score_jax.models import kv_cache, model_config, transformer
 from score_jax.rollout import (
@@ -31,7 +31,7 @@ from score_jax.rollout import (
 class _State:
   """Loop carry: the sequences so far, cached but for their newest token."""
 
-  cache: kv_cache.KVCache
+  cache: kv_cache.KVCache | None
   tokens: jax.Array  # i32 [B, T]
   turn: jax.Array  # i32 [B, T]
   logprobs: jax.Array  # f32 [B, T]
@@ -58,7 +58,6 @@ class _Rules:
   given_tokens: jax.Array  # i32 [B, K, A]
   given_length: jax.Array  # i32 [B, K]; 0: sampled
   forced_length: jax.Array | None  # i32 [B, K]
-  longest: int = struct.field(pytree_node=False)  # of `max_new_tokens`
 
 
 @functools.partial(
@@ -74,6 +73,7 @@ class _Rules:
     'attention',
     'sharding',
     'compactions',
+    'segments',
   ),
 )
 def sample_episodes(
@@ -95,6 +95,7 @@ def sample_episodes(
   attention: attention_lib.Path | None = None,
   sharding: jax.sharding.NamedSharding | None = None,
   compactions: int = 0,
+  segments: int = 1,
 ) -> arrays.Trajectory:
   """Samples K attempts for G samples of each of N prompts.
 
@@ -121,10 +122,12 @@ def sample_episodes(
     attention: path of the prefill's attention, see `transformer.forward`; what
       holds for `transposed` holds for it.
     sharding: of the batch axis over several devices; None: one device.
-    compactions: batch compactions in a turn: when half of the sequences have
-      ended, the rest go on in a batch of half the size. Pays where attempts'
-      lengths differ widely; each costs half a cache of memory and one more
-      decode loop to compile.
+    compactions: most batch compactions in a turn: when half of a device's
+      sequences have ended, the rest go on in a batch of half the size. Pays
+      where attempts' lengths differ widely; each costs half a cache of memory
+      and one more decode loop to compile.
+    segments: that attention reads the cache in, up to the last live one, see
+      `cache_attention.attend_live`.
 
   Returns:
     A trajectory of B = N * G sequences of T tokens, see
@@ -149,33 +152,24 @@ def sample_episodes(
       jnp.minimum(jnp.array(max_new_tokens), given.tokens.shape[2])[None],
     ),
     forced_length=forced_lengths,
-    longest=max(max_new_tokens),
   )
-  forward = functools.partial(
-    transformer.forward, config, params, dtype=dtype, transposed=transposed
-  )
-  unembed = functools.partial(transformer.unembed, config, params['embedding'])
-
-  def one_turn(turn, state):
-    state = _attempt(forward, unembed, rules, turn, compactions, state)
-    if turns == 1:
-      return state
-    append = functools.partial(_append, forward, separators, turn)
-    return _if_then(turn < turns - 1, append, state)
-
-  state = _prefill(
-    functools.partial(forward, attention=attention, sharding=sharding),
-    config,
-    prompts,
-    total,
-    turns,
-    samples_per_problem,
-    block=separators.longest,
+  episodes = functools.partial(
+    _episodes,
+    config=config,
+    total=total,
+    max_new_tokens=max_new_tokens,
+    copies=samples_per_problem,
+    dtype=dtype,
     cache_dtype=cache_dtype,
+    transposed=transposed,
+    attention=attention,
+    compactions=compactions,
+    segments=segments,
   )
-  # A loop over turns too: the decode loop, most of the program, is compiled
-  # once for all K attempts.
-  state = jax.lax.fori_loop(0, turns, one_turn, state)
+  if sharding is not None and _splits_sequences_alone(sharding):
+    state = _on_each_device(episodes, sharding)(params, prompts, rules)
+  else:
+    state = episodes(params, prompts, rules, sharding=sharding)
   problems = jnp.arange(num_problems, dtype=jnp.int32)
   trajectory = arrays.Trajectory(
     tokens=state.tokens,
@@ -190,25 +184,100 @@ def sample_episodes(
   return transformer.constrain(trajectory, sharding)
 
 
-def _prefill(
-  forward, config, prompts, total, turns, copies, *, block, cache_dtype
+def _splits_sequences_alone(sharding) -> bool:
+  """Whether the mesh has several devices, and each has sequences of its own."""
+  mesh = sharding.mesh
+  return distributed.batch_shards(sharding) == mesh.size > 1
+
+
+def _on_each_device(episodes, sharding):
+  """Episodes of each device by itself, which waits for no other one.
+
+  Loops end when a device's own sequences have, and compaction picks among them:
+  no array of a sequence crosses devices.
+  """
+  sequences = sharding.spec
+  everywhere = jax.sharding.PartitionSpec()
+  rules = _Rules(
+    separators=everywhere,
+    max_new_tokens=everywhere,
+    temperature=everywhere,
+    uniforms=sequences,
+    given_tokens=sequences,
+    given_length=sequences,
+    forced_length=sequences,
+  )
+  return jax.shard_map(
+    episodes,
+    mesh=sharding.mesh,
+    in_specs=(everywhere, sequences, rules),
+    out_specs=sequences,
+    check_vma=False,
+  )
+
+
+def _episodes(
+  params,
+  prompts,
+  rules,
+  *,
+  config,
+  total,
+  max_new_tokens,
+  copies,
+  dtype,
+  cache_dtype,
+  transposed,
+  attention,
+  compactions,
+  segments,
+  sharding=None,
 ):
+  """The sequences of these prompts, as a `_State` without a cache."""
+  forward = functools.partial(
+    transformer.forward, config, params, dtype=dtype, transposed=transposed
+  )
+  unembed = functools.partial(transformer.unembed, config, params['embedding'])
+  turns = len(max_new_tokens)
+
+  def one_turn(turn, state):
+    state = _attempt(
+      forward, unembed, rules, turn, max(max_new_tokens), compactions, state
+    )
+    if turns == 1:
+      return state
+    append = functools.partial(_append, forward, rules.separators, turn)
+    return _if_then(turn < turns - 1, append, state)
+
+  state = _prefill(
+    functools.partial(forward, attention=attention, sharding=sharding),
+    config,
+    prompts,
+    total,
+    turns,
+    copies,
+    block=rules.separators.longest,
+    dtype=cache_dtype,
+    segments=segments,
+  )
+  # A loop over turns too: the decode loop, most of the program, is compiled
+  # once for all K attempts.
+  state = jax.lax.fori_loop(0, turns, one_turn, state)
+  return state.replace(cache=None)
+
+
+def _prefill(forward, config, prompts, total, turns, copies, **options):
   """B sequences that hold the prompts, and their cache without the last token.
 
   The last token of a prompt is the first one that the decode loop feeds.
+  `options` are those of `kv_cache.from_prefix`.
   """
   num_problems, prompt = prompts.tokens.shape
   index = jnp.arange(prompt)[None]
   positions = jnp.where(index < prompts.length[:, None] - 1, index, -1)
   _, prefix = forward(prompts.tokens, positions)
   cache = kv_cache.from_prefix(
-    config,
-    prefix,
-    positions,
-    total,
-    copies=copies,
-    block=block,
-    dtype=cache_dtype,
+    config, prefix, positions, total, copies=copies, **options
   )
   inside = index < prompts.length[:, None]
   # Problem-major, as the cache's copies: with whole problems on each device,
@@ -225,10 +294,10 @@ def _prefill(
   )
 
 
-def _attempt(forward, unembed, rules, turn, compactions, state):
+def _attempt(forward, unembed, rules, turn, longest, compactions, state):
   """Decodes one attempt of every sequence and joins it to the sequences."""
   batch, total = state.tokens.shape
-  column = jnp.arange(rules.longest)[None]
+  column = jnp.arange(longest)[None]
   index = state.length[:, None] + column  # [B, A]
   uniforms = None
   if rules.uniforms is not None:
@@ -250,7 +319,7 @@ def _attempt(forward, unembed, rules, turn, compactions, state):
       state.cache,
       state.newest,
       state.length - 1,
-      rules.longest,
+      longest,
       has_stop_texts=rules.separators.stop_table is not None,
     ),
     compactions,

@@ -31,6 +31,8 @@ class EpisodeSampler:
       `prompt_buckets.choose_buckets`.
     dtype: of activations and cache.
     sharding: of the batch axis; None: the default device.
+    compactions: of a turn, see `engine.sample_episodes`.
+    segments: of the cache, see there.
 
   Example:
     >>> sampler = sj.EpisodeSampler(
@@ -49,6 +51,8 @@ class EpisodeSampler:
   buckets: tuple[int, ...]
   dtype: Any = jnp.float32
   sharding: jax.sharding.NamedSharding | None = None
+  compactions: int = 0
+  segments: int = 1
 
   @property
   def batch_shards(self) -> int:
@@ -110,6 +114,8 @@ class EpisodeSampler:
       dtype=self.dtype,
       cache_dtype=self.dtype,
       sharding=self.sharding,
+      compactions=self.compactions,
+      segments=self.segments,
     )
 
   def attempts(self, trajectory) -> list[list[types.Attempt]]:

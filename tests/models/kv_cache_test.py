@@ -113,7 +113,8 @@ def test_lock_step_writes_every_block_to_the_next_slots(name):
   config = small_models.CONFIGS[name]
   cache = kv_cache.empty(config, 3, 12, block=2, transposed=False)
   # Gemma 2's local layers have a ring of 7, which lock-step would spoil.
-  assert cache.in_step == ('global',)
+  assert cache.is_in_step('global')
+  assert not (name == 'gemma2' and cache.is_in_step('local'))
   lengths, kind = np.array([4, 2, 0]), 'global'
   layer = cache.layers[config.layer_kinds.index(kind)]
   shape = (3, 5, *layer.k.shape[2:])
@@ -152,7 +153,6 @@ def test_lock_step_writes_every_block_to_the_next_slots(name):
 def test_the_transposed_layout_has_no_lock_step():
   config = small_models.CONFIGS['gemma1']
   cache = kv_cache.empty(config, 3, 12, transposed=True)
-  assert cache.in_step == ()
   positions = jnp.array([[3], [-1], [0]])
   assert cache.slots_of('global', positions).tolist() == [[3], [12], [0]]
 
@@ -196,6 +196,50 @@ def test_attention_spans_all_pieces(transposed, softcap):
   )
   expected = _slow_attend(q, k, v, mask, softcap)
   np.testing.assert_allclose(out, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+  ('slots', 'segments', 'expected'),
+  [
+    (40, 1, (40,)),
+    (40, 5, (8, 16, 24, 32, 40)),
+    (40, 3, (16, 32, 40)),  # 14 is no multiple of 8
+    (4, 3, (4,)),
+  ],
+)
+def test_segment_ends(slots, segments, expected):
+  assert cache_attention.segment_ends(slots, segments) == expected
+
+
+@pytest.mark.parametrize('transposed', [False, True])
+def test_live_slots_are_all_that_is_read(transposed):
+  """Of 24 slots in three segments; those after the first live ones are NaN."""
+  rng = np.random.default_rng(0)
+  q = rng.normal(size=(2, 1, 4, _H)).astype(np.float32)
+  k, v = rng.normal(size=(2, 2, 24, _K, _H)).astype(np.float32)
+  attend = jax.jit(
+    cache_attention.attend_live, static_argnums=4, static_argnames='softcap'
+  )
+  for live, read in ((1, 8), (8, 8), (9, 16), (17, 24), (24, 24)):
+    mask = np.broadcast_to(np.arange(24) < live, (2, 1, 24))
+    expected = _slow_attend(q, k, v, mask, None)
+    spoilt_k, spoilt_v = np.array(k), np.array(v)
+    spoilt_k[:, read:] = spoilt_v[:, read:] = np.nan
+    keys = kv_cache.of_block(
+      jnp.asarray(spoilt_k), jnp.asarray(spoilt_v), transposed
+    )
+    out = attend(jnp.asarray(q), keys, jnp.asarray(mask), jnp.int32(live), 3)
+    np.testing.assert_allclose(out, expected, atol=2e-6)
+
+
+def test_what_is_live():
+  config, now = small_models.CONFIGS['gemma2'], jnp.array([[4], [-1], [2]])
+  own = kv_cache.empty(config, 3, 20, transposed=True)
+  assert int(own.live('global', now)) == 5  # slot = position
+  assert own.live('local', now) is None
+  step = kv_cache.empty(config, 3, 20, transposed=False)
+  step = step.replace(next_slot=jnp.int32(9))
+  assert int(step.live('global', now)) == 10
 
 
 def test_a_query_that_sees_nothing_is_finite():

@@ -204,8 +204,13 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
 
   Calls that differ in no static option share one compiled program.
   """
+  return engine.sample_episodes(**arguments(name, turns, seed=seed, **options))
+
+
+def arguments(name: str, turns: int, *, seed: int = 0, **options):
+  """Arguments of the engine for `run`."""
   batch = len(PROMPT_LENGTHS) * SAMPLES
-  arguments = {
+  defaults = {
     'params': inference.inference_params(
       params(name), options.get('dtype', jnp.float32)
     ),
@@ -218,7 +223,7 @@ def run(name: str, turns: int, *, seed: int = 0, **options):
     'temperature': 1.0,
     'given': no_given_attempts(batch, turns),
   }
-  return engine.sample_episodes(**(arguments | options))
+  return defaults | options
 
 
 def no_given_attempts(batch: int, turns: int) -> given_attempts.GivenAttempts:

@@ -68,6 +68,7 @@ def _work(config, lora=_NO_LORA):
     ),
     mesh=mesh,
     rollout_mesh=mesh,
+    episode_options={},
     micro_batch=8,
     update_options={},
     disk=None,
