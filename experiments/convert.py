@@ -271,7 +271,7 @@ def read_run(directory: run_directory.RunDirectory, options: Options) -> Source:
   settings = directory.read_settings()
   if not directory.tokenizer.exists():
     raise run_directory.RunError(
-      f'{directory} has no tokenizer and no policy yet'
+      f'there is no {directory.shown(directory.tokenizer)}, hence no policy'
     )
   damage.check(directory)
   name = policies.choose_finished(directory, options.policy)

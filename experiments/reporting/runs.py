@@ -223,13 +223,13 @@ def read(path: str) -> Run:
   """
   directory = run_directory.RunDirectory.existing(path)
   settings = directory.read_settings()
+  damage.check_alone(directory)
   results = directory.own_results()
   if not results:
     raise run_directory.RunError(
       f'{path} has no results yet; go on with it: python -m '
       f'experiments.train --preset={settings.preset} --run-dir={path}'
     )
-  damage.check_alone(directory)
   versions = json.loads(directory.config.read_text())['versions']
   evaluations = kept_evaluations.read_all(directory)
   return Run(directory, settings, versions, results, evaluations)

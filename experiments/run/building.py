@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich import console as rich_console
 
-from experiments import forking
+from experiments import forking, methods
 from experiments.config import groups, schema
 from experiments.run import (
   accelerators,
@@ -55,7 +55,9 @@ def start(
       'problems a tenth is none to measure on; bring more, or leave it out'
     )
   directory.begin(settings, digests(task))
-  damage.check(directory, is_trained=True)
+  steps = {name: s.steps for name, s in methods.stages(settings).items()}
+  steps[methods.BASE] = settings.pretrain.steps
+  damage.check_trained(directory, steps)
   return build(settings, task, directory, console, stop)
 
 

@@ -110,17 +110,18 @@ class StageDirectory:
 
   def mark_finished(self, steps: int) -> None:
     """Notes that all updates were made; call it after the last checkpoint."""
-    self.written.replace_json(self._marker, {'steps': steps})
+    self.written.replace_json(self.marker, {'steps': steps})
 
   @property
-  def _marker(self) -> pathlib.Path:
+  def marker(self) -> pathlib.Path:
+    """Exists where the stage is finished."""
     return self.path / 'finished.json'
 
   def _finished_steps(self) -> int:
     # A damaged one is as good as none: the last checkpoint makes it again.
-    if not (self._marker.exists() and self.written.is_intact(self._marker)):
+    if not (self.marker.exists() and self.written.is_intact(self.marker)):
       return -1
-    return json.loads(self._marker.read_text())['steps']
+    return json.loads(self.marker.read_text())['steps']
 
 
 class RunDirectory:

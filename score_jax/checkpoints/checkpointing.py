@@ -227,21 +227,21 @@ class Checkpoints:
     if step == 'latest':
       return iter(newest_first)
     if step == 'best':
-      scores = {s: self._score(s) for s in newest_first}
-      scored = [s for s in newest_first if scores[s] is not None]
+      scores = {}
+      for s in newest_first:
+        try:
+          scores[s] = self._store.score(s, self._store.manifest(s))
+        except checkpoint_manifest.DamagedError as error:
+          # It may be the best one: no other takes its place without a word.
+          self._store.set_aside(s, error)
+      scored = [s for s in scores if scores[s] is not None]
       scored.sort(key=lambda s: (-scores[s], s))
-      return iter(scored + [s for s in newest_first if scores[s] is None])
+      return iter(scored + [s for s in scores if scores[s] is None])
     raise ValueError(f"step={step!r}: 'latest', 'best' or a number")
-
-  def _score(self, step: int) -> float | None:
-    try:
-      return self._store.score(step, self._store.manifest(step))
-    except checkpoint_manifest.DamagedError:
-      return None
 
   def _prune(self) -> None:
     """Removes intact steps that are neither new nor best; shrinks the best."""
-    steps, best = self.steps(), next(self._candidates('best'))
+    best, steps = next(self._candidates('best')), self.steps()
     for step in steps[: -self._keep]:
       try:
         self._store.manifest(step)

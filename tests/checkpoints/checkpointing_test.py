@@ -202,8 +202,12 @@ def test_foreign_files_and_unfinished_saves(directory, caplog):
   assert (directory / 'README').read_text() == 'mine'
 
 
-def test_the_best_is_damaged(directory):
+def test_the_best_is_damaged(directory, caplog):
   (directory / '2' / 'manifest' / 'metadata').write_bytes(b'{}')
+  with checkpointing.Checkpoints(directory, read_only=True) as store:
+    # Its score is not known either: another is not the best without a word.
+    assert store.restore(target(), 'best').step == 3
+  assert caplog.text.count(f'damaged checkpoint {directory / "2"}') == 1
   with checkpointing.Checkpoints(directory) as store:
     # Scores: 0.1, damaged, 0.2.
     assert store.restore(target(), 'best').step == 3

@@ -135,7 +135,11 @@ def test_a_run_goes_on_without_a_damaged_log(
   directory.written.remove(stage / 'finished.json')
   _flip(stage / 'metrics.jsonl')
   (stage / 'samples.jsonl').unlink()
+  # Of Stage I only the policy is left, and this tells that it is finished.
+  marker = path / 'stage1' / 'finished.json'
+  _flip(marker)
   assert small_run.main(path) == 0
+  assert caplog.text.count(f'{marker} was damaged or missing; it is made') == 1
   lines = f'{stage / "metrics.jsonl"} is damaged: 1 of 4 lines are lost, step 2'
   assert caplog.text.count(lines) == 1
   lines = f'{stage / "samples.jsonl"} is damaged: 8 of 8 lines are lost, steps'
@@ -228,9 +232,14 @@ def _report(table):
 
 
 def _files(run):
-  """Files of a run that commands read, and of the newest checkpoint."""
+  """Files of a run that commands read, and of the newest checkpoint.
+
+  Without empty ones, of which there is nothing to lose.
+  """
   names = [
-    str(path.relative_to(run)) for path in run.rglob('*') if path.is_file()
+    str(path.relative_to(run))
+    for path in run.rglob('*')
+    if path.is_file() and path.stat().st_size
   ]
   read = sorted(name for name in names if not _unread(name))
   checkpoints = [n for n in read if n.startswith('stage2/checkpoints/')]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.config import command_line
+from experiments.run import run_directory
 from experiments.stages import rl_stage
 from score_jax import arrays
 from score_jax.io import json_files
@@ -116,7 +117,8 @@ def test_resumed_bit_for_bit(everything, tmp_path):
   stage = killed / 'multi_turn'
   # As a run is that was killed in its seventh step.
   shutil.rmtree(stage / 'checkpoints' / '8')
-  (stage / 'finished.json').unlink()
+  directory = run_directory.RunDirectory(killed).stage(stage.name)
+  directory.written.remove(directory.marker)
   records = list(json_files.read_lines(stage / 'metrics.jsonl'))
   (stage / 'metrics.jsonl').write_text(
     ''.join(json.dumps(record) + '\n' for record in records[:7])

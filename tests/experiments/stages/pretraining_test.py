@@ -126,7 +126,8 @@ def test_it_ends_once_it_is_accurate(tmp_path, capsys):
   assert small_run.metrics(tmp_path / 'run', 'base')[-1]['step'] == number
   assert f'its policy is the last, of step {number}' in said
   # Killed before the stage was marked: the same policy, without an update.
-  (tmp_path / 'run' / 'base' / 'finished.json').unlink()
+  base = run_directory.RunDirectory(tmp_path / 'run').stage('base')
+  base.written.remove(base.marker)
   (tmp_path / 'run' / 'results.json').unlink()
   before = small_run.state(tmp_path / 'run', 'base')
   assert small_run.main(tmp_path / 'run', *more) == 0
