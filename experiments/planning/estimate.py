@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import contextlib
 import dataclasses
+import time
 
 import jax
 
@@ -32,6 +33,10 @@ class Plan:
     rollout_seconds: of a step.
     update_seconds: of a step.
     steps: updates of the whole run.
+    evaluation_seconds: of all evaluations of the run.
+    checkpoint_rate: bytes a second that the disk must take so that no
+      checkpoint delays training, at the bound of a step's time.
+    compile_seconds: that compiling both programs took here.
   """
 
   chip: chips.Chip
@@ -44,6 +49,9 @@ class Plan:
   rollout_seconds: roofline.Range
   update_seconds: roofline.Range
   steps: int
+  evaluation_seconds: roofline.Range
+  checkpoint_rate: float
+  compile_seconds: float
 
   @property
   def kept(self) -> float:
@@ -79,8 +87,13 @@ class Plan:
 
   @property
   def hours(self) -> roofline.Range:
-    """Of the whole run."""
+    """Of all steps of the run."""
     return self.step_seconds * (self.steps / 3600)
+
+  @property
+  def whole_hours(self) -> roofline.Range:
+    """Of steps and evaluations; grading and compilation apart."""
+    return self.hours + self.evaluation_seconds * (1 / 3600)
 
 
 def make(
@@ -103,19 +116,32 @@ def make(
   most = max(work.sizes.max_new_tokens)
   tokens = min(attempt_tokens or most, most)
   resident = memory.resident(work)
+  start = time.perf_counter()
+  episode = _compile(_lower_episode, work, level)
+  update = _compile(_lower_update, work, level)
+  compile_seconds = time.perf_counter() - start
+  rollout_seconds, evaluation_batch = (
+    roofline.rollout_seconds(of, chip, resident['decode weights'], tokens)
+    for of in (work, workload.of_evaluation(work))
+  )
+  update_seconds = roofline.update_seconds(work, chip, tokens)
+  step_seconds = (rollout_seconds + update_seconds).lower
   return Plan(
     chip=chip,
     devices=work.mesh.size,
     resident=resident,
-    episode=_compile(_lower_episode, work, level),
-    update=_compile(_lower_update, work, level),
+    episode=episode,
+    update=update,
     disk=work.disk,
     attempt_tokens=tokens,
-    rollout_seconds=roofline.rollout_seconds(
-      work, chip, resident['decode weights'], tokens
-    ),
-    update_seconds=roofline.update_seconds(work, chip, tokens),
+    rollout_seconds=rollout_seconds,
+    update_seconds=update_seconds,
     steps=work.steps,
+    evaluation_seconds=evaluation_batch * work.beside.evaluation_batches,
+    checkpoint_rate=(
+      work.disk.checkpoint / (work.beside.steps_between * step_seconds)
+    ),
+    compile_seconds=compile_seconds,
   )
 
 

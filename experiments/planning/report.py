@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from rich import console as rich_console
+from rich import filesize
 from rich import table as rich_table
 
 from experiments.planning import estimate, roofline
@@ -17,8 +18,8 @@ RULE = (
   '(public recipes train Gemma at 38 to 46 %), decoding at '
   f'{roofline.DECODE_OVERHEAD:.2f} times what reading weights and the whole '
   'cache takes (what the compiler estimates for Gemma 2 2B on a v5p); unknown '
-  'for models below 2B and for adapters. Grading, evaluations and checkpoints '
-  'come on top. Nothing was measured on a TPU.'
+  'for models below 2B and for adapters. Grading and compilation come on top. '
+  'Nothing was measured on a TPU.'
 )
 LEVEL = (
   'Compiled at {level}. O0 takes a fifth of the time of --level=default; with '
@@ -43,11 +44,15 @@ def record(
     'disk_bytes': dataclasses.asdict(plan.disk),
     'attempt_tokens': plan.attempt_tokens,
     'steps': plan.steps,
+    'compile_seconds': plan.compile_seconds,
+    'checkpoint_bytes_per_second': plan.checkpoint_rate,
+    'evaluation_seconds': dataclasses.astuple(plan.evaluation_seconds),
     'rollout_seconds': dataclasses.astuple(plan.rollout_seconds),
     'update_seconds': dataclasses.astuple(plan.update_seconds),
     'step_seconds': dataclasses.astuple(plan.step_seconds),
     'hours': dataclasses.astuple(plan.hours),
     'chip_hours': dataclasses.astuple(plan.hours * plan.devices),
+    'whole_hours': dataclasses.astuple(plan.whole_hours),
     'fixes': list(fixes),
   }
 
@@ -80,6 +85,12 @@ def print_plan(
   console.print(str(plan.disk), markup=False)
   title = f'Time, attempts of {plan.attempt_tokens} tokens'
   _print_table(console, title, ('at least', 'up to'), _time(plan))
+  console.print(
+    f'Both programs compiled here in {plan.compile_seconds:.0f} s. So that no '
+    'checkpoint delays training at the bound, the disk must take '
+    f'{filesize.decimal(round(plan.checkpoint_rate))} a second.',
+    markup=False,
+  )
   console.print(f'{RULE} {LEVEL.format(level=level)}', markup=False)
 
 
@@ -112,6 +123,8 @@ def _time(plan) -> Iterator[tuple[str, ...]]:
     ('step, s', plan.step_seconds),
     (f'{plan.steps} steps, hours', plan.hours),
     (f'{plan.steps} steps, chip-hours', plan.hours * plan.devices),
+    ('evaluations, hours', plan.evaluation_seconds * (1 / 3600)),
+    ('steps and evaluations, hours', plan.whole_hours),
   ):
     upper = 'unknown' if times.upper is None else f'{times.upper:,.1f}'
     yield name, f'{times.lower:,.1f}', upper

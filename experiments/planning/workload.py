@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.config import schema
-from experiments.planning import disk, programs
+from experiments.planning import beside_steps, disk, programs
 from experiments.run import base_model, building, run_directory
 from experiments.stages import rl_stage
 from score_jax import distributed
@@ -35,6 +35,7 @@ class Workload:
     micro_batch: sequences whose gradient is computed at once.
     update_options: further ones of `training.rl_update.make_train_step`.
     steps: updates of the whole run.
+    beside: what the run does beside them.
     disk: that it takes.
   """
 
@@ -46,6 +47,7 @@ class Workload:
   micro_batch: int
   update_options: dict[str, Any]
   steps: int
+  beside: beside_steps.BesideSteps
   disk: disk.Disk
 
   @property
@@ -92,8 +94,17 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     update_options=rl_stage.update_options(settings)
     | {'unroll': layout.unrolls},
     steps=settings.steps_stage1 + settings.steps_stage2,
+    beside=beside_steps.count(settings),
     disk=disk.needed(settings, config),
   )
+
+
+def of_evaluation(work: Workload) -> Workload:
+  """The workload with the episodes of one batch of an evaluation."""
+  sizes = dataclasses.replace(
+    work.sizes, problems=beside_steps.EVALUATED_TOGETHER, samples=1
+  )
+  return dataclasses.replace(work, sizes=sizes)
 
 
 def model_of(settings: schema.Settings) -> model_config.ModelConfig:

@@ -12,6 +12,7 @@ from experiments import plan
 from experiments.config import command_line
 from experiments.planning import (
   advice,
+  beside_steps,
   chips,
   estimate,
   memory,
@@ -62,6 +63,23 @@ def test_the_plan_of_a_small_run(planned):
   step = found.rollout_seconds.lower + found.update_seconds.lower
   assert found.step_seconds.lower == step
   assert found.hours.lower == pytest.approx(200 * step / 3600)
+  # Three policies on 2,000 problems, 256 at a time; none while it trains.
+  assert work.beside == beside_steps.BesideSteps(3 * 8, 10)
+  more = found.whole_hours.lower - found.hours.lower
+  assert more == pytest.approx(found.evaluation_seconds.lower / 3600)
+  assert more > 0
+  rate = found.checkpoint_rate * 10 * step
+  assert rate == pytest.approx(found.disk.checkpoint)
+  assert found.compile_seconds > 0
+
+
+def test_evaluations_while_a_policy_trains():
+  settings = _settings(
+    *('--eval-every=30', '--validation-problems=300', '--eval-problems=256'),
+    *('--steps-stage1=60', '--steps-stage2=29', '--checkpoint-every=25'),
+  )
+  # Three policies; twice in Stage I, two batches each.
+  assert beside_steps.count(settings) == beside_steps.BesideSteps(3 + 2 * 2, 25)
 
 
 def test_record(planned):

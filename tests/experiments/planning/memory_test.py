@@ -35,6 +35,7 @@ def _work(lora=_NO_LORA, frozen=jnp.float32):
     micro_batch=8,
     update_options={},
     steps=1,
+    beside=None,
     disk=None,
   )
 

@@ -73,6 +73,7 @@ def _work(config, lora=_NO_LORA):
     update_options={},
     disk=None,
     steps=1,
+    beside=None,
   )
 
 
