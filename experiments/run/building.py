@@ -129,7 +129,9 @@ def build(
       chat_format=chat_format,
       task=task,
       max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
-      buckets=prompt_buckets.choose_buckets(lengths),
+      buckets=prompt_buckets.choose_buckets(
+        lengths, batch_size=settings.problems_per_step
+      ),
       dtype=layout.dtype,
       sharding=layout.rollout.batch,
       **rollout_options(settings, jax.default_backend()),

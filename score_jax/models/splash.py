@@ -15,8 +15,9 @@ from jax.sharding import PartitionSpec
 
 # A TPU's lanes: lengths and head dimensions are padded to a multiple.
 _LANES = 128
-# Largest block of queries or keys in vector memory, in tokens.
-_LARGEST_BLOCK = 512
+# Blocks of queries and keys in vector memory, in tokens: the larger, the less
+# often keys are read again.
+_BLOCKS = (512, 384, 256)
 
 
 def attend(
@@ -71,29 +72,35 @@ def _spec(sharding, num_kv_heads):
 def _on_device(q, k, v, *, window, softcap, interpret):
   """Attention of the sequences and heads of one device."""
   length, heads, head_dim = q.shape[1:]
-  q, k, v = (_padded(jnp.swapaxes(x, 1, 2)) for x in (q, k, v))
-  kernel = _kernel(q.shape[2], heads, window, softcap, interpret)
+  block = block_size(length)
+  q, k, v = (_padded(jnp.swapaxes(x, 1, 2), block) for x in (q, k, v))
+  kernel = _kernel(q.shape[2], block, heads, window, softcap, interpret)
   out = jax.vmap(kernel)(q, k, v)  # [B, N, S, H]
   return jnp.swapaxes(out, 1, 2)[:, :length, :, :head_dim].astype(q.dtype)
 
 
-def _padded(x):
-  """Pads S and H of [B, N, S, H] with zeros to multiples of the lanes.
+def block_size(length: int) -> int:
+  """Tokens of a block, of which sequences of this length are padded multiples.
+
+  One block where that is at most the largest; else the size that pads least,
+  and of equals the largest. Only attention computes what is padded here.
+  """
+  if length <= _BLOCKS[0]:
+    return length + -length % _LANES
+  return min(_BLOCKS, key=lambda size: (-length % size, -size))
+
+
+def _padded(x, block):
+  """Pads S of [B, N, S, H] to whole blocks and H to lanes, with zeros.
 
   Padded keys come after all real queries, so causality hides them; zeros in the
   head dimension change no score, and the result is cut to its real part.
   """
-  pads = [(0, -size % _LANES) for size in x.shape[2:]]
+  pads = (0, -x.shape[2] % block), (0, -x.shape[3] % _LANES)
   return jnp.pad(x, ((0, 0), (0, 0), *pads))
 
 
-def _kernel(length, heads, window, softcap, interpret):
-  # The kernel wants blocks that divide the length.
-  block = max(
-    size
-    for size in range(_LANES, min(length, _LARGEST_BLOCK) + 1, _LANES)
-    if length % size == 0
-  )
+def _kernel(length, block, heads, window, softcap, interpret):
   # Masks are lazy: blocks that no query sees are skipped, never materialised.
   mask = splash_attention_mask.LocalMask(
     (length, length), (window - 1 if window else None, 0), offset=0

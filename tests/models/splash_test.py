@@ -9,17 +9,34 @@ import pytest
 
 from score_jax.models import attention, splash
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize(
+  ('length', 'block', 'padded'),
+  [
+    (130, 256, 256),  # one block
+    (512, 512, 512),
+    (640, 384, 768),  # 512 would make it 1,024, and 128 be five blocks
+    (896, 512, 1024),
+    (976, 512, 1024),
+    (1408, 512, 1536),
+    (2176, 384, 2304),
+    (2640, 384, 2688),
+  ],
+)
+def test_blocks_are_large_and_pad_little(length, block, padded):
+  assert splash.block_size(length) == block
+  assert -(-length // block) * block == padded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('window', 'softcap'), [(None, None), (None, 3.0), (50, 3.0)]
 )
 def test_values_and_gradients_are_those_of_xla(window, softcap):
-  # 130 tokens become two blocks of 128, heads of 10 numbers become 128.
+  # 520 tokens become two blocks of 384, heads of 10 numbers become 128.
   rng = np.random.default_rng(0)
   *qkv, direction = (
-    jnp.asarray(rng.normal(size=(1, 130, n, 10)), jnp.float32)
+    jnp.asarray(rng.normal(size=(1, 520, n, 10)), jnp.float32)
     for n in (4, 2, 2, 4)
   )
 

@@ -36,3 +36,16 @@ def test_every_prompt_has_a_bucket_and_each_bucket_prompts():
     assert sizes[-1] < lengths.max() + 4
     for low, high in zip((0, *sizes), sizes):
       assert any(low < length <= high for length in lengths)
+
+
+def test_every_bucket_has_its_share_of_batches():
+  rng = np.random.default_rng(0)
+  lengths = rng.geometric(1 / 60, 8000)
+  sizes = prompt_buckets.choose_buckets(lengths, 4, 1, batch_size=64)
+  longest = rng.choice(lengths, (4000, 64)).max(axis=1)
+  fitting = np.searchsorted(sizes, longest)
+  shares = np.bincount(fitting, minlength=4) / len(longest)
+  np.testing.assert_allclose(shares, 0.25, atol=0.03)
+  # Quantiles of single prompts would never fit a batch.
+  single = prompt_buckets.choose_buckets(lengths, 4, 1)
+  assert (longest > single[-2]).all()
