@@ -28,9 +28,9 @@ import tyro
 from experiments.config import command_line, fields, groups
 from experiments.run import (
   base_model,
-  building,
   context,
   damage,
+  layouts,
   policies,
   run_directory,
 )
@@ -290,7 +290,7 @@ def read_run(directory: run_directory.RunDirectory, options: Options) -> Source:
     directory,
     config,
     chat_format,
-    building.make_layout(settings, config),
+    layouts.make(settings, config),
   )
   if options.chat_style != 'auto':
     chat_format = dataclasses.replace(chat_format, style=options.chat_style)

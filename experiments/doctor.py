@@ -69,10 +69,10 @@ def _report_devices() -> str:
   # Starting jax takes seconds, and the rest is useful without it.
   import jax
 
-  from experiments.run import accelerators, run_directory
+  from experiments.run import layouts, run_directory
 
   try:
-    devices = accelerators.devices()
+    devices = layouts.devices()
   except run_directory.RunError as error:
     print('devices    none (see below)')
     return str(error)

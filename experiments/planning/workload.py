@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from experiments.config import schema
 from experiments.planning import beside_steps, disk, programs
-from experiments.run import base_model, building, run_directory
+from experiments.run import base_model, layouts, run_directory
 from experiments.stages import rl_stage
 from score_jax import distributed
 from score_jax.interop import hub, hugging_face_config
@@ -63,8 +63,8 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     RunError: the devices or the sequences do not divide as the settings say.
   """
   platform, config = devices[0].platform, model_of(settings)
-  layout = building.make_layout(settings, config, devices)
-  building.check_batch(settings, layout)
+  layout = layouts.make(settings, config, devices)
+  layouts.check_batch(settings, layout)
   dtype = layout.dtype
   model = programs.Model(
     config=config,
@@ -89,7 +89,7 @@ def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:
     ),
     mesh=layout.mesh,
     rollout_mesh=layout.rollout_mesh,
-    episode_options=building.rollout_options(settings, platform),
+    episode_options=layouts.rollout_options(settings, platform),
     micro_batch=settings.micro_batch_size,
     update_options=rl_stage.update_options(settings)
     | {'unroll': layout.unrolls},

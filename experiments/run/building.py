@@ -14,11 +14,11 @@ from rich import console as rich_console
 from experiments import forking, methods
 from experiments.config import groups, schema
 from experiments.run import (
-  accelerators,
   base_model,
   compilation_cache,
   context,
   damage,
+  layouts,
   processes,
   run_directory,
 )
@@ -26,14 +26,11 @@ from score_jax import distributed, types
 from score_jax.grading import user_rewards
 from score_jax.grading.sandbox import probe
 from score_jax.io import stop_signals
-from score_jax.models import chat, model_config
+from score_jax.models import chat
 from score_jax.rollout import episodes, prompt_buckets
 from score_jax.tasks import aiming, arithmetic, registry
-from score_jax.training import device_layout
 
 _LOGGER = logging.getLogger(__name__)
-# From so many tokens of an attempt on, decoding leaves out what has ended.
-_LONG = 256
 
 
 def start(
@@ -114,8 +111,8 @@ def build(
   """
   compilation_cache.use(settings.compilation_cache, str(directory.compiled))
   config, chat_format = base_model.load(settings, task, directory)
-  layout = make_layout(settings, config)
-  check_batch(settings, layout)
+  layout = layouts.make(settings, config)
+  layouts.check_batch(settings, layout)
   task, lengths = _keep_fitting(task, chat_format, settings.max_prompt_tokens)
   return context.Run(
     settings,
@@ -134,7 +131,7 @@ def build(
       ),
       dtype=layout.dtype,
       sharding=layout.rollout.batch,
-      **rollout_options(settings, jax.default_backend()),
+      **layouts.rollout_options(settings, jax.default_backend()),
     ),
     console or rich_console.Console(quiet=True),
     stop or stop_signals.StopRequest(),
@@ -275,101 +272,6 @@ def _digest(problems: Sequence[types.Problem]) -> str:
     fields = (problem.id, problem.question, problem.reference)
     total.update('\0'.join(fields).encode() + b'\n')
   return total.hexdigest()[:16]
-
-
-def make_layout(
-  settings: schema.Settings,
-  config: model_config.ModelConfig,
-  devices: Sequence[Any] | None = None,
-) -> device_layout.Layout:
-  """The layout that the settings ask for.
-
-  Args:
-    settings: of the run.
-    config: the model.
-    devices: None: those of this machine, or of all processes.
-
-  Raises:
-    RunError: the mesh does not divide the devices, or the adapters do not fit.
-  """
-  mesh, adapters = settings.mesh, None
-  devices = devices or _devices(mesh)
-  if settings.lora.rank:
-    adapters = device_layout.Adapters(**dataclasses.asdict(settings.lora))
-  try:
-    return device_layout.make(
-      config,
-      devices,
-      **dataclasses.asdict(mesh),
-      dtype=device_layout.resolve_dtype(settings.dtype, devices[0].platform),
-      adapters=adapters,
-    )
-  except ValueError as error:
-    raise run_directory.RunError(
-      f'{error} (--mesh.data={mesh.data}, --mesh.fsdp={mesh.fsdp}, '
-      f'--mesh.tensor={mesh.tensor}, --mesh.rollout-tensor='
-      f'{mesh.rollout_tensor}, --lora.rank={settings.lora.rank})'
-    ) from error
-
-
-def _devices(mesh: groups.Mesh) -> list[jax.Device]:
-  """All devices, or, with `fsdp` given in a single process, the first ones.
-
-  Raises:
-    RunError: there are none, or they belong to several processes that were not
-      joined.
-  """
-  devices = accelerators.devices()
-  if jax.process_count() > distributed.count():
-    raise run_directory.RunError(
-      f'these devices belong to {jax.process_count()} processes, which have '
-      'not found each other: add --processes.coordinator=auto'
-    )
-  # Several processes must use all devices; one may leave some to others.
-  if mesh.fsdp != -1 and distributed.count() == 1:
-    return devices[: mesh.data * mesh.fsdp * mesh.tensor]
-  return devices
-
-
-def rollout_options(settings: schema.Settings, platform: str) -> dict[str, int]:
-  """`compactions` and `segments` of `rollout.engine.sample_episodes`.
-
-  Args:
-    settings: the run's.
-    platform: of the devices: 'cpu', 'gpu' or 'tpu'.
-  """
-  chosen, is_long = settings.rollout, settings.max_attempt_tokens >= _LONG
-  compactions, segments = chosen.compactions, chosen.segments
-  if compactions is None:
-    compactions = 2 if is_long else 0
-  if segments is None:
-    # A CPU copies the part of the cache that it reads.
-    segments = 4 if is_long and platform != 'cpu' else 1
-  return {'compactions': compactions, 'segments': segments}
-
-
-def check_batch(
-  settings: schema.Settings, layout: device_layout.Layout
-) -> None:
-  """Compares the sizes of batches with the devices that they are split over.
-
-  Raises:
-    RunError: one is no multiple of the other.
-  """
-  shards = distributed.batch_shards(layout.rollout.batch)
-  if settings.problems_per_step % shards:
-    raise run_directory.RunError(
-      f'--problems-per-step={settings.problems_per_step} must be a multiple of '
-      f'{shards}, the devices that sequences are split over: all samples of a '
-      'problem stay on one device. Fewer, larger groups: --mesh.rollout-tensor'
-    )
-  shards = distributed.batch_shards(layout.update.batch)
-  if settings.micro_batch_size % shards:
-    raise run_directory.RunError(
-      f'--micro-batch={settings.micro_batch_size} must be a multiple of '
-      f'{shards}, the devices that its sequences are split over (--mesh.data '
-      'times --mesh.fsdp)'
-    )
 
 
 def _keep_fitting(

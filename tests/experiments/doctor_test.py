@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from experiments import benchmark, doctor
-from experiments.run import accelerators, run_directory
+from experiments.run import layouts, run_directory
 from score_jax.grading.sandbox import probe
 
 
@@ -41,7 +41,7 @@ def test_a_machine_without_the_accelerator(monkeypatch, capsys):
   try:
     assert doctor.main(doctor.Settings()) == 3
     with pytest.raises(run_directory.RunError, match='JAX_PLATFORMS=cpu'):
-      accelerators.devices()
+      layouts.devices()
   finally:
     jax.config.update('jax_platforms', 'cpu')
   *_, last = capsys.readouterr().out.splitlines()
