@@ -38,11 +38,13 @@ class Keys:
       else [B, S, K, H].
     v: [B, K, S, H] if `transposed`, else [B, S, K, H].
     transposed: which of the two layouts.
+    has_all_heads: whether no head of a sequence is on another device.
   """
 
   k: jax.Array
   v: jax.Array
   transposed: bool = struct.field(pytree_node=False, default=False)
+  has_all_heads: bool = struct.field(pytree_node=False, default=True)
 
   @property
   def num_slots(self) -> int:
@@ -170,6 +172,7 @@ def empty(
   dtype=jnp.float32,
   transposed: bool | None = None,
   segments: int = 1,
+  has_all_heads: bool = True,
 ) -> KVCache:
   """Returns an empty cache.
 
@@ -181,6 +184,7 @@ def empty(
     dtype: of keys and values.
     transposed: layout, see `Keys`; None: the default backend's.
     segments: see `KVCache`.
+    has_all_heads: see `Keys`.
   """
   if transposed is None:
     transposed = default_transposed()
@@ -194,9 +198,8 @@ def empty(
     h, d = config.num_kv_heads, config.head_dim
     k_shape = (b, h, d, s) if transposed else (b, s, h, d)
     v_shape = (b, h, s, d) if transposed else (b, s, h, d)
-    return Keys(
-      jnp.zeros(k_shape, dtype), jnp.zeros(v_shape, dtype), transposed
-    )
+    k, v = jnp.zeros(k_shape, dtype), jnp.zeros(v_shape, dtype)
+    return Keys(k, v, transposed, has_all_heads)
 
   kinds = sorted(set(config.layer_kinds))
   return KVCache(
@@ -273,9 +276,7 @@ def from_prefix(
   length: int,
   *,
   copies: int = 1,
-  block: int = 1,
-  dtype=jnp.float32,
-  segments: int = 1,
+  **options,
 ) -> KVCache:
   """Returns a cache that starts with prefilled prompts, `copies` of each.
 
@@ -290,9 +291,7 @@ def from_prefix(
       prompt's last token.
     length: of the sequences, prompts included, in tokens.
     copies: G; sequence n * G + g continues prompt n.
-    block: most tokens that will be written at once.
-    dtype: of the cache.
-    segments: see `KVCache`.
+    **options: further ones of `empty`.
 
   Returns:
     A cache of N * G sequences.
@@ -301,10 +300,8 @@ def from_prefix(
     config,
     positions.shape[0],
     length,
-    block=block,
-    dtype=dtype,
     transposed=prefix[0].transposed,
-    segments=segments,
+    **options,
   )
   slots = {kind: own_slots(s, positions) for kind, s in cache.positions.items()}
   layers = tuple(

@@ -166,10 +166,11 @@ def sample_episodes(
     compactions=compactions,
     segments=segments,
   )
-  if sharding is not None and _splits_sequences_alone(sharding):
-    state = _on_each_device(episodes, sharding)(params, prompts, rules)
-  else:
+  shards = distributed.batch_shards(sharding) if sharding is not None else 1
+  if sharding is None or shards < sharding.mesh.size:
     state = episodes(params, prompts, rules, sharding=sharding)
+  else:
+    state = _on_each_device(episodes, sharding)(params, prompts, rules)
   problems = jnp.arange(num_problems, dtype=jnp.int32)
   trajectory = arrays.Trajectory(
     tokens=state.tokens,
@@ -182,12 +183,6 @@ def sample_episodes(
   )
   # Else the compiler may gather what is returned, at every token.
   return transformer.constrain(trajectory, sharding)
-
-
-def _splits_sequences_alone(sharding) -> bool:
-  """Whether the mesh has several devices, and each has sequences of its own."""
-  mesh = sharding.mesh
-  return distributed.batch_shards(sharding) == mesh.size > 1
 
 
 def _on_each_device(episodes, sharding):
@@ -259,6 +254,7 @@ def _episodes(
     block=rules.separators.longest,
     dtype=cache_dtype,
     segments=segments,
+    has_all_heads=sharding is None,
   )
   # A loop over turns too: the decode loop, most of the program, is compiled
   # once for all K attempts.

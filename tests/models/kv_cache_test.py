@@ -232,6 +232,26 @@ def test_live_slots_are_all_that_is_read(transposed):
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
 
+def test_joined_heads_are_the_same_attention():
+  """4 heads on 2, one product a sequence; other heads' keys are huge."""
+  rng = np.random.default_rng(0)
+  q = rng.normal(size=(2, 1, 4, _H)).astype(np.float32)
+  k, v = rng.normal(size=(2, 2, 9, _K, _H)).astype(np.float32)
+  k[:, :, 1] *= 1e3
+  v[:, :, 1] *= 1e3
+  mask = rng.random((2, 1, 9)) < 0.6
+  mask[:, :, 0] = True
+  expected = _slow_attend(q, k, v, mask, 2.0)
+  joined = kv_cache.Keys(jnp.asarray(k), jnp.asarray(v))
+  apart = joined.replace(has_all_heads=False)
+  attend = jax.jit(
+    cache_attention.attend_live, static_argnums=4, static_argnames='softcap'
+  )
+  for keys in (joined, apart):
+    out = attend(jnp.asarray(q), keys, jnp.asarray(mask), None, 1, softcap=2.0)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=2e-6)
+
+
 def test_what_is_live():
   config, now = small_models.CONFIGS['gemma2'], jnp.array([[4], [-1], [2]])
   own = kv_cache.empty(config, 3, 20, transposed=True)
