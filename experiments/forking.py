@@ -35,15 +35,14 @@ def begin(
   if not settings.fork_from:
     return
   distributed.by_first(lambda: _begin(settings, directory))
-  directory.share()
 
 
 def _begin(settings, directory) -> None:
-  copy = directory.path / _COPY
-  if not directory.config.exists():
+  copy, config = directory.path / _COPY, directory.config
+  if not (config.exists() or directory.written.has(config)):
     shutil.rmtree(copy, ignore_errors=True)
     _copy(settings, directory)
-    os.rename(copy / directory.config.name, directory.config)
+    os.rename(copy / config.name, config)
   if copy.exists():
     for path in sorted(copy.iterdir()):
       os.rename(path, directory.path / path.name)

@@ -75,6 +75,15 @@ def test_settings_of_the_base_policy_are_refused(tmp_path):
     forking.begin(missing, run_directory.RunDirectory(tmp_path / 'fork'))
 
 
+def test_a_run_that_there_is_is_left_alone(tmp_path):
+  source, other = make_run(tmp_path / 'run'), make_run(tmp_path / 'other')
+  (other / 'config.json').unlink()
+  before = contents(other)
+  directory = run_directory.RunDirectory(other)
+  forking.begin(settings_of(source, alpha=2.0), directory)
+  assert contents(other) == before
+
+
 def fork(source, path, at=None, listed=None):
   """Forks a run in a child, which may die at an operation."""
   directory = run_directory.RunDirectory(path)

@@ -363,19 +363,24 @@ def adam():
   return optimizer, rl_update.make_train_step(CONFIG, optimizer)
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize(
+  ('advantage', 'weight'),
+  [(np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)],
+)
 def test_updates_that_are_not_finite_are_skipped(
-  policy, reference, adam, value
+  policy, reference, adam, advantage, weight
 ):
   optimizer, step = adam
   good = small_batch.make_batch()
-  bad = good.replace(advantages=good.advantages.at[2, 1].set(value))
+  bad = good.replace(advantages=good.advantages.at[2, 1].set(advantage))
+  # With the weights of the KL-anchor, the KL is not finite either.
+  anchor = jax.tree.map(lambda x: x * weight, reference)
   state, _ = step(
     train_state.init_state(policy, optimizer), reference, good, ALL, STAGE
   )
   before = jax.device_get(state)
   for skipped in (1, 2):
-    state, metrics = step(state, reference, bad, ALL, STAGE)
+    state, metrics = step(state, anchor, bad, ALL, STAGE)
     assert int(state.skipped) == skipped
     assert int(state.step) == 1 + skipped
     assert not np.isfinite(float(metrics['loss'][0]))
