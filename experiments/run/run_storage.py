@@ -95,7 +95,12 @@ class Storage:
     self.path = pathlib.Path(place)
 
   def pull(self) -> None:
-    """Downloads what is there, for a reader. Not a collective."""
+    """Downloads what is there, for a reader. Not a collective.
+
+    Raises:
+      RunError: it cannot be downloaded, or named in this locale.
+    """
+    _check_name(self.place)
 
   def push(self) -> None:
     """Uploads what the first process wrote. A collective."""
@@ -125,6 +130,7 @@ class Storage:
 
   @contextlib.contextmanager
   def _own_lock(self, check: Callable[[], None]) -> Iterator[None]:
+    _check_name(self.place)
     check()
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -232,6 +238,21 @@ class BucketStorage(Storage):
     except Exception as error:  # of a client of buckets
       told = buckets.as_bucket_error(str(self.place), error)
       raise RunError(str(told)) from error
+
+
+def _check_name(place: epath.Path) -> None:
+  """Rejects what tensorstore cannot open: it would call arrays damaged.
+
+  Raises:
+    RunError: the locale has no letters for the path.
+  """
+  try:
+    str(place).encode()
+  except UnicodeEncodeError as error:
+    raise RunError(
+      f'{str(place)!a} has letters that this locale does not know: set '
+      'PYTHONUTF8=1, or a locale such as LC_ALL=C.UTF-8'
+    ) from error
 
 
 def of(place: str | os.PathLike[str]) -> Storage:

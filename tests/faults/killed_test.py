@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from tests.support import small_stages
+from tests.support import file_operations, small_stages
 
 # For each number of devices some 5 minutes on two cores.
 pytestmark = pytest.mark.slow
@@ -30,6 +30,25 @@ def test_killed_at_every_file_operation(tmp_path, devices, record_property):
     found = runs.checkpoints(), runs.outcome()
     assert found == expected, (at, operations[at - 1])
   record_property('tries', len(operations))
+
+
+def test_signalled_at_every_file_operation(tmp_path, record_property):
+  runs = small_stages.Runs(tmp_path)
+  operations = runs.go_to_the_end()
+  expected = runs.checkpoints(), runs.outcome()
+  saved = 0
+  for at in range(1, len(operations) + 1):
+    runs.begin_again()
+    [code] = runs.go(at, file_operations.terminate)
+    # At the very end nothing is left to stop, and before the handlers are
+    # there, nothing to save.
+    assert code in (0, 128 + signal.SIGTERM, -signal.SIGTERM), at
+    saved += code == 128 + signal.SIGTERM
+    runs.go_to_the_end()
+    found = runs.checkpoints(), runs.outcome()
+    assert found == expected, (at, operations[at - 1])
+  record_property('tries', len(operations))
+  record_property('stopped in order', saved)
 
 
 @pytest.mark.parametrize(

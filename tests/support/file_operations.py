@@ -64,6 +64,11 @@ def kill() -> None:
   os.kill(os.getpid(), signal.SIGKILL)
 
 
+def terminate() -> None:
+  """The process is asked to stop."""
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
 def refuse(number: int = errno.EIO) -> None:
   """The operation fails.
 

@@ -15,8 +15,9 @@ from score_jax.io import metric_log
 from tests.support import small_run
 
 # Ends its own process with SIGKILL: after the metrics of one step, which a
-# resumed run must then find too late, or between writing a checkpoint and
-# giving it its name.
+# resumed run must then find too late; between writing a checkpoint and giving
+# it its name; where a part of a step has ended, and nothing was made of it; or
+# at an evaluation, of the policy of a number.
 KILLED = """
 import os, signal, sys
 where, stage, step, *arguments = sys.argv[1:]
@@ -38,6 +39,26 @@ if where == 'step':
     if log._stage == stage and done == int(step):
       die()
   metric_log.MetricsLog.write = write_and_die
+elif where != 'saving':
+  from experiments.stages import stage_recorder
+  from score_jax.evaluation import evaluate
+  owner, name = stage_recorder.StageRecorder, 'end_part'
+  if where == 'update':
+    name = 'end_step'
+  elif where == 'evaluation':
+    owner, name = evaluate, '_sample_episodes'
+  call, policies = getattr(owner, name), []
+  def call_or_die(first, *rest, **options):
+    if where == 'evaluation':
+      policies.append(name)
+      is_time = len(policies) == int(step)
+    else:
+      is_time = (first._directory.name, first._done + 1) == (stage, int(step))
+      is_time &= where in ('update', rest[0])
+    if is_time:
+      die()
+    return call(first, *rest, **options)
+  setattr(owner, name, call_or_die)
 sys.exit(train.main(arguments))
 """
 
@@ -76,6 +97,16 @@ def test_killed_at_a_random_step(finished, tmp_path, compiled, stage):
   small_run.copy(finished, path, *without)
   kill(path, 'step', stage, step, compiled)
   assert small_run.metrics(path, stage)[-1]['step'] == step
+  assert small_run.main(path) == 0
+  small_run.assert_same(finished, path)
+  assert small_run.results(path) == small_run.results(finished)
+
+
+@pytest.mark.slow  # half a minute each
+@pytest.mark.parametrize('part', ['rollout', 'grade', 'update', 'evaluation'])
+def test_killed_in_every_part(finished, tmp_path, compiled, part):
+  path = small_run.copy(finished, tmp_path / 'run', 'stage2')
+  kill(path, part, 'stage2', 3, compiled)
   assert small_run.main(path) == 0
   small_run.assert_same(finished, path)
   assert small_run.results(path) == small_run.results(finished)
