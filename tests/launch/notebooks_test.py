@@ -22,7 +22,7 @@ notebook = nbformat.read(sys.argv[1], 4)
         if 'parameters' in cell.metadata.get('tags', [])]
 notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(sys.argv[3]))
 try:
-  nbclient.execute(notebook, timeout=1200, kernel_name='python3')
+  nbclient.execute(notebook, timeout=3600, kernel_name='python3')
 finally:
   nbformat.write(notebook, sys.argv[2])
 """
