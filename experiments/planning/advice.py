@@ -46,6 +46,11 @@ def _for_episode(plan, work) -> Iterator[str]:
       f'--mesh.rollout-tensor={splits[0]}: so many devices share the weights '
       'for decoding'
     )
+  if work.episode_options['compactions']:
+    yield (
+      '--rollout.compactions=0: no copy of half of the cache, but sequences '
+      'that have ended are decoded until the last one ends'
+    )
   if resident['cache'] > plan.chip.memory / 8:
     yield (
       f'--samples-per-problem={max(2, work.sizes.samples // 2)} or '

@@ -16,10 +16,10 @@ RULE = (
   'keys and values at full bandwidth. No program can be faster. Up to, an '
   f'estimate: updates at {roofline.PUBLISHED_SHARE_OF_PEAK:.0%} of the peak '
   '(public recipes train Gemma at 38 to 46 %), decoding at '
-  f'{roofline.DECODE_OVERHEAD:.2f} times what reading weights and the whole '
-  'cache takes (what the compiler estimates for Gemma 2 2B on a v5p); unknown '
-  'for models below 2B and for adapters. Grading and compilation come on top. '
-  'Nothing was measured on a TPU.'
+  f'{roofline.DECODE_OVERHEAD:.2f} times what reading weights and the '
+  "cache's segments takes (the compiler's estimate for Gemma 2 2B on a v5p); "
+  'unknown for models below 2B and for adapters. Grading and compilation come '
+  'on top. Nothing was measured on a TPU.'
 )
 LEVEL = (
   'Compiled at {level}. O0 takes a fifth of the time of --level=default; with '

@@ -12,8 +12,8 @@ Planned (python -m experiments.plan --preset=gemma2_27b_math_v5p
   rollout  weights for decoding 12.7, cache 14.8              peak 47.5
   update   temporaries 13.0                                   peak 24.1
 A checkpoint takes 327 GB of disk. A step takes at least 37.6 s and by estimate
-up to 110 s (rollout 17.4 to 52.1, update 20.2 to 57.8), both stages 31 to 92
-hours, 1,000 to 2,930 chip-hours. Every attempt is taken to be as long as
+up to 102 s (rollout 17.4 to 44.2, update 20.2 to 57.8), both stages 31 to 85
+hours, 1,000 to 2,720 chip-hours. Every attempt is taken to be as long as
 allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this

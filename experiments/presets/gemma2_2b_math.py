@@ -16,8 +16,8 @@ Planned (python -m experiments.plan --preset=gemma2_2b_math
   rollout  weights for decoding 4.87, cache 33.5              peak 49.7
   update   temporaries 42.7                                   peak 51.3
 A checkpoint takes 31.4 GB of disk. A step takes at least 35.4 s and by estimate
-up to 116 s (rollout 20.0 to 72.2, update 15.4 to 44.1), both stages 29 to 97
-hours, 118 to 388 chip-hours. Every attempt is taken to be as long as allowed.
+up to 98 s (rollout 20.0 to 54.2, update 15.4 to 44.1), both stages 29 to 82
+hours, 118 to 328 chip-hours. Every attempt is taken to be as long as allowed.
 
 Expected (ICLR 2025, tables 5 to 7, three turns, accuracy at turn 1 / 2 / 3 on
 MATH500): base 16.8 / 16.8 / 17.0; Stage 1(a) 17.6 / 20.0 / 19.8; Stage 1(b)

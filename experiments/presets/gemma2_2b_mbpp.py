@@ -15,8 +15,8 @@ Planned (python -m experiments.plan --preset=gemma2_2b_mbpp
   rollout  weights for decoding 4.87, cache 6.75              peak 21.1
   update   temporaries 35.6                                   peak 44.1
 A checkpoint takes 31.4 GB of disk. A step takes at least 6.9 s and by estimate
-up to 19.2 s (rollout 4.0 to 11.0, update 2.9 to 8.2), both stages 2.9 to 8.0
-hours, 11 to 32 chip-hours. Grading comes on top. Every attempt is taken to be
+up to 18.4 s (rollout 4.0 to 10.2, update 2.9 to 8.2), both stages 2.9 to 7.7
+hours, 11 to 31 chip-hours. Grading comes on top. Every attempt is taken to be
 as long as allowed.
 
 Expected: the paper has code results for Gemini 1.0 Pro only (HumanEval, turn 1

@@ -11,8 +11,8 @@ Planned (python -m experiments.plan --preset=gemma2_9b_math_v5p
   rollout  weights for decoding 17.2, cache 27.1              peak 55.4
   update   temporaries 52.2                                   peak 59.8
 A checkpoint takes 111 GB of disk. A step takes at least 40.7 s and by estimate
-up to 123 s (rollout 26.7 to 83.2, update 14.0 to 39.9), both stages 34 to 103
-hours, 542 to 1,640 chip-hours. Every attempt is taken to be as long as allowed.
+up to 109 s (rollout 26.7 to 68.7, update 14.0 to 39.9), both stages 34 to 91
+hours, 542 to 1,450 chip-hours. Every attempt is taken to be as long as allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

@@ -12,8 +12,8 @@ Planned (python -m experiments.plan --preset=gemma3_12b_math_v5p
   rollout  weights for decoding 21.9, cache 15.9              peak 51.8
   update   temporaries 73.2                                   peak 82.8
 A checkpoint takes 141 GB of disk. A step takes at least 45.1 s and by estimate
-up to 120 s (rollout 27.6 to 69.9, update 17.5 to 50.0), both stages 38 to 100
-hours, 601 to 1,600 chip-hours. Every attempt is taken to be as long as allowed.
+up to 117 s (rollout 27.6 to 66.6, update 17.5 to 50.0), both stages 38 to 97
+hours, 601 to 1,560 chip-hours. Every attempt is taken to be as long as allowed.
 
 Expected: no SCoRe number has been published for this model, and no run of this
 preset has been made.

@@ -30,7 +30,7 @@ def _work(lora=_NO_LORA, frozen=jnp.float32):
       problems=8, samples=2, prompt=16, max_new_tokens=(20, 20), separator=4
     ),
     mesh=sharding.make_mesh(jax.devices(), 1, 8, 1),
-    episode_options={},
+    episode_options={'compactions': 0, 'segments': 1},
     rollout_mesh=sharding.make_mesh(jax.devices(), 8, 1, 1),
     micro_batch=8,
     update_options={},

@@ -59,7 +59,7 @@ def test_two_flops_a_parameter_and_token():
 _NO_LORA = groups.LoRA()
 
 
-def _work(config, lora=_NO_LORA):
+def _work(config, lora=_NO_LORA, segments=1):
   mesh = sharding.make_mesh(jax.devices(), 1, 8, 1)
   return workload.Workload(
     model=programs.Model(config, lora=lora, dtype=jnp.bfloat16),
@@ -68,7 +68,7 @@ def _work(config, lora=_NO_LORA):
     ),
     mesh=mesh,
     rollout_mesh=mesh,
-    episode_options={},
+    episode_options={'compactions': 0, 'segments': segments},
     micro_batch=8,
     update_options={},
     disk=None,
@@ -129,6 +129,19 @@ def test_upper_ends():
   assert rollout.upper == pytest.approx(
     18 * step * roofline.DECODE_OVERHEAD, rel=prefill / rollout.lower * 3
   )
+
+
+def test_segments_that_are_read():
+  """26 slots are four segments, of 8, 8, 8 and 2; queries see 5 to 25 keys."""
+  config, chip = gemma.CONFIGS['gemma-2-2b'], chips.CHIPS['v5p']
+  whole, part = (
+    roofline.rollout_seconds(_work(config, segments=n), chip, 5e9, 9).upper
+    for n in (1, 4)
+  )
+  a_key = 2 * 26 * 2 * 4 * 256 * 2 / chip.bandwidth * roofline.DECODE_OVERHEAD
+  # Attempt 1 sees 5 to 13 keys, attempt 2 17 to 25.
+  ends = [8] * 4 + [16] * 5 + [24] * 8 + [26]
+  assert whole - part == pytest.approx(sum(26 - end for end in ends) * a_key)
 
 
 @pytest.mark.parametrize(
