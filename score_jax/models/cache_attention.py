@@ -124,9 +124,9 @@ def _join_heads(q, keys):
   """Queries [B, 1, N, K * H], and keys as those of a single head of K * H.
 
   Each query has zeros where the keys of other heads are. That is K times the
-  FLOPs, but G queries by themselves leave a TPU's matrix unit idle: by its
-  compiler's estimate products for each of 4 heads take 1.3 times as long as one
-  for all, which takes as long as reading the keys.
+  FLOPs, but G queries by themselves leave a TPU's matrix unit idle. By its
+  compiler's estimate one product for Gemma 2 2B's 4 heads takes 0.9 times as
+  long as one for each on a v5p, and a tenth on a v5e.
   """
   batch, slots, num_kv, head_dim = keys.k.shape
   own_head = jnp.eye(num_kv, dtype=q.dtype)[None, None, :, None, :, None]

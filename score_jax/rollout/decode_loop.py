@@ -27,6 +27,7 @@ class Rules:
     given_tokens: i32 [B, A], in place of drawn ones.
     given_length: i32 [B]; 0: the attempt is sampled.
     forced_length: i32 [B]; None: attempts end where they end.
+    block_size: of `sampling.draw`.
   """
 
   separators: turn_separator.TurnSeparators
@@ -36,6 +37,7 @@ class Rules:
   given_tokens: jax.Array
   given_length: jax.Array
   forced_length: jax.Array | None
+  block_size: int = struct.field(pytree_node=False)
 
   def of_sequences(self, index: jax.Array) -> 'Rules':
     """The rules of the sequences at `index`, in that order."""
@@ -201,7 +203,8 @@ def _next_token(rules, logits, count):
   if rules.uniforms is None:
     token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   else:
-    token = sampling.draw(logits, _column(rules.uniforms, count))
+    uniform = _column(rules.uniforms, count)
+    token = sampling.draw(logits, uniform, rules.block_size)
   if rules.forced_length is None:
     ends = rules.separators.is_stop(token) | (count + 1 == rules.limit)
   else:

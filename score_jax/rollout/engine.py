@@ -23,6 +23,7 @@ from score_jax.rollout import (
   decode_loop,
   given_attempts,
   randomness,
+  sampling,
   turn_separator,
 )
 
@@ -310,6 +311,11 @@ def _attempt(forward, unembed, rules, turn, longest, compactions, state):
       given_tokens=rules.given_tokens[:, turn],
       given_length=rules.given_length[:, turn],
       forced_length=None if forced is None else forced[:, turn],
+      block_size=(
+        sampling.CPU_BLOCK
+        if state.cache.layers[0].transposed
+        else sampling.TPU_BLOCK
+      ),
     ),
     decode_loop.begin(
       state.cache,

@@ -8,24 +8,28 @@ on a CPU.
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 64
+# Tokens of a block: 128 are a TPU's lanes, where narrower blocks are copied.
+CPU_BLOCK, TPU_BLOCK = 64, 128
 
 
-def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
+def draw(
+  logits: jax.Array, uniform: jax.Array, block_size: int = CPU_BLOCK
+) -> jax.Array:
   """Samples from softmax(logits).
 
   Args:
     logits: f32 [B, V], already divided by the temperature.
     uniform: f32 [B] in [0, 1).
+    block_size: tokens of a block.
 
   Returns:
     i32 [B].
   """
   weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
   batch, vocab = weights.shape
-  weights = jnp.pad(weights, ((0, 0), (0, -vocab % _BLOCK)))
-  blocks = weights.reshape(batch, -1, _BLOCK)
-  sums = blocks.sum(axis=-1)  # [B, V / 64]
+  weights = jnp.pad(weights, ((0, 0), (0, -vocab % block_size)))
+  blocks = weights.reshape(batch, -1, block_size)
+  sums = blocks.sum(axis=-1)  # [B, blocks]
   ends = jnp.cumsum(sums, axis=-1)
   target = uniform * ends[:, -1]
   block = _first_above(sums, ends, target)
@@ -33,7 +37,7 @@ def draw(logits: jax.Array, uniform: jax.Array) -> jax.Array:
   before = jnp.pad(ends, ((0, 0), (1, 0)))
   start = jnp.take_along_axis(before, block[:, None], axis=1)
   ends = start + jnp.cumsum(inside, axis=-1)
-  return block * _BLOCK + _first_above(inside, ends, target)
+  return block * block_size + _first_above(inside, ends, target)
 
 
 def _first_above(weights, ends, target):

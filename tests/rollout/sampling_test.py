@@ -35,6 +35,22 @@ def _cdf(logits):
   return ends / ends[:, -1:]
 
 
+def test_larger_blocks_draw_the_same():
+  """A TPU's blocks, of a vocabulary that neither size divides."""
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(512, 300)).astype(np.float32)
+  uniform = rng.random(512, np.float32)
+  draw = jax.jit(sampling.draw, static_argnums=2)
+  found = draw(logits, uniform, sampling.TPU_BLOCK)
+  distance = np.abs(_cdf(logits) - uniform[:, None]).min(axis=1)
+  same = draw(logits, uniform, sampling.CPU_BLOCK) == found
+  assert same[distance > 1e-6].all()
+  np.testing.assert_array_equal(
+    found[distance > 1e-6],
+    (_cdf(logits) <= uniform[:, None]).sum(axis=1)[distance > 1e-6],
+  )
+
+
 @pytest.mark.parametrize('vocab', [1, 2, 3, 17, 63, 64, 65, 127, 128, 130, 300])
 @pytest.mark.parametrize('scale', [0.0, 1.0, 8.0])
 def test_every_interval_is_the_token_s_probability(vocab, scale):
