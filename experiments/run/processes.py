@@ -5,6 +5,7 @@ one alone writes what people read. Checkpoints are written by all.
 """
 
 from collections.abc import Mapping
+import io
 import logging
 import os
 import sys
@@ -94,6 +95,10 @@ def make_console() -> rich_console.Console:
 
   So are warnings; an error is printed by the process that it happens in.
   """
+  # No letter that a terminal does not know ends a run. Notebooks know all.
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='replace')
   logging.basicConfig(format='%(levelname)s: %(message)s')
   # Orbax logs what it raises, several times, with the stacks of its threads.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
