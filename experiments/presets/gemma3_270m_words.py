@@ -6,10 +6,16 @@ one line. Asked to look again, it calculates on from its first result: a second
 attempt that repeats the first is much better, one that calculates anew better
 still.
 
-Hardware and time: a CPU and 8 GB of memory (7 at the peak; 11 if micro-batches
-are of 8), an hour on one core of an EPYC: 40 s a step, 6 of them rollout.
-README and RESULTS.md have what was reached. A TPU chip needs 2.2 GiB by plan
-(python -m experiments.plan --preset=gemma3_270m_words --topology=v5e-1).
+Hardware: a CPU and 8 GB of memory (7 are used; 11 if micro-batches are of 8). An
+hour on one core of an EPYC: 40 s a step, 6 of them rollout. README and
+RESULTS.md have what was reached.
+
+Planned for a TPU (python -m experiments.plan --preset=gemma3_270m_words
+--topology=v5e-1), GiB a chip of 15.75:
+  weights 0.01, optimizer 0.03, reference 0.50
+  rollout  weights for decoding 0.51, cache 0.11              peak 1.3
+  update   temporaries 1.65                                   peak 2.2
+A step takes at least 0.1 s.
 
 Command: bash launch/gemma3_270m.sh
      and: python -m experiments.train --preset=gemma3_270m_words
