@@ -58,7 +58,7 @@ while [[ ${1:-} == -* ]]; do
   shift
 done
 program=("$@")
-[[ -n $name && -n $zone ]] || usage
+[[ -n $name && -n $zone ]] || { say '--name and --zone are needed.'; usage; }
 scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT
 exec 3>&1

@@ -6,8 +6,8 @@ one line. Asked to look again, it calculates on from its first result: a second
 attempt that repeats the first is much better, one that calculates anew better
 still.
 
-Hardware: a CPU and 8 GB of memory (7 are used; 11 if micro-batches are of 8). An
-hour on one core of an EPYC: 40 s a step, 6 of them rollout. README and
+Hardware: a CPU and 8 GB of memory (7 are used; 11 if micro-batches are of 8).
+An hour on one core of an EPYC: 40 s a step, 6 of them rollout. README and
 RESULTS.md have what was reached.
 
 Planned for a TPU (python -m experiments.plan --preset=gemma3_270m_words

@@ -102,6 +102,8 @@ def make_console() -> rich_console.Console:
   logging.basicConfig(format='%(levelname)s: %(message)s')
   # Orbax logs what it raises, several times, with the stacks of its threads.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
+  # As gcsfs logs each try at a bucket that is not there.
+  logging.getLogger('gcsfs').setLevel(logging.CRITICAL)
   if not distributed.is_first():
     logging.getLogger().setLevel(logging.ERROR)
   return rich_console.Console(quiet=not distributed.is_first())

@@ -77,8 +77,9 @@ def as_bucket_error(url: str, error: Exception) -> BucketError:
     return error
   why = ' '.join(str(error).split())[:300]
   return BucketError(
-    f'{url}: {type(error).__name__}: {why} (does the bucket exist, and has '
-    'this machine the right to use it?)'
+    f'{url}: {type(error).__name__}: {why} (does the bucket exist, is it '
+    'reached from here, and has this machine the right to use it? gcloud auth '
+    'application-default login, or AWS_ACCESS_KEY_ID)'
   )
 
 
