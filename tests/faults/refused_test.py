@@ -45,7 +45,11 @@ def refuse_everywhere(runs, fault, record_property):
     assert code in (0, 2), (where, runs.said())
     if code:
       last = runs.said().splitlines()[-1]
-      assert last.startswith('error: the disk refuses a write ('), where
+      # The first operation makes the run's directory.
+      expected_start = 'error: the disk refuses a write ('
+      if at == 1:
+        expected_start = f'error: --run-dir={runs.path}: '
+      assert last.startswith(expected_start), (where, last)
     else:
       went_on += 1
     ballast.unlink(missing_ok=True)
