@@ -8,7 +8,7 @@ Hardware: TPU v5e-8 (8 chips of 16 GiB; Kaggle has them for 9 hours at a time).
 Planned (python -m experiments.plan --preset=gemma3_1b_gsm8k_v5e8
 --topology=v5e-8), GiB a chip of 15.75:
   weights 0.47, optimizer 0.93, reference 0.23
-  rollout  weights for decoding 1.86, cache 0.52              peak 4.2
+  rollout  weights for decoding 1.86, cache 0.52              peak 4.5
   update   temporaries 3.16                                   peak 4.8
 A checkpoint takes 12.0 GB of disk. A step takes at least 3.1 s (rollout 1.9,
 update 1.2), both stages at least 1.3 hours, 10 chip-hours; nothing is published

@@ -12,7 +12,7 @@ sequences.
 Planned (python -m experiments.plan --preset=gemma3_270m_gsm8k_colab
 --topology=v5e-1), GiB a chip of 15.75:
   weights 1.00, optimizer 2.00, reference 0.50
-  rollout  weights for decoding 0.50, cache 1.39              peak 5.9
+  rollout  weights for decoding 0.50, cache 1.39              peak 6.6
   update   temporaries 5.99                                   peak 9.5
 A checkpoint takes 3.2 GB of disk. A step takes at least 2.0 s (rollout 1.0,
 update 0.9), both stages at least 0.3 hours; nothing is published to estimate an
