@@ -112,7 +112,8 @@ def test_killed_in_every_part(finished, tmp_path, compiled, part):
   assert small_run.results(path) == small_run.results(finished)
 
 
-@pytest.mark.parametrize('step', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('step', [2, 4])
 def test_killed_while_saving(finished, tmp_path, compiled, step):
   path = small_run.copy(finished, tmp_path / 'run', 'stage2')
   kill(path, 'saving', 'stage2', step, compiled)
