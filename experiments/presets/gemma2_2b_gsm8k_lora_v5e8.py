@@ -12,7 +12,7 @@ stays.
 Planned (python -m experiments.plan --preset=gemma2_2b_gsm8k_lora_v5e8
 --topology=v5e-8), GiB a chip of 15.75:
   adapters 0.06, optimizer 0.11, weights that they belong to 0.61
-  rollout  weights for decoding 4.91, cache 3.10              peak 9.3
+  rollout  weights for decoding 4.91, cache 3.10              peak 11.2
   update   temporaries 3.09                                   peak 3.9
 A checkpoint takes 0.25 GB of disk. A step takes at least 8.2 s (rollout 5.8,
 update 2.3), both stages at least 2.7 hours, 22 chip-hours; nothing is published

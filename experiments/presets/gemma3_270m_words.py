@@ -9,9 +9,9 @@ still.
 Hardware: a CPU and 10 GB of memory (8.8 are used; 11.4 if micro-batches are of
 8 sequences). An hour on one core of an EPYC: 40 s a step, 6 of them rollout.
 
-Expected: attempts 1 and 2 at 35.5 and 11.5 % before, 40.5 and 48.0 % after Stage
-I, 42.0 and 43.0 % after Stage II, which so few episodes an update make a policy
-that repeats itself; one seed (RESULTS.md).
+Expected: attempts 1 and 2 at 35.5 and 11.5 % before, 40.5 and 48.0 % after
+Stage I, 42.0 and 43.0 % after Stage II, which so few episodes an update make a
+policy that repeats itself; one seed (RESULTS.md).
 
 Planned for a TPU (python -m experiments.plan --preset=gemma3_270m_words
 --topology=v5e-1), GiB a chip of 15.75:
