@@ -25,7 +25,12 @@ def test_killed_at_every_file_operation(tmp_path, devices, record_property):
   assert len(operations) > 150
   for at in range(1, len(operations) + 1):
     runs.begin_again()
-    assert runs.go(at) == [-signal.SIGKILL], at
+    [code] = runs.go(at)
+    if code == 0:
+      # One more or less is listed, as threads of Orbax differ.
+      assert len(runs.operations()) < at
+      continue
+    assert code == -signal.SIGKILL, at
     runs.go_to_the_end()
     found = runs.checkpoints(), runs.outcome()
     assert found == expected, (at, operations[at - 1])

@@ -5,6 +5,7 @@ recorder, checkpoints, evaluation, results. Only steps and attempts are made up.
 """
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import functools
 import os
@@ -78,6 +79,8 @@ class Runs:
       processes: number of processes.
     """
     self.path = (place or folder) / 'run'
+    # One for all runs, since it is a setting and among their bytes.
+    self._address = process_group.free_address() if processes > 1 else ''
     settings = command_line.parse_settings(
       [*small_run.FLAGS, f'--run-dir={self.path}']
     )
@@ -103,12 +106,9 @@ class Runs:
     index: int = 0,
   ) -> list[int]:
     """Starts the run or goes on with it; the exit code of each process."""
-    address = ''
-    if len(self._children) > 1:
-      address = process_group.free_address()
     started = []
     for child in self._children:
-      told = dataclasses.replace(child, address=address)
+      told = dataclasses.replace(child, address=self._address)
       if child.index == index:
         told = dataclasses.replace(told, at=at, fault=fault)
       started.append(file_operations.start(_main, told))
@@ -203,6 +203,12 @@ def _start(devices, settings, directory, console, stop):
 
 
 def _train(run):
+  # As `guards.ready_to_train` ends a run that was asked to stop.
+  with contextlib.suppress(types.StoppedError):
+    _train_stages(run)
+
+
+def _train_stages(run):
   split, whole = run.layout.trained['w'], run.layout.whole
   params = {'w': distributed.put(np.arange(64, dtype=np.float32), split)}
   for name, steps in STAGES.items():
