@@ -25,12 +25,8 @@ def test_killed_at_every_file_operation(tmp_path, devices, record_property):
   assert len(operations) > 150
   for at in range(1, len(operations) + 1):
     runs.begin_again()
-    [code] = runs.go(at)
-    if code == 0:
-      # One more or less is listed, as threads of Orbax differ.
-      assert len(runs.operations()) < at
+    if not _is_killed(runs, at):
       continue
-    assert code == -signal.SIGKILL, at
     runs.go_to_the_end()
     found = runs.checkpoints(), runs.outcome()
     assert found == expected, (at, operations[at - 1])
@@ -75,8 +71,22 @@ def test_killed_at_every_file_operation_of_a_resume(
   assert (runs.checkpoints(), runs.outcome()) == expected
   for at in range(1, len(resumed) + 1):
     runs.begin_again(killed)
-    assert runs.go(at) == [-signal.SIGKILL], at
+    if not _is_killed(runs, at):
+      continue
     runs.go_to_the_end()
     found = runs.checkpoints(), runs.outcome()
     assert found == expected, (at, resumed[at - 1])
   record_property('tries', len(resumed))
+
+
+def _is_killed(runs, at):
+  """Whether an operation was reached, and killed the run.
+
+  The last one may not be: threads of Orbax make one more or less.
+  """
+  [code] = runs.go(at)
+  if code == 0:
+    assert len(runs.operations()) < at
+    return False
+  assert code == -signal.SIGKILL, at
+  return True
