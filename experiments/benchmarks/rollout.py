@@ -36,7 +36,7 @@ class Settings(side_by_side.Settings):
   rows: int = 64
   """Episodes at a time, eight of a problem."""
   dtypes: tuple[str, ...] = ('float32', 'bfloat16')
-  """Of the weights; activations are float32 in ours."""
+  """Of the weights; on a CPU, activations are float32 in ours."""
   programs: Annotated[tuple[str, ...], tyro.conf.arg(name='contestants')] = (
     *_OURS,
     'dynamic',

@@ -167,8 +167,9 @@ def sample_episodes(
     compactions=compactions,
     segments=segments,
   )
-  shards = distributed.batch_shards(sharding) if sharding is not None else 1
-  if sharding is None or shards < sharding.mesh.size:
+  if (
+    sharding is None or distributed.batch_shards(sharding) < sharding.mesh.size
+  ):
     state = episodes(params, prompts, rules, sharding=sharding)
   else:
     state = _on_each_device(episodes, sharding)(params, prompts, rules)
@@ -314,7 +315,7 @@ def _attempt(forward, unembed, rules, turn, longest, compactions, state):
       block_size=(
         sampling.CPU_BLOCK
         if state.cache.layers[0].transposed
-        else sampling.TPU_BLOCK
+        else sampling.ACCELERATOR_BLOCK
       ),
     ),
     decode_loop.begin(

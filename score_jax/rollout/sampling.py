@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 # Tokens of a block: 128 are a TPU's lanes, where narrower blocks are copied.
-CPU_BLOCK, TPU_BLOCK = 64, 128
+CPU_BLOCK, ACCELERATOR_BLOCK = 64, 128
 
 
 def draw(

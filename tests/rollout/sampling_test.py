@@ -41,7 +41,7 @@ def test_larger_blocks_draw_the_same():
   logits = rng.normal(size=(512, 300)).astype(np.float32)
   uniform = rng.random(512, np.float32)
   draw = jax.jit(sampling.draw, static_argnums=2)
-  found = draw(logits, uniform, sampling.TPU_BLOCK)
+  found = draw(logits, uniform, sampling.ACCELERATOR_BLOCK)
   distance = np.abs(_cdf(logits) - uniform[:, None]).min(axis=1)
   same = draw(logits, uniform, sampling.CPU_BLOCK) == found
   assert same[distance > 1e-6].all()

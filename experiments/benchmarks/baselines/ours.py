@@ -68,6 +68,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
     'samples_per_problem': work.samples,
     'forced_lengths': jnp.asarray(work.attempt_lengths()),
     'dtype': _activations(work.dtype),
+    'cache_dtype': _activations(work.dtype),
     'compactions': compactions,
   }
 
@@ -78,7 +79,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
 
 
 def _activations(dtype: str):
-  """The dtype; float32 on a CPU, which gains nothing from narrow ones."""
+  """Dtype of activations and cache: a CPU gains nothing from narrow ones."""
   return jnp.dtype('float32' if jax.default_backend() == 'cpu' else dtype)
 
 
