@@ -341,12 +341,17 @@ class StageRecorder:
     self._run.directory.push()
     metadata = {'selection': self._window(), 'held': self._held}
     self._checkpoints.save(step, state, metadata, score=score)
+    self._shrink_earlier()
+
+  def _shrink_earlier(self) -> None:
     if not self._are_shrunk:
       policies.shrink_before(self._run, self._directory.name)
       self._are_shrunk = True
 
   def chosen_policy(self) -> Any:
     """Marks the stage finished; returns parameters of its last or best step."""
+    # It may have been killed between its last checkpoint and this.
+    self._shrink_earlier()
     is_best = self._run.settings.checkpoint_selection == 'best'
     restored = self._checkpoints.restore(
       {'params': self.state.params},

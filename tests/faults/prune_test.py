@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from score_jax.checkpoints import checkpoint_store, checkpointing
-from tests.support import file_operations
+from tests.support import file_operations, small_stages
 
 
 def make_state(step):
@@ -99,6 +99,25 @@ def test_refused_at_every_operation_of_a_prune(
       assert 'cannot remove' in caplog.text
     caplog.clear()
     assert_goes_on(copied, caplog)
+
+
+# 10 seconds on one core.
+@pytest.mark.slow
+def test_killed_between_the_last_save_and_the_end_of_a_stage(tmp_path):
+  runs = small_stages.Runs(tmp_path)
+  operations = runs.go_to_the_end()
+  expected = runs.checkpoints()
+  marks_stage2 = [
+    'stage2/.finished.json' in operation for operation in operations
+  ].index(True)
+  runs.begin_again()
+  assert runs.go(marks_stage2 + 1) == [-signal.SIGKILL]
+  # The removal of what stage 1 no longer needs was not over by then.
+  left = runs.path / 'stage1' / 'checkpoints' / '.removing-state'
+  left.mkdir()
+  (left / 'array').write_bytes(b'1')
+  runs.go_to_the_end()
+  assert runs.checkpoints() == expected
 
 
 def refusing(call, numbers, at):
