@@ -9,7 +9,7 @@ weights for decoding, which one could hold but not beside the rest.
 Planned (python -m experiments.plan --preset=gemma2_27b_math_v5p
 --topology=v5p-64), GiB a chip of 95.74:
   weights 3.17, optimizer 6.35, reference 1.59
-  rollout  weights for decoding 12.7, cache 14.8              peak 47.5
+  rollout  weights for decoding 12.7, cache 14.8              peak 49.8
   update   temporaries 13.0                                   peak 24.1
 A checkpoint takes 327 GB of disk. A step takes at least 37.6 s and by estimate
 up to 102 s (rollout 17.4 to 44.2, update 20.2 to 57.8), both stages 31 to 85

@@ -38,8 +38,9 @@ def attend(
     v: [B, S, K, H].
     window: keys a query sees, its own included; None: all before it.
     softcap: c in c * tanh(score / c), applied before the mask.
-    sharding: of the batch axis over several devices. If its mesh has an axis
-      `tensor` that divides K, heads are sharded over it.
+    sharding: of the batch axis over several devices; None: it is not split, or
+      a `shard_map` around splits it. If the mesh has an axis `tensor` that
+      divides K, heads are sharded over it.
     interpret: run the kernel on any platform, slowly.
 
   Returns:
@@ -49,24 +50,30 @@ def attend(
     _on_device, window=window, softcap=softcap, interpret=interpret
   )
   if sharding is None:
+    mesh, batch = jax.sharding.get_abstract_mesh(), None
+    axes = set(mesh.axis_names) - set(mesh.manual_axes)
+  else:
+    mesh, batch = sharding.mesh, sharding.spec[0]
+    axes = set(mesh.axis_names)
+  if not axes:
     return apply(q, k, v)
-  spec = _spec(sharding, k.shape[2])
+  spec = PartitionSpec(batch, None, _heads_axis(mesh, k.shape[2]), None)
   # GSPMD cannot partition a kernel, so each device runs its own. check_vma off:
   # the kernel's outputs do not declare the mesh axes they vary over.
   return jax.shard_map(
     apply,
-    mesh=sharding.mesh,
+    mesh=mesh,
+    axis_names=axes,
     in_specs=(spec,) * 3,
     out_specs=spec,
     check_vma=False,
   )(q, k, v)
 
 
-def _spec(sharding, num_kv_heads):
-  """Partition of [B, S, heads, H]; q and k alike, which keeps groups whole."""
-  parts = sharding.mesh.shape.get('tensor', 1)
-  heads = 'tensor' if parts > 1 and num_kv_heads % parts == 0 else None
-  return PartitionSpec(sharding.spec[0], None, heads, None)
+def _heads_axis(mesh, num_kv_heads):
+  """Axis that heads are split over, of q and k alike: groups stay whole."""
+  parts = mesh.shape.get('tensor', 1)
+  return 'tensor' if parts > 1 and num_kv_heads % parts == 0 else None
 
 
 def _on_device(q, k, v, *, window, softcap, interpret):

@@ -166,13 +166,14 @@ def sample_episodes(
     attention=attention,
     compactions=compactions,
     segments=segments,
+    has_all_heads=(
+      sharding is None
+      or distributed.batch_shards(sharding) == sharding.mesh.size
+    ),
   )
-  if (
-    sharding is None or distributed.batch_shards(sharding) < sharding.mesh.size
-  ):
-    state = episodes(params, prompts, rules, sharding=sharding)
-  else:
-    state = _on_each_device(episodes, sharding)(params, prompts, rules)
+  if sharding is not None:
+    episodes = _on_each_copy(episodes, sharding)
+  state = episodes(params, prompts, rules)
   problems = jnp.arange(num_problems, dtype=jnp.int32)
   trajectory = arrays.Trajectory(
     tokens=state.tokens,
@@ -187,11 +188,12 @@ def sample_episodes(
   return transformer.constrain(trajectory, sharding)
 
 
-def _on_each_device(episodes, sharding):
-  """Episodes of each device by itself, which waits for no other one.
+def _on_each_copy(episodes, sharding):
+  """Episodes of each copy of the weights by itself, which waits for no other.
 
-  Loops end when a device's own sequences have, and compaction picks among them:
-  no array of a sequence crosses devices.
+  Loops end when a copy's own sequences have, and compaction picks among them:
+  no array of a sequence crosses copies. A copy that several devices share is
+  left to the compiler.
   """
   sequences = sharding.spec
   everywhere = jax.sharding.PartitionSpec()
@@ -209,6 +211,7 @@ def _on_each_device(episodes, sharding):
     mesh=sharding.mesh,
     in_specs=(everywhere, sequences, rules),
     out_specs=sequences,
+    axis_names=set(jax.tree.leaves(tuple(sequences))),
     check_vma=False,
   )
 
@@ -228,7 +231,7 @@ def _episodes(
   attention,
   compactions,
   segments,
-  sharding=None,
+  has_all_heads,
 ):
   """The sequences of these prompts, as a `_State` without a cache."""
   forward = functools.partial(
@@ -247,7 +250,7 @@ def _episodes(
     return _if_then(turn < turns - 1, append, state)
 
   state = _prefill(
-    functools.partial(forward, attention=attention, sharding=sharding),
+    functools.partial(forward, attention=attention),
     config,
     prompts,
     total,
@@ -256,7 +259,7 @@ def _episodes(
     block=rules.separators.longest,
     dtype=cache_dtype,
     segments=segments,
-    has_all_heads=sharding is None,
+    has_all_heads=has_all_heads,
   )
   # A loop over turns too: the decode loop, most of the program, is compiled
   # once for all K attempts.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from score_jax.models import attention, splash
+from score_jax.training import sharding
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,28 @@ def test_values_and_gradients_are_those_of_xla(window, softcap):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected
   )
+
+
+# 5 seconds on one core.
+@pytest.mark.slow
+def test_heads_are_split_where_a_shard_map_splits_the_batch():
+  mesh = sharding.make_mesh(jax.devices()[:4], 1, 2, 2)
+  rows = jax.sharding.PartitionSpec('fsdp')
+  rng = np.random.default_rng(0)
+  qkv = [
+    jnp.asarray(rng.normal(size=(2, 130, n, 10)), jnp.float32)
+    for n in (4, 2, 2)
+  ]
+  attend = jax.jit(
+    jax.shard_map(
+      functools.partial(splash.attend, interpret=True),
+      mesh=mesh,
+      in_specs=rows,
+      out_specs=rows,
+      axis_names={'fsdp'},
+      check_vma=False,
+    )
+  )
+  np.testing.assert_allclose(attend(*qkv), attention.attend(*qkv), atol=2e-5)
+  # Each device runs the kernel with half of the query heads.
+  assert 'f32[1,2,256,128]' in str(jax.make_jaxpr(attend)(*qkv))
