@@ -137,8 +137,9 @@ class Settings:
   """Global norm that gradients are clipped to. None: they are not clipped."""
 
   dtype: Dtype = fields.setting('auto', 'base')
-  """Number format of activations and key-value cache; auto: bfloat16 on
-  accelerators. Trained weights and the optimizer are float32 either way."""
+  """Number format of products, activations and key-value cache; auto: bfloat16
+  on accelerators. Trained weights and the optimizer are float32 either way. On
+  CPUs bfloat16 is that of products alone: faster, rounded as coarsely."""
   remat: bool = fields.setting(False, 'rounding')
   """Compute activations again in the backward pass: less memory, more time."""
   reference_dtype: Dtype = fields.setting('auto', 'base')

@@ -122,14 +122,14 @@ def build(
     layout,
     task,
     episodes.EpisodeSampler(
-      config=config,
+      config=layout.config,
       chat_format=chat_format,
       task=task,
       max_new_tokens=(settings.max_attempt_tokens,) * settings.turns,
       buckets=prompt_buckets.choose_buckets(
         lengths, batch_size=settings.problems_per_step
       ),
-      dtype=layout.dtype,
+      dtype=layout.activation_dtype,
       sharding=layout.rollout.batch,
       **layouts.rollout_options(settings, jax.default_backend()),
     ),

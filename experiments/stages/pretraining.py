@@ -1,6 +1,7 @@
 """The base policy: read from a checkpoint, restored, or pre-trained."""
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -42,7 +43,13 @@ def _pretrain(run: context.Run) -> Any:
   On the examples that the task makes; where it makes none, every attempt of an
   example is the reference answer.
   """
-  settings, layout = run.settings.pretrain, run.layout.without_adapters()
+  settings = run.settings.pretrain
+  # Whatever --dtype says: weights made from nothing are made in float32.
+  layout = dataclasses.replace(
+    run.layout.without_adapters(),
+    config=run.config,
+    dtype=jnp.dtype(jnp.float32),
+  )
   optimizer = optimizers.make_optimizer(
     optimizers.make_schedule(
       settings.learning_rate,
@@ -52,7 +59,7 @@ def _pretrain(run: context.Run) -> Any:
       last_share=_LAST_SHARE,
     )
   )
-  update = sft_update.make_update(layout, optimizer, dtype=jnp.float32)
+  update = sft_update.make_update(layout, optimizer)
   key = randomness.stream(run.settings.seed, 'init', 'base', 0)
   params = transformer.init_params(run.config, key)
   # Sharded before the optimizer sees them, so that its moments are as well.

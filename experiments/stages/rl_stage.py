@@ -69,7 +69,7 @@ def _make_update(
   optimizer: optax.GradientTransformation,
   **options: Any,
 ) -> Update:
-  forward = {'dtype': layout.dtype, 'unroll': layout.unrolls}
+  forward = {'dtype': layout.activation_dtype, 'unroll': layout.unrolls}
   shardings = train_state.state_shardings(
     optimizer, layout.trained_shapes, layout.trained
   )

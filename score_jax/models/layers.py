@@ -59,37 +59,51 @@ def _kernel(module, name, shape, axes):
   return module.param(name, nn.with_logical_partitioning(init, axes), shape)
 
 
-def _matmul(x: jax.Array, w: jax.Array | lora.Adapted) -> jax.Array:
+def matmul(
+  x: jax.Array,
+  w: jax.Array | lora.Adapted,
+  operands: str | None = None,
+) -> jax.Array:
   """Returns x @ w in x's dtype; of an adapted w, x @ W + (x @ A) @ B * scale.
 
   x is flattened to two dimensions: a CPU computes the gradients of a
   three-dimensional product half as fast.
+
+  Args:
+    x: [..., D].
+    w: [D, F].
+    operands: as in `ModelConfig`.
   """
   if isinstance(w, lora.Adapted):
-    low = _matmul(x, w.adapter.a) * w.adapter.scale
-    return _matmul(x, w.weight) + _matmul(low, w.adapter.b)
-  flat = _product(x.reshape(-1, x.shape[-1]), w.astype(x.dtype))
+    low = matmul(x, w.adapter.a, operands) * w.adapter.scale
+    whole = matmul(x, w.weight, operands)
+    return whole + matmul(low, w.adapter.b, operands)
+  flat = _product(operands, x.reshape(-1, x.shape[-1]), w.astype(x.dtype))
   return flat.reshape(*x.shape[:-1], w.shape[-1])
 
 
-@jax.custom_vjp
-def _product(x: jax.Array, w: jax.Array) -> jax.Array:
-  """Returns x [M, D] @ w [D, F]."""
-  return x @ w
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(operands: str | None, x: jax.Array, w: jax.Array) -> jax.Array:
+  """Returns x [M, D] @ w [D, F] in x's dtype, of rounded operands."""
+  narrow = operands or x.dtype
+  return jax.lax.dot(
+    x.astype(narrow), w.astype(narrow), preferred_element_type=x.dtype
+  )
 
 
-def _product_forward(x, w):
-  return x @ w, (x, w)
+def _product_forward(operands, x, w):
+  return _product(operands, x, w), (x, w)
 
 
-def _product_backward(residuals, cotangent):
+def _product_backward(operands, residuals, cotangent):
   x, w = residuals
+  product = functools.partial(_product, operands)
   if x.shape[1] <= cotangent.shape[1]:
-    return cotangent @ w.T, x.T @ cotangent
+    return product(cotangent, w.T), product(x.T, cotangent)
   # A CPU is twice as fast with the shorter matrix on the left. Without the
   # barrier the compiler would fold the transposes back into one product.
-  transposed = jax.lax.optimization_barrier(cotangent.T @ x)
-  return cotangent @ w.T, transposed.T
+  transposed = jax.lax.optimization_barrier(product(cotangent.T, x))
+  return product(cotangent, w.T), transposed.T
 
 
 _product.defvjp(_product_forward, _product_backward)
@@ -145,7 +159,7 @@ class Attention(nn.Module):
     out, after = self._attend(q, k, v, window, context, keys)
     out = out.reshape(*x.shape[:2], c.num_heads * c.head_dim)
     o = _kernel(self, 'o', (out.shape[-1], c.width), ('heads', 'embed'))
-    return _matmul(out, o), after
+    return matmul(out, o, c.operands), after
 
   def _attend(self, q, k, v, window, context, keys):
     """Returns attention's output [B, S, N, H], and keys as `__call__` does.
@@ -198,7 +212,7 @@ class Attention(nn.Module):
       ('v', c.num_kv_heads, 'kv_heads'),
     ):
       w = _kernel(self, name, (c.width, heads * c.head_dim), ('embed', axis))
-      y = _matmul(x, w)
+      y = matmul(x, w, c.operands)
       projected.append(y.reshape(*x.shape[:2], heads, c.head_dim))
     return projected
 
@@ -214,8 +228,9 @@ class Mlp(nn.Module):
     gate = _kernel(self, 'gate', (d, f), ('embed', 'mlp'))
     up = _kernel(self, 'up', (d, f), ('embed', 'mlp'))
     down = _kernel(self, 'down', (f, d), ('mlp', 'embed'))
-    gated = jax.nn.gelu(_matmul(x, gate), approximate=True) * _matmul(x, up)
-    return _matmul(gated, down)
+    product = functools.partial(matmul, operands=self.config.operands)
+    gated = jax.nn.gelu(product(x, gate), approximate=True) * product(x, up)
+    return product(gated, down)
 
 
 class Block(nn.Module):

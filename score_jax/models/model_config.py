@@ -33,6 +33,8 @@ class ModelConfig:
     global_rope_scale: divides the positions of global layers (Gemma 3 4B up).
     round_embedding_scale: round sqrt(width) to bfloat16 before it multiplies
       the embeddings, as checkpoints trained in bfloat16 saw it.
+    operands: number format that products of activations and weights round both
+      to; their sums are in the activations' format. None: that format.
 
   Example:
     >>> config = sj.ModelConfig(
@@ -62,6 +64,7 @@ class ModelConfig:
   global_rope_base: float = 10_000.0
   global_rope_scale: float = 1.0
   round_embedding_scale: bool = False
+  operands: str | None = None
 
   def __post_init__(self):
     if self.num_heads % self.num_kv_heads:

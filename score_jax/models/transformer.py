@@ -176,7 +176,8 @@ def embed(config: model_config.ModelConfig, params, tokens, dtype):
   if config.round_embedding_scale:
     # Checkpoints trained in bfloat16 saw 34.0 for sqrt(1152) = 33.94.
     scale = scale.astype(jnp.bfloat16)
-  return params['embedding'][tokens].astype(dtype) * scale.astype(dtype)
+  rows = params['embedding'][tokens].astype(config.operands or dtype)
+  return rows.astype(dtype) * scale.astype(dtype)
 
 
 def unembed(config: model_config.ModelConfig, embedding, hidden):
@@ -187,9 +188,10 @@ def unembed(config: model_config.ModelConfig, embedding, hidden):
     embedding: the tied table [V, D].
     hidden: hidden states after the final norm.
   """
+  operands = config.operands or hidden.dtype
   logits = jax.lax.dot_general(
-    hidden,
-    embedding.astype(hidden.dtype),
+    hidden.astype(operands),
+    embedding.astype(operands),
     (((hidden.ndim - 1,), (1,)), ((), ())),
     preferred_element_type=jnp.float32,
   )

@@ -45,7 +45,7 @@ class Layout:
     config: the model.
     mesh: of the update, axes data, fsdp, tensor.
     rollout_mesh: the same devices for the rollout.
-    dtype: of activations, and of the rollout's weights and cache.
+    dtype: of the rollout's weights, and of the operands of all products.
     adapters: trained instead of all weights; None: all weights are trained.
   """
 
@@ -68,6 +68,11 @@ class Layout:
   def rollout(self) -> sharding.ProgramShardings:
     """Shardings of an episode's arguments, of a policy without adapters."""
     return sharding.rollout_shardings(self.config, self.rollout_mesh)
+
+  @property
+  def activation_dtype(self) -> Any:
+    """Of activations and of the rollout's cache."""
+    return jnp.dtype(jnp.float32) if self.config.operands else self.dtype
 
   @property
   def unrolls(self) -> bool:
@@ -158,7 +163,10 @@ def make(
     tensor: devices that share each layer's heads and hidden units.
     rollout_tensor: the same in the rollout, where all other devices take
       sequences; None: the update's mesh.
-    dtype: of activations, and of the rollout's weights and cache.
+    dtype: of the rollout's weights, and of the operands of all products;
+      activations and cache have it, too, unless the devices are CPUs, which
+      are fast in products of narrow numbers alone and only if their sums are
+      float32.
     adapters: trained instead of all weights.
 
   Raises:
@@ -170,7 +178,10 @@ def make(
   mesh = rollout_mesh = sharding.make_mesh(devices, data, fsdp, tensor)
   if rollout_tensor is not None:
     rollout_mesh = sharding.rollout_mesh(mesh, rollout_tensor)
-  layout = Layout(config, mesh, rollout_mesh, jnp.dtype(dtype), adapters)
+  dtype = jnp.dtype(dtype)
+  if devices[0].platform == 'cpu' and dtype != jnp.float32:
+    config = dataclasses.replace(config, operands=dtype.name)
+  layout = Layout(config, mesh, rollout_mesh, dtype, adapters)
   # Adapters that do not fit are an error now, not after the first rollout.
   _ = layout.trained_shapes
   return layout

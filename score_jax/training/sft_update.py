@@ -32,7 +32,7 @@ def make_update(
   Args:
     layout: of the model on its devices.
     optimizer: see `training.optimizers`.
-    **options: of `make_supervised_step`; dtype is the layout's by default.
+    **options: of `make_supervised_step`.
   """
   return make_supervised_step(
     layout.config,
@@ -40,7 +40,9 @@ def make_update(
     shardings=train_state.state_shardings(
       optimizer, layout.trained_shapes, layout.trained
     ),
-    **{'dtype': layout.dtype, 'unroll': layout.unrolls, **options},
+    dtype=layout.activation_dtype,
+    unroll=layout.unrolls,
+    **options,
   )
 
 

@@ -103,7 +103,7 @@ def make_reference_logprobs(
       params,
       trajectory.tokens,
       sequence_positions(trajectory),
-      dtype=layout.dtype,
+      dtype=layout.activation_dtype,
       unroll=layout.unrolls,
       sharding=layout.update.batch,
     )

@@ -87,6 +87,21 @@ def test_geglu_by_hand():
   np.testing.assert_allclose(found, np.full((1, 1, 4), 3 * 0.841192), rtol=1e-6)
 
 
+def test_products_of_rounded_operands_are_summed_in_f32():
+  # bfloat16 has 1 and 1 + 2^-7 next to each other: x's first number and the
+  # cotangent are rounded to 1. The sum needs 14 bits.
+  x = jnp.array([[1 + 2.0**-9, 3.0]])
+  w = jnp.array([[1 + 2.0**-7], [2.0**-13]])
+  found, pull = jax.vjp(lambda x, w: layers.matmul(x, w, 'bfloat16'), x, w)
+  assert float(found[0, 0]) == 1 + 2.0**-7 + 3 * 2.0**-13
+  of_x, of_w = pull(jnp.array([[1 + 2.0**-9]]))
+  np.testing.assert_array_equal(of_x, w.T)
+  np.testing.assert_array_equal(of_w, [[1.0], [3.0]])
+  # Without operands of their own, nothing is rounded.
+  exact = layers.matmul(x, w)
+  assert float(exact[0, 0]) == (1 + 2.0**-9) * (1 + 2.0**-7) + 3 * 2.0**-13
+
+
 def test_kernels_are_drawn_with_their_fan_in():
   config = model_config.ModelConfig(
     vocab_size=8,

@@ -1,5 +1,7 @@
 """Where a run's arrays lie: what decode reads, with and without adapters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,14 @@ def test_views_of_a_run_with_adapters(dtype, has_adapters):
     np.testing.assert_allclose(
       one.astype(jnp.float32), other.astype(jnp.float32), atol=1e-6
     )
+
+
+def test_only_products_are_narrow_on_a_cpu():
+  wide, narrow = make(), make(dtype='bfloat16')
+  assert narrow.config == dataclasses.replace(CONFIG, operands='bfloat16')
+  assert narrow.activation_dtype == wide.activation_dtype == jnp.float32
+  assert narrow.dtype == jnp.bfloat16
+  assert wide.config == CONFIG
 
 
 def test_without_adapters_all_parameters_are_trained():

@@ -1,5 +1,6 @@
 """Our engine and updates, as the baselines are run; kinds are in `_KINDS`."""
 
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -23,7 +24,14 @@ from score_jax.training import (
 
 
 def model(work: workload.Workload) -> model_config.ModelConfig:
-  """The workload's model."""
+  """The workload's model; its products are narrow where the weights are."""
+  config = _sizes(work)
+  if _activations(work.dtype) == jnp.dtype(work.dtype):
+    return config
+  return dataclasses.replace(config, operands=work.dtype)
+
+
+def _sizes(work):
   if work.architecture:
     return hugging_face_config.parse(pathlib.Path(), work.architecture)
   return model_config.ModelConfig(
@@ -79,7 +87,7 @@ def rollout(work: workload.Workload, compactions: int = 0):
 
 
 def _activations(dtype: str):
-  """Dtype of activations and cache: a CPU gains nothing from narrow ones."""
+  """Dtype of activations and cache, as `device_layout.make` chooses it."""
   return jnp.dtype('float32' if jax.default_backend() == 'cpu' else dtype)
 
 
