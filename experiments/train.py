@@ -138,6 +138,7 @@ def train_rl_stage(
       temperature=run.settings.temperature,
       given=rl_stage.given_first_attempts(run, stage, reference, problems),
     )
+    recorder.write()  # While the devices sample.
     run.stop.wait(trajectory)
     attempts = run.sampler.attempts(trajectory)
     recorder.end_part('rollout')
@@ -164,12 +165,13 @@ def train_rl_stage(
     )
     inputs = (batch, loss_mask, coefficients)
     state, metrics = update.step(state, anchor, *inputs)
-    metrics |= rewards.reward_metrics(score, graded, loss_mask, coefficients)
-    state = rl_stage.adapt_beta2(run.settings, stage, state, metrics)
 
+    # First what needs no device: on a CPU the rest waits for the update.
     episodes = transcripts.episodes(asked, attempts, verdicts)
     values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)
-    values['beta2'] = float(state.beta2)
+    metrics |= rewards.reward_metrics(score, graded, loss_mask, coefficients)
+    state = rl_stage.adapt_beta2(run.settings, stage, state, metrics)
+    values['beta2'] = state.beta2
     return state, stage_recorder.StepReport(
       trajectory, metrics, values, episodes, inputs
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import methods
 from experiments.run import base_model, context, outcome, policies
-from experiments.stages import stage_loop, stage_recorder
+from experiments.stages import intervals, stage_loop, stage_recorder
 from score_jax import arrays, distributed
 from score_jax.models import transformer
 from score_jax.rollout import episodes, randomness, turn_separator
@@ -23,7 +23,7 @@ from score_jax.training import optimizers, sft_update, train_state
 _WARMUP, _LAST_SHARE = 100, 1 / 20
 # Updates between measurements for --pretrain.until-accuracy.
 _MEASURED_EVERY = 50
-_INTERVALS = stage_recorder.Intervals(log=10, show=100, checkpoint=200)
+_INTERVALS = intervals.Intervals(log=10, show=100, checkpoint=200)
 
 
 def base_policy(run: context.Run) -> Any:

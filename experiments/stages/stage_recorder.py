@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import logging
-import time
 from typing import Any
 
 import numpy as np
 
-from experiments.config import schema
 from experiments.run import (
   context,
   outcome,
@@ -17,7 +15,13 @@ from experiments.run import (
   progress,
   transcripts,
 )
-from experiments.stages import alarms, not_finite, step_trace, stop_rules
+from experiments.stages import (
+  alarms,
+  not_finite,
+  step_trace,
+  stop_rules,
+)
+from experiments.stages import intervals as intervals_lib
 from score_jax import arrays, distributed, types
 from score_jax.algorithm import masked
 from score_jax.checkpoints import checkpointing
@@ -38,41 +42,13 @@ _SHARES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Intervals:
-  """Number of steps between two actions of the recorder; 0: never.
-
-  Attributes:
-    log: metrics are read from the device and written.
-    show: a line is printed, where there is no terminal.
-    checkpoint: the state is saved; a stage's last one always is.
-    evaluate: the policy is evaluated on validation problems.
-    samples: episodes are printed and written.
-  """
-
-  checkpoint: int
-  log: int = 1
-  show: int = 1
-  evaluate: int = 0
-  samples: int = 0
-
-  @classmethod
-  def of(cls, settings: schema.Settings) -> 'Intervals':
-    """The intervals that the settings ask for."""
-    return cls(
-      checkpoint=settings.checkpoint_every,
-      evaluate=settings.eval_every,
-      samples=settings.log_samples_every,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class StepReport:
   """Report of one update.
 
   Attributes:
     sequences: its batch.
     metrics: (sum, count) pairs by name, still on the devices.
-    values: further numbers by name.
+    values: further numbers by name, there or on the host.
     episodes: graded episodes to show; none where nothing was sampled.
     inputs: of an update of RL, should it have to be made again.
   """
@@ -94,7 +70,7 @@ class StageRecorder:
     steps: int,
     state: arrays.TrainState,
     evaluate: Callable[[Any], Mapping[str, float]],
-    intervals: Intervals | None = None,
+    intervals: intervals_lib.Intervals | None = None,
     select_by: str = SELECTION,
   ):
     """Opens the stage's files; `self.state` is the one to go on from.
@@ -113,7 +89,7 @@ class StageRecorder:
     self._directory = run.directory.stage(name)
     self._steps = steps
     self._evaluate = evaluate
-    self._intervals = intervals or Intervals.of(run.settings)
+    self._intervals = intervals or intervals_lib.Intervals.of(run.settings)
     self._select_by = select_by
     self._resources = contextlib.ExitStack()
     self._checkpoints = self._resources.enter_context(
@@ -179,6 +155,10 @@ class StageRecorder:
     records = distributed.by_first(
       lambda: list(directory.written.records(directory.metrics))
     )
+    self._clock = step_trace.StepClock()
+    # Step, values and alarms of the record that `write` writes.
+    self._unwritten: tuple[int, dict[str, float], list[str]] | None = None
+    self._resources.callback(self.write)
     self._selection: dict[int, float] = {}
     self._shares: dict[str, list[float]] = {name: [] for name in _SHARES}
     self._without_attempts = 0
@@ -197,7 +177,7 @@ class StageRecorder:
     """Starts the step's clock; raises the error of a save, if it failed."""
     self._checkpoints.poll()
     self._trace.begin_step()
-    self._marks = {'begin': time.perf_counter()}
+    self._clock.begin_step()
 
   def end_part(self, part: str) -> None:
     """Notes the time at which a part of the step has ended.
@@ -205,21 +185,26 @@ class StageRecorder:
     Raises:
       StoppedError: a signal came; a step that has not learnt leaves no trace.
     """
-    self._marks[part] = time.perf_counter()
+    self._clock.end_part(part)
     self._run.stop.check()
 
   def end_step(self, state: arrays.TrainState, report: StepReport) -> None:
-    """Logs a step; shows samples and saves where an interval is over.
+    """Waits for a step; shows samples and saves where an interval is over.
+
+    Its record is kept for `write`.
 
     Raises:
       FloatingPointError: several updates in a row were not finite.
     """
+    # Where sampling gave no time to, that of the step before.
+    self.write()
     # Not read from the state, which would wait for the update to finish.
     self._done += 1
     self._trace.end_step(state)
     if self._is_due(self._intervals.log) or self._done == self._steps:
       self._log(state, report)
     if self._is_due(self._intervals.samples):
+      self.write()
       self._show(report.episodes)
     if self._has_checkpoint():
       self._save(self._done, state, self._score())
@@ -234,7 +219,8 @@ class StageRecorder:
       return
     if self._last_logged < self._done:
       # Else it was killed between here and the next checkpoint.
-      self._write(self._held | dict(self._evaluate(self.state.params)))
+      self._record(self._held | dict(self._evaluate(self.state.params)))
+      self.write()
       distributed.by_first(self._metrics.note)
     self._held = None
     if self._is_measured and self._has_checkpoint():
@@ -270,11 +256,13 @@ class StageRecorder:
 
   def _log(self, state: arrays.TrainState, report: StepReport) -> None:
     # Reads from the devices, and so waits for the update.
-    values = masked.means(report.metrics) | dict(report.values)
+    values = masked.means(report.metrics)
+    values |= {name: float(value) for name, value in report.values.items()}
     values['skipped'] = int(state.skipped)
     if self._intervals.log == 1:
       # With longer intervals steps overlap, and none has a time of its own.
-      values |= self._speed(report.sequences)
+      self._clock.end_part('update')
+      values |= self._clock.speed(report.sequences)
     if self._is_evaluated():
       try:
         values |= self._evaluate(state.params)
@@ -282,21 +270,35 @@ class StageRecorder:
         # The update is made and is kept: `complete_record` evaluates it later.
         self._held = {name: float(value) for name, value in values.items()}
         return
-    self._write(values)
+    self._record(values)
+    is_last = values['skipped'] or self._without_attempts
+    if is_last or self._intervals.log > 1:
+      # Before the error that may end the stage, or steps after the next one.
+      self.write()
     name = self._directory.name
     inputs = report.inputs or report.sequences
     stop_rules.stop_if_not_finite(self._run, name, self._done, state, inputs)
     stop_rules.stop_without_attempts(name, self._without_attempts, values)
 
-  def _write(self, values: dict[str, float]) -> None:
-    """Writes and shows a step's record; raises its alarms."""
-    for sentence in self._note(self._done, values):
-      _LOGGER.warning(
-        '%s, step %d: %s', self._directory.name, self._done, sentence
-      )
+  def _record(self, values: dict[str, float]) -> None:
+    """Keeps a step's record for `write`."""
+    sentences = self._note(self._done, values)
     values['alarms'] = len(self._alarms.raised)
-    self._metrics.write(self._done, values)
-    self._progress.update(self._done, values)
+    self._unwritten = self._done, values, sentences
+
+  def write(self) -> None:
+    """Writes and shows the last step's record, if it is not written yet.
+
+    To be called while the devices have something to do. The next step, samples,
+    a checkpoint and the end of the stage come after it in any case.
+    """
+    if self._unwritten is None:
+      return
+    (step, values, sentences), self._unwritten = self._unwritten, None
+    for sentence in sentences:
+      _LOGGER.warning('%s, step %d: %s', self._directory.name, step, sentence)
+    self._metrics.write(step, values)
+    self._progress.update(step, values)
 
   def _note(self, step: int, values: Mapping[str, float]) -> list[str]:
     """Keeps what scores and last lines need; returns new alarms."""
@@ -336,6 +338,7 @@ class StageRecorder:
     self, step: int, state: arrays.TrainState, score: float | None = None
   ) -> None:
     # First: whoever goes on from the checkpoint knows all lines up to it.
+    self.write()
     for log in (self._metrics, self._samples):
       distributed.by_first(log.note)
     self._run.directory.push()
@@ -373,21 +376,6 @@ class StageRecorder:
       if shares:
         self._run.console.print(_sentence(name, np.mean(shares)))
     return restored.state['params']
-
-  def _speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
-    self._marks['update'] = time.perf_counter()
-    names = list(self._marks)
-    times = list(self._marks.values())
-    parts = {
-      f'perf/{name}_seconds': times[i + 1] - times[i]
-      for i, name in enumerate(names[1:])
-    }
-    tokens = int((sequences.turn > 0).sum())
-    seconds = times[-1] - times[0]
-    return parts | {
-      'perf/step_seconds': seconds,
-      'perf/tokens_per_second': tokens / seconds,
-    }
 
 
 def _sentence(name: str, share: float) -> str:

@@ -1,13 +1,46 @@
-"""A profile of some steps of a stage, for --profile."""
+"""Where the time of steps goes: seconds of each part, and a profile."""
 
 import os
 import pathlib
+import time
 from typing import Any
 
 import jax
 from rich import console as rich_console
 
-from score_jax import distributed
+from score_jax import arrays, distributed
+
+
+class StepClock:
+  """Times the parts of one step after the other, for the metrics perf/*."""
+
+  def __init__(self):
+    self._marks: dict[str, float] = {}
+
+  def begin_step(self) -> None:
+    """Starts the step's clock."""
+    self._marks = {'begin': time.perf_counter()}
+
+  def end_part(self, part: str) -> None:
+    """Notes the time at which a part of the step has ended."""
+    self._marks[part] = time.perf_counter()
+
+  def speed(self, sequences: arrays.Trajectory) -> dict[str, float]:
+    """Metrics of the step, whose last part has ended, on these sequences.
+
+    Seconds of each part and of all, and attempt tokens a second.
+    """
+    names, times = list(self._marks), list(self._marks.values())
+    parts = {
+      f'perf/{name}_seconds': times[i + 1] - times[i]
+      for i, name in enumerate(names[1:])
+    }
+    tokens = int((sequences.turn > 0).sum())
+    seconds = times[-1] - times[0]
+    return parts | {
+      'perf/step_seconds': seconds,
+      'perf/tokens_per_second': tokens / seconds,
+    }
 
 
 class StepTrace:

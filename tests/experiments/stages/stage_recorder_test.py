@@ -331,6 +331,36 @@ def test_an_evaluation_that_is_stopped_is_made_later(tmp_path, select_by):
   assert records[0] == records[1]
 
 
+def test_a_record_is_written_beside_the_next_rollout(tmp_path):
+  def written():
+    return [r['step'] for r in small_run.metrics(tmp_path, 'stage2')]
+
+  flags = ('--checkpoint-every=5', '--log-samples-every=4')
+  recorded = Recorded(tmp_path, *flags)
+  with recorded.open(steps=20) as recorder:
+    recorded.step(recorder, 1, 1.0)
+    assert written() == []
+    recorder.write()
+    assert written() == [1]
+    recorder.write()
+    recorded.step(recorder, 2, 1.0)
+    assert written() == [1]
+    # Nobody wrote: the next step does.
+    recorded.step(recorder, 3, 1.0)
+    assert written() == [1, 2]
+    # Samples and checkpoints come after the record of their step.
+    recorded.step(recorder, 4, 1.0)
+    assert written() == [1, 2, 3, 4]
+    recorded.step(recorder, 5, 1.0)
+    assert written() == [1, 2, 3, 4, 5]
+    recorded.step(recorder, 6, 1.0)
+    assert written() == [1, 2, 3, 4, 5]
+  # However the stage ends.
+  assert written() == [1, 2, 3, 4, 5, 6]
+  said = recorded.output.getvalue()
+  assert said.index('stage2   4/20') < said.index('stage2, step 4')
+
+
 def test_a_trace_of_some_steps(tmp_path):
   recorded = Recorded(tmp_path, '--profile=2')
   with recorded.open() as recorder:
