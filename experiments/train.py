@@ -140,6 +140,10 @@ def train_rl_stage(
     )
     recorder.write()  # While the devices sample.
     run.stop.wait(trajectory)
+    anchor = reference_policy.on_device(reference)
+    reference_logprobs = rl_stage.reference_logprobs(
+      run, update, anchor, trajectory
+    )
     attempts = run.sampler.attempts(trajectory)
     recorder.end_part('rollout')
 
@@ -155,9 +159,8 @@ def train_rl_stage(
     loss_mask = rl_stage.learning_attempts(run, trajectory) & graded
     reward, valid = rewards.shape_rewards(score, graded, coefficients)
     advantages = stage.advantages(reward, valid & loss_mask, samples)
-    anchor = reference_policy.on_device(reference)
     advantages += rl_stage.kl_advantages(
-      run, update, coefficients, anchor, trajectory, loss_mask
+      run, coefficients, reference_logprobs, trajectory, loss_mask
     )
     kept = rl_stage.kept_sequences(run, reward, valid & loss_mask)
     batch = arrays.TrainBatch(

@@ -216,11 +216,32 @@ def kept_sequences(
   return advantages.has_spread(reward, valid, run.settings.samples_per_problem)
 
 
-def kl_advantages(
+def reference_logprobs(
   run: context.Run,
   update: Update,
-  coefficients: stage_coefficients.Stage,
   reference: Any,
+  trajectory: arrays.Trajectory,
+) -> jax.Array | None:
+  """Log-probabilities f32 [B, T] that --kl=reward needs; otherwise None.
+
+  The devices make them while the attempts are graded. Those of the other forms
+  of the KL are part of the update, chunk by chunk.
+
+  Args:
+    run: the run.
+    update: its compiled update.
+    reference: the policy that the stage is KL-anchored to, on the device.
+    trajectory: B sequences.
+  """
+  if run.settings.kl != 'reward':
+    return None
+  return update.reference_logprobs(reference, trajectory)
+
+
+def kl_advantages(
+  run: context.Run,
+  coefficients: stage_coefficients.Stage,
+  reference_logprobs: jax.Array | None,
   trajectory: arrays.Trajectory,
   loss_mask: jax.Array,
 ) -> jax.Array | float:
@@ -228,22 +249,18 @@ def kl_advantages(
 
   Args:
     run: the run.
-    update: its compiled update.
     coefficients: the stage's at this step.
-    reference: the policy that the stage is KL-anchored to, on the device.
+    reference_logprobs: f32 [B, T], see `reference_logprobs`.
     trajectory: B sequences.
     loss_mask: bool [B, K], attempts that carry loss.
 
   Returns:
     f32 [B, K], the leave-one-out advantages of `rewards.kl_rewards`, or 0.
   """
-  if run.settings.kl != 'reward':
+  if reference_logprobs is None:
     return 0.0
   costs = rewards.kl_rewards(
-    trajectory.logprobs,
-    update.reference_logprobs(reference, trajectory),
-    trajectory.turn,
-    coefficients,
+    trajectory.logprobs, reference_logprobs, trajectory.turn, coefficients
   )
   return advantages.leave_one_out(
     costs, loss_mask, run.settings.samples_per_problem

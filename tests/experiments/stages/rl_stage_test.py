@@ -17,7 +17,7 @@ SAMPLES = 4
 
 @pytest.fixture(name='case', scope='module')
 def fixture_case(finished):
-  """Arguments of `kl_advantages`, the run apart; one attempt has no loss."""
+  """What KL advantages are made of; one attempt has no loss."""
   run = building.reopen(run_directory.RunDirectory(finished))
   base, reference = (
     policies.stage_policy(run, name) for name in ('base', 'stage2')
@@ -55,8 +55,13 @@ def slow_advantages(logprobs, reference_logprobs, turn, loss_mask):
 def test_the_weight_of_the_kl_is_not_scaled(case):
   run, (update, stage, reference, trajectory, loss_mask) = case
   settings = dataclasses.replace(run.settings, kl='reward')
+  run = dataclasses.replace(run, settings=settings)
   found = rl_stage.kl_advantages(
-    dataclasses.replace(run, settings=settings), *case[1]
+    run,
+    stage,
+    rl_stage.reference_logprobs(run, update, reference, trajectory),
+    trajectory,
+    loss_mask,
   )
   expected = slow_advantages(
     np.asarray(trajectory.logprobs),
@@ -72,6 +77,9 @@ def test_the_weight_of_the_kl_is_not_scaled(case):
 
 
 def test_other_forms_are_not_in_the_advantages(case):
-  run, arguments = case
+  run, (update, stage, reference, trajectory, loss_mask) = case
   assert run.settings.kl == 'exact'
-  assert rl_stage.kl_advantages(run, *arguments) == 0
+  none = rl_stage.reference_logprobs(run, update, reference, trajectory)
+  assert none is None
+  found = rl_stage.kl_advantages(run, stage, none, trajectory, loss_mask)
+  assert found == 0
