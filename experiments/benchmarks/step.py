@@ -24,6 +24,7 @@ from experiments.config import command_line
 from experiments.stages import stage_recorder
 
 _PARTS = ('rollout', 'grade', 'update')
+_STAGE = 'stage1'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,9 @@ class _TimedRecorder(stage_recorder.StageRecorder):
   starts: list[float] = []
 
   def begin_step(self) -> None:
-    """Notes the time, too."""
-    self.starts.append(time.perf_counter())
+    """Notes the time, too, of steps of Stage I."""
+    if self._directory.name == _STAGE:
+      self.starts.append(time.perf_counter())
     super().begin_step()
 
 
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = _train(folder, steps, of_train)
     if code:
       return code
-    path = pathlib.Path(folder, 'run', 'stage1', 'metrics.jsonl')
+    path = pathlib.Path(folder, 'run', _STAGE, 'metrics.jsonl')
     lines = path.read_text().splitlines()
   starts = _TimedRecorder.starts[-steps:]
   rows = []
@@ -96,7 +98,12 @@ def _print(rows):
   shares['the rest'] = 1 - sum(shares.values())
   typical = statistics.median(row['step'] for row in rows)
   print(f'{len(rows)} steps, median {typical:.2f} s of wall time')
+  print('            share of all   median')
   for name, share in shares.items():
-    print(f'  {name:8} {share:6.1%}')
+    median = statistics.median(
+      row.get(name, row['step'] - sum(row[part] for part in _PARTS))
+      for row in rows
+    )
+    print(f'  {name:8} {share:10.1%} {1e3 * median:10.1f} ms')
   outside = shares['grade'] + shares['the rest']
   print(f'outside rollout and update, device idle: {outside:.1%}')
