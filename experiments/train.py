@@ -19,9 +19,9 @@ from experiments.run import (
   policies,
   processes,
   run_directory,
-  transcripts,
 )
 from experiments.stages import (
+  acting,
   guards,
   pretraining,
   rl_stage,
@@ -34,7 +34,6 @@ from score_jax.algorithm import rewards
 from score_jax.checkpoints import checkpoint_manifest
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
-from score_jax.rollout import randomness
 from score_jax.training import reference_policy
 
 
@@ -126,30 +125,19 @@ def train_rl_stage(
   reference = policies.make_reference(run, reference)
 
   def step(state, policy, number, recorder):
-    problems = run.batch(stage.first_batch + number)
-
     # Act: K attempts of each of G samples.
-    trajectory = run.sampler.sample(
-      run.layout.inference_params(policy),
-      problems,
-      randomness.stream(run.settings.seed, 'train', name, number),
-      samples_per_problem=samples,
-      turns=stage.coefficients.turns,
-      temperature=run.settings.temperature,
-      given=rl_stage.given_first_attempts(run, stage, reference, problems),
-    )
-    recorder.write()  # While the devices sample.
-    run.stop.wait(trajectory)
+    rollout = acting.begin(run, name, stage, number, policy, reference)
+    recorder.write()  # The last step's record, while the devices sample.
+    trajectory = rollout.wait()
+    recorder.end_part('rollout')
+
+    # Grade: a score of every attempt, by the task's grader or --reward.
     anchor = reference_policy.on_device(reference)
     reference_logprobs = rl_stage.reference_logprobs(
       run, update, anchor, trajectory
     )
-    attempts = run.sampler.attempts(trajectory)
-    recorder.end_part('rollout')
-
-    # Grade: a score of every attempt, by the task's grader or --reward.
-    asked = [problem for problem in problems for _ in range(samples)]
-    verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
+    episodes = rollout.grade()
+    verdicts = [episode.verdicts for episode in episodes]
     score, graded = evaluate.score_arrays(verdicts)
     score = rl_stage.penalise_length(run, trajectory, score)
     recorder.end_part('grade')
@@ -170,7 +158,6 @@ def train_rl_stage(
     state, metrics = update.step(state, anchor, *inputs)
 
     # First what needs no device: on a CPU the rest waits for the update.
-    episodes = transcripts.episodes(asked, attempts, verdicts)
     values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)
     metrics |= rewards.reward_metrics(score, graded, loss_mask, coefficients)
     state = rl_stage.adapt_beta2(run.settings, stage, state, metrics)

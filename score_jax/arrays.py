@@ -10,6 +10,7 @@ Everything indexed by t describes `tokens[:, t]`. Masks are bool, true counts,
 and come from lengths and `turn`, never from a token's value.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from flax import struct
@@ -58,6 +59,28 @@ class Trajectory:
   length: jax.Array
   finished: jax.Array
   problem_index: jax.Array
+
+
+def concatenate(trajectories: Sequence[Trajectory], xp: Any) -> Trajectory:
+  """Episodes of several batches as one, padded to one length.
+
+  Args:
+    trajectories: of the same K; their `problem_index` is not renumbered.
+    xp: numpy, for trajectories on the host, or jax.numpy.
+  """
+  longest = max(xp.shape(t.tokens)[1] for t in trajectories)
+
+  def join(name):
+    parts = [xp.asarray(getattr(t, name)) for t in trajectories]
+    if name in ('tokens', 'turn', 'logprobs'):
+      parts = [
+        xp.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in parts
+      ]
+    return xp.concatenate(parts)
+
+  return Trajectory(
+    **{name: join(name) for name in Trajectory.__dataclass_fields__}
+  )
 
 
 @struct.dataclass

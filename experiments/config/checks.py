@@ -176,6 +176,7 @@ def _checkpoint(source: str) -> Iterator[tuple[str, str]]:
 def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:
   """Parts of a step's batch, Adam's numbers, what is left out of the loss."""
   problems, updates = settings.problems_per_step, settings.updates_per_rollout
+  parts = settings.rollout.parts
   size, whole = settings.micro_batch, settings.batch_size // max(updates, 1)
   if updates > 0 and problems % updates:
     yield (
@@ -189,6 +190,12 @@ def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       f'must divide the {whole} sequences of an update (--problems-per-step '
       'times --samples-per-problem, over --updates-per-rollout); '
       f'{_nearest_divisor(whole, size)} does',
+    )
+  if parts > 0 and problems % parts:
+    yield (
+      'rollout.parts',
+      f'must divide --problems-per-step={problems}; '
+      f'{_nearest_divisor(problems, parts)} does',
     )
   for name in ('adam_b1', 'adam_b2'):
     if getattr(settings.optimizer, name) == 1:

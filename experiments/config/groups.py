@@ -65,7 +65,7 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-  """What decoding leaves out where attempts are long."""
+  """What decoding leaves out where attempts are long; and work beside it."""
 
   compactions: int | None = fields.setting(None, 'rounding', low=0, high=5)
   """How often in a turn a device's sequences that have ended may leave its
@@ -75,6 +75,10 @@ class Rollout:
   segments: int | None = fields.setting(None, 'rounding', low=1, high=16)
   """Parts of the key-value cache, of which decoding reads those that have keys.
   None: 4 on accelerators where attempts may have 256 tokens, else 1."""
+  parts: int = fields.setting(1, 'rounding', low=1)
+  """Parts of a step's problems that are sampled in turn: each but the last is
+  graded while the devices sample the next one. More parts are smaller, and
+  fill the devices less."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,11 +129,14 @@ def check_batch(
     RunError: one is no multiple of the other.
   """
   shards = distributed.batch_shards(layout.rollout.batch)
-  if settings.problems_per_step % shards:
+  parts = settings.rollout.parts
+  if settings.problems_per_step // parts % shards:
+    over = f' over --rollout.parts={parts}' if parts > 1 else ''
     raise run_directory.RunError(
-      f'--problems-per-step={settings.problems_per_step} must be a multiple of '
-      f'{shards}, the devices that sequences are split over: all samples of a '
-      'problem stay on one device. Fewer, larger groups: --mesh.rollout-tensor'
+      f'--problems-per-step={settings.problems_per_step}{over} must be a '
+      f'multiple of {shards}, the devices that sequences are split over: all '
+      'samples of a problem stay on one device. Fewer, larger groups: '
+      '--mesh.rollout-tensor'
     )
   shards = distributed.batch_shards(layout.update.batch)
   if settings.micro_batch_size % shards:

@@ -13,7 +13,6 @@ from score_jax import arrays, distributed
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
-from score_jax.training import repair_sequences
 
 _LOGGER = logging.getLogger(__name__)
 _TURNS = 2
@@ -94,7 +93,7 @@ def read(
   score = np.concatenate([file['score'] for file in files])
   graded = np.concatenate([file['graded'] for file in files])
   trajectories = list(_trajectories(files))
-  return repair_sequences.concatenate(trajectories), score, graded
+  return arrays.concatenate(trajectories, np), score, graded
 
 
 def _paths(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from score_jax import arrays, distributed, types
-from score_jax.models import chat, model_config
+from score_jax.models import chat, model_config, transformer
 from score_jax.rollout import (
   engine,
   given_attempts,
@@ -118,6 +119,14 @@ class EpisodeSampler:
       segments=self.segments,
     )
 
+  def join(
+    self, trajectories: Sequence[arrays.Trajectory]
+  ) -> arrays.Trajectory:
+    """The trajectory of a batch whose parts were sampled in turn."""
+    if len(trajectories) == 1:
+      return trajectories[0]
+    return _join(tuple(trajectories), sharding=self.sharding)
+
   def attempts(self, trajectory) -> list[list[types.Attempt]]:
     """The attempts of each sequence, [B] lists of K.
 
@@ -128,6 +137,16 @@ class EpisodeSampler:
     return distributed.merge_sequences(
       index, decode_attempts(self.chat_format, own), len(trajectory.length)
     )
+
+
+@functools.partial(jax.jit, static_argnames='sharding')
+def _join(trajectories, sharding):
+  numbered, count = [], 0
+  for part in trajectories:
+    numbered.append(part.replace(problem_index=part.problem_index + count))
+    count += part.problem_index[-1] + 1
+  joined = arrays.concatenate(numbered, jnp)
+  return transformer.constrain(joined, sharding)
 
 
 def encode_prompts(

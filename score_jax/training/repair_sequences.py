@@ -4,7 +4,6 @@ A sequence is one episode up to where its second attempt begins, instruction
 included, and then an attempt's own ids: tokens are copied, never decoded.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -14,28 +13,6 @@ from score_jax import arrays
 from score_jax.algorithm import repair_pairs
 
 Learn = Literal['second', 'right', 'both']
-
-
-def concatenate(
-  trajectories: Sequence[arrays.Trajectory],
-) -> arrays.Trajectory:
-  """Episodes of several batches as one, on the host, padded to one length.
-
-  `problem_index` is not renumbered.
-  """
-  longest = max(np.shape(t.tokens)[1] for t in trajectories)
-
-  def join(name):
-    parts = [np.asarray(getattr(t, name)) for t in trajectories]
-    if name in ('tokens', 'turn', 'logprobs'):
-      parts = [
-        np.pad(part, ((0, 0), (0, longest - part.shape[1]))) for part in parts
-      ]
-    return np.concatenate(parts)
-
-  return arrays.Trajectory(
-    **{name: join(name) for name in arrays.Trajectory.__dataclass_fields__}
-  )
 
 
 def splice(

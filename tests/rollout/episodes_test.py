@@ -161,6 +161,22 @@ def test_some_attempts_given_and_others_sampled(sampler, params):
   assert (logprobs[2][turn[2] > 0] < 0).all()
 
 
+def test_parts_are_the_batch_that_is_sampled_at_once(sampler, params):
+  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  key = randomness.stream(0, 'train', 'x', 0)
+  whole = sampler.sample(params, problems, key)
+  parts = [
+    sampler.sample(params, part, key) for part in (problems[:2], problems[2:])
+  ]
+  joined = sampler.join(parts)
+  assert joined.problem_index.tolist() == [0, 1, 2, 3]
+  for name, values in vars(joined).items():
+    np.testing.assert_allclose(
+      values, getattr(whole, name), atol=1e-5, err_msg=name
+    )
+  assert sampler.join(parts[:1]) is parts[0]
+
+
 def test_fewer_turns_than_max_new_tokens(sampler, params):
   problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
   key = randomness.stream(0, 'evaluate', 'x', 0)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from score_jax import arrays
 from score_jax.algorithm import repair_pairs
 from score_jax.training import repair_sequences
 from tests.support import small_batch, small_models
@@ -102,7 +103,7 @@ def test_batches_of_other_lengths_are_joined(episodes):
     finished=episodes.finished[:2],
     problem_index=episodes.problem_index[:2],
   )
-  both = repair_sequences.concatenate([short, episodes])
+  both = arrays.concatenate([short, episodes], np)
   assert both.tokens.shape == (10, 12)
   np.testing.assert_array_equal(both.tokens[:2, :11], short.tokens)
   assert not both.turn[:2, 11].any()

@@ -26,6 +26,10 @@ from experiments.config import checks, groups, schema
     ({'updates_per_rollout': 0}, '--updates-per-rollout=0: must be at least'),
     ({'updates_per_rollout': 7}, '--problems-per-step=64; 8 does'),
     ({'updates_per_rollout': 8, 'micro_batch': 33}, 'the 64 sequences'),
+    (
+      {'rollout': groups.Rollout(parts=5)},
+      '--rollout.parts=5: must divide --problems-per-step=64; 4 does',
+    ),
     ({'importance_cap': 0.5}, '--importance-cap=0.5: must be at least 1'),
     ({'max_grad_norm': 0.0}, '--max-grad-norm=0.0: must be more than 0'),
     ({'overlong_buffer': 8}, 'belongs to --overlong=penalty'),

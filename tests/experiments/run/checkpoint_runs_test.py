@@ -269,6 +269,10 @@ def exit_code(arguments):
     (('--tokenizer=/nowhere',), 'there is no such file'),
     (('--lora.rank=4', '--lora.targets', 'query'), 'must be some of q k v o'),
     (('--problems-per-step=3', '--mesh.fsdp=2'), 'must be a multiple of 2'),
+    (
+      ('--problems-per-step=6', '--rollout.parts=2', '--mesh.fsdp=2'),
+      '--problems-per-step=6 over --rollout.parts=2 must be a multiple of 2',
+    ),
     (('--mesh.tensor=3', '--mesh.fsdp=-1'), '--mesh.tensor=3'),
     (('--lora.rank=99',), 'choose at most'),
   ],
