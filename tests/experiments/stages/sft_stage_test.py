@@ -13,7 +13,6 @@ import pytest
 from experiments.run import building, policies, run_directory
 from experiments.stages import collection, sft_stage, stage_recorder
 from score_jax.grading import user_rewards
-from score_jax.io import metric_log
 from score_jax.models import lora
 from score_jax.rollout import randomness
 from score_jax.tasks import batches
@@ -194,9 +193,10 @@ def test_a_stopped_round_goes_on(star, tmp_path, monkeypatch, caplog, where):
       save = collection._save
       patch.setattr(collection, '_save', lambda *a: (save(*a), signal_once()))
     else:
-      write = metric_log.MetricsLog.write
+      recorder = stage_recorder.StageRecorder
+      end_step = recorder.end_step
       patch.setattr(
-        metric_log.MetricsLog, 'write', lambda *a: (write(*a), signal_once())
+        recorder, 'end_step', lambda *a: (end_step(*a), signal_once())
       )
     assert small_run.main(path, *STAR) == 128 + signal.SIGTERM
   there = sorted(p.name for p in (path / 'round2' / 'collected').iterdir())
