@@ -34,7 +34,7 @@ from score_jax.algorithm import rewards
 from score_jax.checkpoints import checkpoint_manifest
 from score_jax.evaluation import evaluate
 from score_jax.io import stop_signals
-from score_jax.training import reference_policy
+from score_jax.training import reference_policy, rl_update
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,13 +123,15 @@ def train_rl_stage(
   update = rl_stage.make_update(run, stage.steps)
   state = policies.begin_state(run, start, update.optimizer)
   reference = policies.make_reference(run, reference)
+  actor = acting.Actor(run, name, stage, reference)
 
   def step(state, policy, number, recorder):
     # Act: K attempts of each of G samples.
-    rollout = acting.begin(run, name, stage, number, policy, reference)
+    rollout = actor.begin(number, policy)
     recorder.write()  # The last step's record, while the devices sample.
     trajectory = rollout.wait()
     recorder.end_part('rollout')
+    actor.begin_next(number, policy, recorder)
 
     # Grade: a score of every attempt, by the task's grader or --reward.
     anchor = reference_policy.on_device(reference)
@@ -155,7 +157,10 @@ def train_rl_stage(
       trajectory, *run.layout.put_batch((advantages, kept))
     )
     inputs = (batch, loss_mask, coefficients)
+    actor.wait_for_next(recorder)
     state, metrics = update.step(state, anchor, *inputs)
+    if not rollout.is_fresh:
+      del metrics[rl_update.GAP]
 
     # First what needs no device: on a CPU the rest waits for the update.
     values = rl_stage.attempt_metrics(episodes, samples, stage.coefficients)
@@ -166,7 +171,10 @@ def train_rl_stage(
       trajectory, metrics, values, episodes, inputs
     )
 
-  return stage_loop.train(run, name, stage.steps, state, step, frozen=reference)
+  return stage_loop.train(
+    run, name, stage.steps, state, step, frozen=reference,
+    saves_where_stopped=not run.settings.rollout.lag,
+  )  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -197,6 +197,12 @@ def _updates(settings: schema.Settings) -> Iterator[tuple[str, str]]:
       f'must divide --problems-per-step={problems}; '
       f'{_nearest_divisor(problems, parts)} does',
     )
+  elif parts > 1 and settings.rollout.lag:
+    yield (
+      'rollout.parts',
+      'must be 1 with --rollout.lag=1, which samples the next batch while all '
+      'of this one is graded',
+    )
   for name in ('adam_b1', 'adam_b2'):
     if getattr(settings.optimizer, name) == 1:
       yield f'optimizer.{name}', 'must be less than 1, or nothing is averaged'

@@ -129,7 +129,7 @@ class Settings:
   second on, importance weights correct for the policy that sampled them."""
   importance_cap: float = fields.setting(2.0, 'stage', low=1)
   """Largest importance weight of a token, where --updates-per-rollout is more
-  than 1; with one update a rollout every weight is 1."""
+  than 1 or --rollout.lag is 1; elsewhere every weight is 1."""
   learning_rate: float = fields.setting(5e-6, 'stage', above=0)
   """Adam's step size; the largest one where --optimizer.schedule or
   --optimizer.warmup-steps vary it."""

@@ -94,6 +94,7 @@ def update_options(settings: schema.Settings) -> dict[str, Any]:
     'attempt_tokens': settings.attempt_tokens,
     'max_grad_norm': settings.max_grad_norm,
     'mini_batches': settings.updates_per_rollout,
+    'stale': settings.rollout.lag > 0,
     'samples_per_problem': settings.samples_per_problem,
     'importance_cap': settings.importance_cap,
     'micro_batches': settings.update_size // settings.micro_batch_size,

@@ -72,6 +72,7 @@ class StageRecorder:
     evaluate: Callable[[Any], Mapping[str, float]],
     intervals: intervals_lib.Intervals | None = None,
     select_by: str = SELECTION,
+    saves_where_stopped: bool = True,
   ):
     """Opens the stage's files; `self.state` is the one to go on from.
 
@@ -84,6 +85,7 @@ class StageRecorder:
       intervals: None: those of the settings.
       select_by: metric whose mean since the checkpoint before is the score of a
         checkpoint. One of `evaluate` is measured for each checkpoint.
+      saves_where_stopped: False: not between checkpoints and evaluations.
     """
     self._run = run
     self._directory = run.directory.stage(name)
@@ -91,6 +93,7 @@ class StageRecorder:
     self._evaluate = evaluate
     self._intervals = intervals or intervals_lib.Intervals.of(run.settings)
     self._select_by = select_by
+    self._saves_where_stopped = saves_where_stopped
     self._resources = contextlib.ExitStack()
     self._checkpoints = self._resources.enter_context(
       checkpointing.Checkpoints(self._directory.checkpoints, is_async=True)
@@ -201,12 +204,12 @@ class StageRecorder:
     # Not read from the state, which would wait for the update to finish.
     self._done += 1
     self._trace.end_step(state)
-    if self._is_due(self._intervals.log) or self._done == self._steps:
+    if _is_due(self._done, self._intervals.log) or self._done == self._steps:
       self._log(state, report)
-    if self._is_due(self._intervals.samples):
+    if _is_due(self._done, self._intervals.samples):
       self.write()
       self._show(report.episodes)
-    if self._has_checkpoint():
+    if self._has_checkpoint(self._done):
       self._save(self._done, state, self._score())
 
   def complete_record(self) -> None:
@@ -223,7 +226,7 @@ class StageRecorder:
       self.write()
       distributed.by_first(self._metrics.note)
     self._held = None
-    if self._is_measured and self._has_checkpoint():
+    if self._is_measured and self._has_checkpoint(self._done):
       # It was saved without the score that it is chosen by.
       self._checkpoints.set_score(self._done, self._score())
 
@@ -232,9 +235,13 @@ class StageRecorder:
     """Whether the scores of checkpoints are measured on validation problems."""
     return self._select_by.startswith(outcome.VALIDATION)
 
-  def _is_evaluated(self) -> bool:
-    return self._is_due(self._intervals.evaluate) or (
-      self._is_measured and self._has_checkpoint()
+  def pauses_after(self, step: int) -> bool:
+    """Whether an evaluation or a checkpoint follows an update, from 1."""
+    return self._is_evaluated(step) or self._has_checkpoint(step)
+
+  def _is_evaluated(self, step: int) -> bool:
+    return _is_due(step, self._intervals.evaluate) or (
+      self._is_measured and self._has_checkpoint(step)
     )
 
   def _score(self) -> float | None:
@@ -248,11 +255,8 @@ class StageRecorder:
     since = self._done - self._intervals.checkpoint
     return sorted(pair for pair in self._selection.items() if pair[0] > since)
 
-  def _has_checkpoint(self) -> bool:
-    return self._is_due(self._intervals.checkpoint) or self._done == self._steps
-
-  def _is_due(self, interval: int) -> bool:
-    return bool(interval) and self._done % interval == 0
+  def _has_checkpoint(self, step: int) -> bool:
+    return _is_due(step, self._intervals.checkpoint) or step == self._steps
 
   def _log(self, state: arrays.TrainState, report: StepReport) -> None:
     # Reads from the devices, and so waits for the update.
@@ -263,7 +267,7 @@ class StageRecorder:
       # With longer intervals steps overlap, and none has a time of its own.
       self._clock.end_part('update')
       values |= self._clock.speed(report.sequences)
-    if self._is_evaluated():
+    if self._is_evaluated(self._done):
       try:
         values |= self._evaluate(state.params)
       except types.StoppedError:
@@ -331,6 +335,8 @@ class StageRecorder:
     Not before the first update: the stage begins from the same state again.
     """
     done = int(state.step)
+    if not self._saves_where_stopped and not self.pauses_after(done):
+      return
     if done and done not in self._checkpoints.steps():
       self._save(done, state)
 
@@ -376,6 +382,10 @@ class StageRecorder:
       if shares:
         self._run.console.print(_sentence(name, np.mean(shares)))
     return restored.state['params']
+
+
+def _is_due(step: int, interval: int) -> bool:
+  return bool(interval) and step % interval == 0
 
 
 def _sentence(name: str, share: float) -> str:

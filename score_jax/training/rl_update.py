@@ -29,7 +29,8 @@ from score_jax.training import (
 )
 
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
-_GAP = 'engine/logprob_gap_max'
+# Of the policy that sampled: where a batch is stale, it says nothing.
+GAP = 'engine/logprob_gap_max'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +42,11 @@ class UpdateOptions:
   kl: Literal['exact', 'k3', 'reward'] = 'exact'
   # Updates of a batch, one after the other, each on its share of the problems,
   # whose `samples_per_problem` sequences are adjacent. From the second on, the
-  # policy that learns is not the one that sampled, and where there is a second
-  # all have `importance` weights of at most the cap.
+  # policy that learns is not the one that sampled. Where there is a second, or
+  # the batch is `stale`, all have `importance` weights of at most the cap.
   mini_batches: int = 1
   samples_per_problem: int = 1
+  stale: bool = False  # an earlier policy may have sampled
   importance_cap: float = 2.0
   # M of each update, a divisor of its sequences; activations take 1 / M of the
   # memory.
@@ -127,7 +129,7 @@ def make_train_step(
     metrics |= {
       'loss': (loss, one),
       'grad_norm': (norm, one),
-      _GAP: (gap, one),
+      GAP: (gap, one),
     }
     if options.max_grad_norm is not None:
       is_clipped = norm > options.max_grad_norm
@@ -147,7 +149,7 @@ def make_train_step(
     )
     metrics = jax.tree.map(lambda x: x.sum(axis=0), each)
     # Only the first update is that of the policy that sampled.
-    metrics[_GAP] = jax.tree.map(lambda x: x[0], each[_GAP])
+    metrics[GAP] = jax.tree.map(lambda x: x[0], each[GAP])
     return after.replace(step=state.step + 1), metrics
 
   # Donated, so that new parameters and moments overwrite the old ones: without
@@ -190,7 +192,7 @@ def _loss(
     divergence = kl_divergence.k3(
       statistics.logprob, statistics.reference_logprob
     )
-  if options.mini_batches > 1:
+  if options.mini_batches > 1 or options.stale:
     weights = importance.truncated_weights(
       statistics.logprob, sampler_logprobs, drawn, options.importance_cap
     )

@@ -120,23 +120,32 @@ def test_the_gradient_is_that_of_two_slow_loops(policy, reference):
   assert float(metrics['grad_norm'][0]) == pytest.approx(norm, rel=1e-4)
 
 
-@pytest.mark.parametrize('kl', ['exact', 'k3'])
-def test_mini_batches_are_updates_in_turn(policy, reference, kl):
-  # Two problems of one sample: two updates of one sequence. The sampler's
-  # probabilities are random, so that some weights reach the cap.
-  batch = jax.tree.map(lambda x: x[jnp.array([3, 5])], small_batch.make_batch())
+@pytest.mark.parametrize(
+  ('kl', 'updates'), [('exact', 2), ('k3', 2), ('exact', 1)]
+)
+def test_mini_batches_are_updates_in_turn(policy, reference, kl, updates):
+  # Problems of one sample: two updates of one sequence, or one of a batch that
+  # may be stale. The sampler's probabilities are random, so that some weights
+  # reach the cap.
+  index = jnp.array([3, 5])[:updates]
+  batch = jax.tree.map(lambda x: x[index], small_batch.make_batch())
   noise = np.random.default_rng(7).normal(-3, 1, batch.trajectory.turn.shape)
   trajectory = batch.trajectory.replace(logprobs=noise.astype(np.float32))
   batch = batch.replace(trajectory=trajectory)
   optimizer = optax.sgd(0.1)
   step = rl_update.make_train_step(
-    CONFIG, optimizer, mini_batches=2, importance_cap=1.5, kl=kl
+    CONFIG,
+    optimizer,
+    mini_batches=updates,
+    stale=updates == 1,
+    importance_cap=1.5,
+    kl=kl,
   )
   state = train_state.init_state(policy, optimizer)
-  after, metrics = step(state, reference, batch, ALL[:2], STAGE)
+  after, metrics = step(state, reference, batch, ALL[:updates], STAGE)
 
   expected, losses = policy, []
-  for number in range(2):
+  for number in range(updates):
     part = jax.tree.map(lambda x, n=number: x[n : n + 1], batch)
     loss, slope = jax.jit(
       jax.value_and_grad(
@@ -149,9 +158,9 @@ def test_mini_batches_are_updates_in_turn(policy, reference, kl):
     losses.append(float(loss))
   small_batch.assert_close(after.params, expected, atol=1e-5)
   assert float(metrics['loss'][0]) == pytest.approx(sum(losses), abs=1e-5)
-  # A step is one rollout, of two updates.
+  # A step is one rollout, whatever its updates.
   assert int(after.step) == 1
-  assert int(metrics['grad_norm'][1]) == 2
+  assert int(metrics['grad_norm'][1]) == updates
   share = float(metrics['importance/truncated'][0])
   tokens = int(metrics['importance/truncated'][1])
   assert tokens == int((batch.trajectory.turn > 0).sum())

@@ -30,6 +30,10 @@ from experiments.config import checks, groups, schema
       {'rollout': groups.Rollout(parts=5)},
       '--rollout.parts=5: must divide --problems-per-step=64; 4 does',
     ),
+    (
+      {'rollout': groups.Rollout(parts=2, lag=1)},
+      '--rollout.parts=2: must be 1 with --rollout.lag=1',
+    ),
     ({'importance_cap': 0.5}, '--importance-cap=0.5: must be at least 1'),
     ({'max_grad_norm': 0.0}, '--max-grad-norm=0.0: must be more than 0'),
     ({'overlong_buffer': 8}, 'belongs to --overlong=penalty'),

@@ -1,12 +1,34 @@
 """Acting and grading beside it: the order on the host, and whole runs."""
 
+import json
+import os
+import shutil
+import signal
 import types as python_types
 
 import pytest
 
-from experiments.stages import acting
+from experiments.run import building, policies, run_directory
+from experiments.stages import acting, rl_stage
 from score_jax import types
+from score_jax.io import json_files, metric_log
+from score_jax.rollout import randomness
 from tests.support import small_run
+
+# Checkpoints after 4 and 8 updates, evaluations after 3 and 6.
+LAG = (
+  '--rollout.lag=1',
+  '--steps-stage1=8',
+  '--steps-stage2=8',
+  '--checkpoint-every=4',
+  '--eval-every=3',
+  '--log-samples-every=1',
+  '--learning-rate=3e-3',
+  '--adaptive-beta2',
+  '--drop-zero-spread',
+  '--given-attempts-share=0.5',
+)
+STALE = [2, 3, 6, 8]
 
 
 class Host:
@@ -64,3 +86,99 @@ def test_parts_change_nothing_but_rounding(finished, tmp_path):
     assert one == other
     for a, b in zip(*(small_run.metrics(r, stage) for r in runs), strict=True):
       assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.fixture(name='lagging', scope='module')
+def fixture_lagging(finished, tmp_path_factory):
+  """A run of stages of eight steps whose batches are sampled ahead."""
+  path = tmp_path_factory.mktemp('lagging') / 'run'
+  small_run.begin_from_base(finished, path, *LAG)
+  assert small_run.main(path, *LAG) == 0
+  return path
+
+
+@pytest.mark.slow  # with all that follow, two minutes
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_only_batches_that_are_stale_have_weights(lagging, name):
+  records = small_run.metrics(lagging, name)
+  assert [r['step'] for r in records] == [*range(1, 9)]
+  seen = set()
+  for record in records:
+    is_stale = record['step'] in STALE
+    # What it would measure there is no rounding.
+    assert ('engine/logprob_gap_max' in record) == (not is_stale)
+    assert record.get('engine/logprob_gap_max', 0) < 1e-4
+    # Without one where all problems are dropped.
+    if 'importance/mean' in record:
+      off = abs(record['importance/mean'] - 1)
+      assert off > 1e-4 if is_stale else off < 1e-5
+      seen.add(is_stale)
+  assert seen == {False, True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['stage1', 'stage2'])
+def test_the_policy_before_an_update_samples_the_next_batch(lagging, name):
+  run = building.reopen(run_directory.RunDirectory(lagging))
+  stage = run.stages[name]
+  problems = run.batch(stage.first_batch + 1)
+  base, start = (
+    policies.stage_policy(run, policy) for policy in ('base', stage.start)
+  )
+  made = run.sampler.attempts(
+    run.sampler.sample(
+      run.layout.inference_params(start),
+      problems,
+      randomness.stream(run.settings.seed, 'train', name, 1),
+      samples_per_problem=4,
+      given=rl_stage.given_first_attempts(run, stage, base, problems),
+    )
+  )
+  texts = {
+    (p.id, *[attempt.text for attempt in episode])
+    for p, episode in zip([p for p in problems for _ in range(4)], made)
+  }
+  lines = json_files.read_lines(lagging / name / 'samples.jsonl')
+  seen = [(r['id'], *r['attempts']) for r in lines if r['step'] == 2]
+  assert len(seen) == 4
+  assert texts.issuperset(seen)
+
+
+@pytest.mark.slow
+def test_killed_with_a_batch_ahead(lagging, tmp_path):
+  path = small_run.copy(lagging, tmp_path / 'run')
+  stage = path / 'stage2'
+  # As a run is that was killed in its eighth step.
+  shutil.rmtree(stage / 'checkpoints' / '8')
+  directory = run_directory.RunDirectory(path).stage(stage.name)
+  directory.written.remove(directory.marker)
+  records = list(json_files.read_lines(stage / 'metrics.jsonl'))
+  (stage / 'metrics.jsonl').write_text(
+    ''.join(json.dumps(record) + '\n' for record in records[:7])
+  )
+  assert small_run.main(path, *LAG) == 0
+  small_run.assert_same(lagging, path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('step', 'saved'), [(5, 4), (6, 6)])
+def test_stopped_with_a_batch_ahead(
+  finished, lagging, tmp_path, monkeypatch, step, saved
+):
+  """It goes on from the last step after which nothing was ahead."""
+  path = tmp_path / 'run'
+  small_run.begin_from_base(finished, path, *LAG)
+  write = metric_log.MetricsLog.write
+
+  def write_and_signal(log, done, metrics):
+    write(log, done, metrics)
+    if (log._stage, done) == ('stage1', step):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metric_log.MetricsLog, 'write', write_and_signal)
+    assert small_run.main(path, *LAG) == 128 + signal.SIGTERM
+  checkpoints = (path / 'stage1' / 'checkpoints').iterdir()
+  assert max(int(p.name) for p in checkpoints) == saved
+  assert small_run.main(path, *LAG) == 0
+  small_run.assert_same(lagging, path)
