@@ -44,12 +44,16 @@ def stop_if_not_finite(
   if skipped < _MOST_SKIPPED:
     return
   place = not_finite.keep(run, name, step, state.params, inputs)
+  again = ''
+  if isinstance(inputs, tuple):  # of reinforcement learning
+    again = (
+      '; on any machine that has the run, python -m experiments.replay '
+      f'--run-dir={run.directory} --stage={name} makes it again'
+    )
   raise FloatingPointError(
     f'{skipped} updates in a row had a loss or gradient that is not finite. '
-    f'The last one is in {place}; on any machine that has the run, '
-    f'python -m experiments.replay --run-dir={run.directory} --stage={name} '
-    'makes it again. To go on from the last checkpoint with a smaller '
-    '--learning-rate or --max-grad-norm, add --fork-from='
+    f'The last one is in {place}{again}. To go on from the last checkpoint '
+    'with a smaller --learning-rate or --max-grad-norm, add --fork-from='
     f'{run.directory} --run-dir=DIR to the command'
   )
 

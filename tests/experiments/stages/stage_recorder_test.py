@@ -386,8 +386,8 @@ def test_updates_that_stay_not_finite_end_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match='5 updates in a row') as error:
       recorded.step(recorder, 5, 1.0, skipped=5)
   path = recorded.directory.path / 'not_finite'
-  assert f'is in {path};' in str(error.value)
-  assert 'experiments.replay --run-dir=' in str(error.value)
+  # A supervised one, that experiments.replay does not make again.
+  assert f'is in {path}. To go on' in str(error.value)
   assert f'--fork-from={tmp_path} ' in str(error.value)
   with np.load(path / 'batch.npz') as batch:
     assert set(batch) == {*vars(_empty_trajectory()), 'dtype'}
