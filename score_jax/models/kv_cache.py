@@ -71,6 +71,8 @@ class KVCache:
     rings: kinds of layers that have one.
     segments: that attention reads the other layers' slots in, see
       `cache_attention.attend_live`.
+    lock_step: whether sequences write at the same time throughout, so that
+      layers without a ring can do it in lock-step.
   """
 
   # A pair of arrays per layer: a stacked cache would be sliced, and so copied,
@@ -80,11 +82,13 @@ class KVCache:
   next_slot: jax.Array
   rings: tuple[str, ...] = struct.field(pytree_node=False, default=())
   segments: int = struct.field(pytree_node=False, default=1)
+  lock_step: bool = struct.field(pytree_node=False, default=True)
 
   def is_in_step(self, kind: str) -> bool:
     """Whether layers of a kind write in lock-step."""
     # The transposed layout is a CPU's, where scatters are free.
-    return kind not in self.rings and not self.layers[0].transposed
+    is_possible = self.lock_step and not self.layers[0].transposed
+    return is_possible and kind not in self.rings
 
   def slots_of(self, kind: str, positions: jax.Array) -> jax.Array:
     """Slots of a block's tokens in layers of a kind.
@@ -172,6 +176,7 @@ def empty(
   dtype=jnp.float32,
   transposed: bool | None = None,
   segments: int = 1,
+  lock_step: bool = True,
   has_all_heads: bool = True,
 ) -> KVCache:
   """Returns an empty cache.
@@ -184,6 +189,7 @@ def empty(
     dtype: of keys and values.
     transposed: layout, see `Keys`; None: the default backend's.
     segments: see `KVCache`.
+    lock_step: see `KVCache`.
     has_all_heads: see `Keys`.
   """
   if transposed is None:
@@ -210,6 +216,7 @@ def empty(
     next_slot=jnp.int32(0),
     rings=tuple(kind for kind in kinds if slots[kind] < length),
     segments=segments,
+    lock_step=lock_step,
   )
 
 

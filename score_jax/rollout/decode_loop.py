@@ -2,7 +2,8 @@
 
 A sequence's newest token is not in the cache: each pass of the loop feeds it
 and draws the next one. Tokens are collected in columns, column c for the c-th
-token of every attempt, so that a pass writes slices and scatters nothing.
+token of every attempt, so that a pass writes slices and scatters nothing, where
+all attempts have begun together.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax.models import kv_cache
-from score_jax.rollout import sampling, turn_separator
+from score_jax.rollout import batch_rows, sampling, turn_separator
 
 
 @struct.dataclass
@@ -21,7 +22,7 @@ class Rules:
 
   Attributes:
     separators: of the episode.
-    limit: most tokens, i32 [].
+    limit: most tokens, i32 [] or [B].
     temperature: f32 [].
     uniforms: f32 [B, A], for the token of a column; None: greedy.
     given_tokens: i32 [B, A], in place of drawn ones.
@@ -41,15 +42,11 @@ class Rules:
 
   def of_sequences(self, index: jax.Array) -> 'Rules':
     """The rules of the sequences at `index`, in that order."""
-
-    def pick(values):
-      return None if values is None else values[index]
-
     return self.replace(
-      uniforms=pick(self.uniforms),
+      uniforms=batch_rows.pick(self.uniforms, index),
       given_tokens=self.given_tokens[index],
       given_length=self.given_length[index],
-      forced_length=pick(self.forced_length),
+      forced_length=batch_rows.pick(self.forced_length, index),
     )
 
 
@@ -65,7 +62,7 @@ class Attempts:
     tokens: i32 [B, A]; only the first `length` of a row are of its attempt.
     logprobs: f32 [B, A], 0 for given tokens.
     length: i32 [B].
-    count: i32 []; tokens of active attempts.
+    count: i32 []; tokens of active attempts. None: of each its `length`.
     text_state: of the stop texts' automaton, i32 [B]; None: there are none.
   """
 
@@ -76,7 +73,7 @@ class Attempts:
   tokens: jax.Array
   logprobs: jax.Array
   length: jax.Array
-  count: jax.Array
+  count: jax.Array | None
   text_state: jax.Array | None
 
 
@@ -86,6 +83,7 @@ def begin(
   position: jax.Array,
   longest: int,
   has_stop_texts: bool,
+  in_step: bool = True,
 ) -> Attempts:
   """Attempts without a token yet.
 
@@ -95,6 +93,7 @@ def begin(
     position: of it, i32 [B].
     longest: A, tokens of the longest possible attempt.
     has_stop_texts: whether the automaton of stop texts is needed.
+    in_step: whether all attempts begin together.
   """
   batch = newest.shape[0]
   nothing = jnp.zeros(batch, jnp.int32)
@@ -106,7 +105,7 @@ def begin(
     tokens=jnp.zeros((batch, longest), jnp.int32),
     logprobs=jnp.zeros((batch, longest), jnp.float32),
     length=nothing,
-    count=jnp.int32(0),
+    count=jnp.int32(0) if in_step else None,
     text_state=nothing if has_stop_texts else None,
   )
 
@@ -134,39 +133,41 @@ def run(
   half = attempts.active.shape[0] // 2 if compactions else 0
   attempts = jax.lax.while_loop(
     lambda carry: carry.active.sum() > half,
-    lambda carry: _step(forward, unembed, rules, carry),
+    lambda carry: step(forward, unembed, rules, carry),
     attempts,
   )
   if not half:
     return attempts
   index = jnp.argsort(~attempts.active)[:half]  # all active ones first
-
-  def pick(x):
-    return x[index] if x.ndim else x
-
-  def put(x, new):
-    return x.at[index].set(new, unique_indices=True) if x.ndim else new
-
   part = run(
     forward,
     unembed,
     rules.of_sequences(index),
-    jax.tree.map(pick, attempts),
+    batch_rows.pick(attempts, index),
     compactions - 1,
   )
-  return jax.tree.map(put, attempts, part)
+  return batch_rows.put(attempts, index, part)
 
 
-def _step(forward, unembed, rules, attempts):
-  """Feeds the newest token of active attempts and draws the next one."""
+def step(
+  forward: Callable[..., tuple[jax.Array, kv_cache.KVCache]],
+  unembed: Callable[[jax.Array], jax.Array],
+  rules: Rules,
+  attempts: Attempts,
+) -> Attempts:
+  """Feeds the newest token of active attempts and draws the next one.
+
+  Args are those of `run`.
+  """
   active, count = attempts.active, attempts.count
+  place = attempts.length if count is None else count
   # Position -1 is padding: sequences that have ended store no keys.
   positions = jnp.where(active, attempts.position, -1)
   hidden, cache = forward(
     attempts.newest[:, None], positions[:, None], attempts.cache
   )
   logits = unembed(hidden[:, 0]) / rules.temperature
-  token, logprob, ends = _next_token(rules, logits, count)
+  token, logprob, ends = _next_token(rules, logits, place)
   text_state = attempts.text_state
   if text_state is not None:
     # What ended sequences draw is not part of their attempts.
@@ -180,10 +181,10 @@ def _step(forward, unembed, rules, attempts):
     newest=jnp.where(active, token, attempts.newest),
     position=attempts.position + active,
     active=active & ~ends,
-    tokens=_put_column(attempts.tokens, token, count),
-    logprobs=_put_column(attempts.logprobs, logprob, count),
+    tokens=_put_column(attempts.tokens, token, place),
+    logprobs=_put_column(attempts.logprobs, logprob, place),
     length=attempts.length + active,
-    count=count + 1,
+    count=None if count is None else count + 1,
     text_state=text_state,
   )
 
@@ -194,7 +195,7 @@ def _next_token(rules, logits, count):
   Args:
     rules: of the attempt.
     logits: f32 [B, V], divided by the temperature.
-    count: i32 []; tokens that active attempts have.
+    count: i32 [] or [B]; tokens that active attempts have.
 
   Returns:
     token i32 [B]; its log-probability f32 [B], 0 if given; whether it ends the
@@ -219,12 +220,20 @@ def _next_token(rules, logits, count):
 
 
 def _column(values, index):
-  """values[:, index] of [B, A]; an index beyond A is clamped."""
-  return jax.lax.dynamic_index_in_dim(values, index, axis=1, keepdims=False)
+  """values[:, index] of [B, A]; an index, i32 [] or [B], is clamped to A."""
+  if index.ndim == 0:
+    return jax.lax.dynamic_index_in_dim(values, index, axis=1, keepdims=False)
+  picked = jnp.take_along_axis(values, index[:, None], axis=1, mode='clip')
+  return picked[:, 0]
 
 
 def _put_column(values, new, index):
-  """`values` [B, A] with `new` [B] as column `index`."""
-  return jax.lax.dynamic_update_slice_in_dim(
-    values, new[:, None], index, axis=1
-  )
+  """`values` [B, A] with `new` [B] as column `index`, i32 [] or [B].
+
+  Of attempts that have ended, what is put is not part of them.
+  """
+  if index.ndim == 0:
+    return jax.lax.dynamic_update_slice_in_dim(
+      values, new[:, None], index, axis=1
+    )
+  return values.at[jnp.arange(len(new)), index].set(new, mode='drop')

@@ -5,14 +5,12 @@ loop that feeds every sequence's newest token and draws the next one, until all
 attempts have ended; then the turn separators go in as one block. One KV cache
 serves the whole episode and no attempt is ever computed twice.
 
-A sequence's newest token is never in the cache: the loop feeds it first. So the
-last token of an attempt enters with the separator after it, and no forward pass
-is spent on a token whose successor is not needed.
+Where the cache has fewer rows than there are sequences, `refilling` does that
+for each row by itself.
 """
 
 import functools
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 
@@ -20,45 +18,14 @@ from score_jax import arrays, distributed
 from score_jax.models import attention as attention_lib
 from score_jax.models import kv_cache, model_config, transformer
 from score_jax.rollout import (
+  batch_rows,
   decode_loop,
   given_attempts,
   randomness,
-  sampling,
+  refilling,
+  sequence_state,
   turn_separator,
 )
-
-
-@struct.dataclass
-class _State:
-  """Loop carry: the sequences so far, cached but for their newest token."""
-
-  cache: kv_cache.KVCache | None
-  tokens: jax.Array  # i32 [B, T]
-  turn: jax.Array  # i32 [B, T]
-  logprobs: jax.Array  # f32 [B, T]
-  length: jax.Array  # i32 [B]
-  finished: jax.Array  # bool [B, K]
-
-  @property
-  def newest(self):
-    """Each sequence's newest token, i32 [B]."""
-    return _at(self.tokens, self.length - 1)
-
-
-@struct.dataclass
-class _Rules:
-  """How tokens are chosen and where attempts end; constant in an episode.
-
-  `decode_loop.Rules` of all attempts.
-  """
-
-  separators: turn_separator.TurnSeparators
-  max_new_tokens: jax.Array  # i32 [K]
-  temperature: jax.Array  # f32 []
-  uniforms: jax.Array | None  # f32 [B, T], for the token at t; None: greedy
-  given_tokens: jax.Array  # i32 [B, K, A]
-  given_length: jax.Array  # i32 [B, K]; 0: sampled
-  forced_length: jax.Array | None  # i32 [B, K]
 
 
 @functools.partial(
@@ -75,6 +42,7 @@ class _Rules:
     'sharding',
     'compactions',
     'segments',
+    'rows',
   ),
 )
 def sample_episodes(
@@ -97,6 +65,7 @@ def sample_episodes(
   sharding: jax.sharding.NamedSharding | None = None,
   compactions: int = 0,
   segments: int = 1,
+  rows: int | None = None,
 ) -> arrays.Trajectory:
   """Samples K attempts for G samples of each of N prompts.
 
@@ -129,6 +98,9 @@ def sample_episodes(
       and one more decode loop to compile.
     segments: that attention reads the cache in, up to the last live one, see
       `cache_attention.attend_live`.
+    rows: most sequences that a copy of the weights decodes at once; None: all
+      of its own. Those that are complete are followed by the next ones, see
+      `refilling`, and compactions are left for when none waits.
 
   Returns:
     A trajectory of B = N * G sequences of T tokens, see
@@ -141,7 +113,7 @@ def sample_episodes(
   total = turn_separator.sequence_length(
     prompt, max_new_tokens, separators.longest
   )
-  rules = _Rules(
+  rules = sequence_state.Rules(
     separators,
     max_new_tokens=jnp.array(max_new_tokens),
     temperature=jnp.float32(1.0 if greedy else temperature),
@@ -166,6 +138,7 @@ def sample_episodes(
     attention=attention,
     compactions=compactions,
     segments=segments,
+    rows=rows,
     has_all_heads=(
       sharding is None
       or distributed.batch_shards(sharding) == sharding.mesh.size
@@ -197,7 +170,7 @@ def _on_each_copy(episodes, sharding):
   """
   sequences = sharding.spec
   everywhere = jax.sharding.PartitionSpec()
-  rules = _Rules(
+  rules = sequence_state.Rules(
     separators=everywhere,
     max_new_tokens=everywhere,
     temperature=everywhere,
@@ -231,62 +204,72 @@ def _episodes(
   attention,
   compactions,
   segments,
+  rows,
   has_all_heads,
 ):
-  """The sequences of these prompts, as a `_State` without a cache."""
+  """The sequences of these prompts, as `Sequences` without a cache."""
   forward = functools.partial(
     transformer.forward, config, params, dtype=dtype, transposed=transposed
   )
   unembed = functools.partial(transformer.unembed, config, params['embedding'])
-  turns = len(max_new_tokens)
-
-  def one_turn(turn, state):
-    state = _attempt(
-      forward, unembed, rules, turn, max(max_new_tokens), compactions, state
-    )
-    if turns == 1:
-      return state
-    append = functools.partial(_append, forward, rules.separators, turn)
-    return _if_then(turn < turns - 1, append, state)
-
-  state = _prefill(
-    functools.partial(forward, attention=attention),
+  prefix, positions = _prefill(
+    functools.partial(forward, attention=attention), prompts
+  )
+  new_cache = functools.partial(
+    kv_cache.from_prefix,
     config,
-    prompts,
-    total,
-    turns,
-    copies,
+    length=total,
     block=rules.separators.longest,
     dtype=cache_dtype,
     segments=segments,
     has_all_heads=has_all_heads,
   )
-  # A loop over turns too: the decode loop, most of the program, is compiled
-  # once for all K attempts.
-  state = jax.lax.fori_loop(0, turns, one_turn, state)
-  return state.replace(cache=None)
+  started = _start(prompts, total, len(max_new_tokens), copies)
+  longest = max(max_new_tokens)
+  if rows is None or rows >= started.length.shape[0]:
+    cache = new_cache(prefix, positions, copies=copies)
+    state = started.replace(cache=cache)
+    return _in_step(forward, unembed, rules, state, longest, compactions)
+
+  def cache_of(index):
+    problems = index // copies
+    return new_cache(
+      batch_rows.pick(prefix, problems), positions[problems], lock_step=False
+    )
+
+  return refilling.run(
+    forward,
+    unembed,
+    rules,
+    started,
+    cache_of,
+    rows=rows,
+    longest=longest,
+    compactions=compactions,
+  )
 
 
-def _prefill(forward, config, prompts, total, turns, copies, **options):
-  """B sequences that hold the prompts, and their cache without the last token.
+def _prefill(forward, prompts):
+  """Keys of the prompts without their last tokens, and these positions.
 
   The last token of a prompt is the first one that the decode loop feeds.
-  `options` are those of `kv_cache.from_prefix`.
   """
-  num_problems, prompt = prompts.tokens.shape
-  index = jnp.arange(prompt)[None]
+  index = jnp.arange(prompts.tokens.shape[1])[None]
   positions = jnp.where(index < prompts.length[:, None] - 1, index, -1)
   _, prefix = forward(prompts.tokens, positions)
-  cache = kv_cache.from_prefix(
-    config, prefix, positions, total, copies=copies, **options
-  )
-  inside = index < prompts.length[:, None]
+  return prefix, positions
+
+
+def _start(prompts, total, turns, copies):
+  """B sequences that hold the prompts, without a cache."""
+  num_problems, prompt = prompts.tokens.shape
+  inside = jnp.arange(prompt)[None] < prompts.length[:, None]
   # Problem-major, as the cache's copies: with whole problems on each device,
   # repeating needs no collective (tiling would).
   tokens = jnp.repeat(jnp.where(inside, prompts.tokens, 0), copies, axis=0)
   batch = num_problems * copies
-  return _State(
-    cache=cache,
+  return sequence_state.Sequences(
+    cache=None,
     tokens=jnp.pad(tokens, ((0, 0), (0, total - prompt))),
     turn=jnp.zeros((batch, total), jnp.int32),
     logprobs=jnp.zeros((batch, total), jnp.float32),
@@ -295,105 +278,29 @@ def _prefill(forward, config, prompts, total, turns, copies, **options):
   )
 
 
-def _attempt(forward, unembed, rules, turn, longest, compactions, state):
-  """Decodes one attempt of every sequence and joins it to the sequences."""
-  batch, total = state.tokens.shape
-  column = jnp.arange(longest)[None]
-  index = state.length[:, None] + column  # [B, A]
-  uniforms = None
-  if rules.uniforms is not None:
-    uniforms = jnp.take_along_axis(rules.uniforms, index, axis=1, mode='clip')
-  forced = rules.forced_length
-  done = decode_loop.run(
-    forward,
-    unembed,
-    decode_loop.Rules(
-      separators=rules.separators,
-      limit=rules.max_new_tokens[turn],
-      temperature=rules.temperature,
-      uniforms=uniforms,
-      given_tokens=rules.given_tokens[:, turn],
-      given_length=rules.given_length[:, turn],
-      forced_length=None if forced is None else forced[:, turn],
-      block_size=(
-        sampling.CPU_BLOCK
-        if state.cache.layers[0].transposed
-        else sampling.ACCELERATOR_BLOCK
-      ),
-    ),
-    decode_loop.begin(
-      state.cache,
-      state.newest,
-      state.length - 1,
-      longest,
-      has_stop_texts=rules.separators.stop_table is not None,
-    ),
-    compactions,
-  )
-  stopped = rules.separators.is_stop(done.newest)
-  if done.text_state is not None:
-    stopped |= rules.separators.is_stop_text(done.text_state)
-  # Index T is out of bounds, so that these writes are dropped.
-  index = jnp.where(column < done.length[:, None], index, total)
-  sequence = jnp.arange(batch)[:, None]
+def _in_step(forward, unembed, rules, state, longest, compactions):
+  """All sequences at once, each turn of all of them after the one before."""
+  turns = state.finished.shape[1]
+  transposed = state.cache.layers[0].transposed
 
-  def join(values, new):
-    return values.at[sequence, index].set(new, mode='drop')
+  def one_turn(turn, state):
+    done = decode_loop.run(
+      forward,
+      unembed,
+      rules.of_attempts(turn, state.length, longest, transposed),
+      state.begin(rules, longest),
+      compactions,
+    )
+    state = state.join(turn, done, rules.separators)
+    if turns == 1:
+      return state
+    return batch_rows.if_then(
+      turn < turns - 1,
+      lambda state: state.separate(forward, turn, rules.separators),
+      state,
+    )
 
-  return state.replace(
-    cache=done.cache,
-    tokens=join(state.tokens, done.tokens),
-    turn=join(state.turn, turn + 1),
-    logprobs=join(state.logprobs, done.logprobs),
-    length=state.length + done.length,
-    finished=state.finished.at[:, turn].set(stopped),
-  )
-
-
-def _append(forward, separators, turn, state):
-  """Feeds each sequence's newest token and the separator after its attempt."""
-  closed = state.finished[:, turn]
-  if not separators.stop_text_closes_turn:
-    closed = separators.is_stop(state.newest)
-  given = jnp.where(
-    closed[:, None],
-    separators.after_stop[turn][None],
-    separators.after_cut[turn][None],
-  )  # [B, I]
-  count = jnp.where(
-    closed,
-    separators.after_stop_length[turn],
-    separators.after_cut_length[turn],
-  )
-  offset = jnp.arange(separators.longest)[None]
-  inside = offset < count[:, None]
-  index = jnp.where(
-    inside, state.length[:, None] + offset, state.tokens.shape[1]
-  )
-  batch = jnp.arange(given.shape[0])[:, None]
-  tokens = state.tokens.at[batch, index].set(given, mode='drop')
-  # The separator's last token stays out of the cache, as the newest one does.
-  block = jnp.concatenate([state.newest[:, None], given[:, :-1]], axis=1)
-  positions = jnp.where(inside, state.length[:, None] - 1 + offset, -1)
-  _, cache = forward(block, positions, state.cache)
-  return state.replace(cache=cache, tokens=tokens, length=state.length + count)
-
-
-def _if_then(condition, function, state):
-  """`function(state)` if the condition holds, else the state.
-
-  A loop of at most one pass, since it updates its carry in place; `lax.cond`
-  would copy the whole cache in both of its branches.
-  """
-  state, _ = jax.lax.while_loop(
-    lambda carry: carry[1],
-    lambda carry: (function(carry[0]), jnp.zeros((), bool)),
-    (state, condition),
-  )
-  return state
-
-
-def _at(values, index):
-  """values[b, index[b]] of [B, T]; an index beyond T is clipped."""
-  picked = jnp.take_along_axis(values, index[:, None], axis=1, mode='clip')
-  return picked[:, 0]
+  # A loop over turns too: the decode loop, most of the program, is compiled
+  # once for all K attempts.
+  state = jax.lax.fori_loop(0, turns, one_turn, state)
+  return state.replace(cache=None)
