@@ -65,7 +65,7 @@ class Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-  """What decoding leaves out where attempts are long; and work beside it."""
+  """How many sequences are decoded, what is left out of it, work beside it."""
 
   compactions: int | None = fields.setting(None, 'rounding', low=0, high=5)
   """How often in a turn a device's sequences that have ended may leave its
@@ -75,6 +75,12 @@ class Rollout:
   segments: int | None = fields.setting(None, 'rounding', low=1, high=16)
   """Parts of the key-value cache, of which decoding reads those that have keys.
   None: 4 on accelerators where attempts may have 256 tokens, else 1."""
+  rows: int | None = fields.setting(None, 'rounding', low=1)
+  """Most sequences that a device (with --mesh.rollout-tensor: a group of them)
+  decodes at once; those that are complete are followed by the next ones, and
+  compactions are left for when none waits. Saves time and most of the cache
+  where there are several times as many sequences and attempts' lengths differ.
+  None: all at once."""
   parts: int = fields.setting(1, 'rounding', low=1)
   """Parts of a step's problems that are sampled in turn: each but the last is
   graded while the devices sample the next one. More parts are smaller, and

@@ -52,6 +52,11 @@ def _for_episode(plan, work) -> Iterator[str]:
       'that have ended are decoded until the last one ends'
     )
   if resident['cache'] > plan.chip.memory / 8:
+    if work.rows > 1:
+      yield (
+        f'--rollout.rows={int(work.rows) // 2}: half the cache; the other '
+        'sequences wait for a row, and follow those that are complete'
+      )
     yield (
       f'--samples-per-problem={max(2, work.sizes.samples // 2)} or '
       f'--problems-per-step={max(1, work.sizes.problems // 2)}: half the '

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.planning import programs, workload
 from score_jax.models import kv_cache
@@ -76,15 +77,25 @@ def resident(work: workload.Workload) -> Mapping[str, int]:
   `decode weights` and `cache` exist during the episode, the rest always.
   """
   state = work.model.state(work.mesh)
-  keys_and_values = cache(work.model, work.sizes).layers
   return {
     'trained weights': of_shapes(state.params),
     'optimizer': of_shapes(state.opt_state),
     'reference': of_shapes(work.model.reference(work.mesh)),
     'decode weights': of_shapes(work.model.inference_params(work.rollout_mesh)),
-    # Split by sequences or, over `tensor`, by heads: equal shares.
-    'cache': of_shapes(keys_and_values) // work.rollout_mesh.size,
+    'cache': _cache(work),
   }
+
+
+def _cache(work):
+  """Bytes a device of the rows' keys, and of prompts' that others wait for."""
+  config, sizes = work.model.config, work.sizes
+  found = work.at_once * of_shapes(cache(work.model, sizes).layers)
+  if work.at_once < 1:
+    floats = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    prompts = floats * sizes.problems * sizes.prompt
+    found += prompts * jnp.dtype(work.model.dtype).itemsize
+  # Split by sequences or, over `tensor`, by heads: equal shares.
+  return int(found / work.rollout_mesh.size)
 
 
 def cache(model: programs.Model, sizes: programs.Sizes) -> kv_cache.KVCache:

@@ -134,14 +134,19 @@ def rollout_seconds(
     float(_token_flops(work.model.config, keys + 1).sum()) for keys in given
   )
   prefill /= work.mesh.size * chip.flops
-  live = decode_seconds(work, chip, weights, np.concatenate(steps))
+  # Attempts are equally long, so that sequences wait for whole episodes.
+  times, share = 1 / work.at_once, sizes.batch_size / work.mesh.size
+  rows = share * work.at_once
+  live = times * decode_seconds(
+    work, chip, weights, np.concatenate(steps), rows
+  )
   if not _has_published(work.model):
     return Range(prefill + live, None)
   ends = np.array(
     cache_attention.segment_ends(sizes.length, work.episode_options['segments'])
   )
   read = ends[np.searchsorted(ends, np.concatenate(steps))]
-  whole = decode_seconds(work, chip, weights, read)
+  whole = times * decode_seconds(work, chip, weights, read, rows)
   return Range(
     prefill + live, prefill / PUBLISHED_SHARE_OF_PEAK + DECODE_OVERHEAD * whole
   )
@@ -152,7 +157,7 @@ def decode_seconds(
   chip: chips.Chip,
   weights: float,
   keys: np.ndarray,
-  sequences: float | None = None,
+  sequences: float,
 ) -> float:
   """Bound of decode steps, in each of which a query sees so many keys.
 
@@ -161,18 +166,16 @@ def decode_seconds(
     chip: that it runs on.
     weights: bytes a device of the weights that decode reads.
     keys: that a query of a global layer sees, an entry for each step.
-    sequences: of a device; None: all that there are for each.
+    sequences: that a device decodes at once.
   """
-  config, share = work.model.config, sequences
-  if share is None:
-    share = work.sizes.batch_size / work.mesh.size
+  config = work.model.config
   head = 2.0 * config.width * config.vocab_size
-  flops = share * (_token_flops(config, keys) + head)
+  flops = sequences * (_token_flops(config, keys) + head)
   per_key = 2 * config.num_kv_heads * config.head_dim
   cache = (
     per_key * jnp.dtype(work.model.dtype).itemsize * _keys_seen(config, keys)
   )
-  read = weights + share * cache
+  read = weights + sequences * cache
   return float(np.maximum(flops / chip.flops, read / chip.bandwidth).sum())
 
 

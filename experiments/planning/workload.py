@@ -43,7 +43,7 @@ class Workload:
   sizes: programs.Sizes
   mesh: jax.sharding.Mesh
   rollout_mesh: jax.sharding.Mesh
-  episode_options: dict[str, int]
+  episode_options: dict[str, int | None]
   micro_batch: int
   update_options: dict[str, Any]
   steps: int
@@ -54,6 +54,24 @@ class Workload:
   def batch_shards(self) -> int:
     """Devices that an update's sequences are split over."""
     return distributed.batch_shards(sharding.batch_sharding(self.mesh))
+
+  @property
+  def rows(self) -> float:
+    """Sequences that a copy of the weights decodes at once."""
+    own, rows = (
+      self.sizes.batch_size / self._copies,
+      self.episode_options['rows'],
+    )
+    return own if rows is None else min(rows, own)
+
+  @property
+  def at_once(self) -> float:
+    """Share of all sequences that are decoded at once, at most 1."""
+    return self.rows * self._copies / self.sizes.batch_size
+
+  @property
+  def _copies(self):
+    return distributed.batch_shards(sharding.batch_sharding(self.rollout_mesh))
 
 
 def make(settings: schema.Settings, devices: Sequence[Any]) -> Workload:

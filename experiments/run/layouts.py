@@ -103,8 +103,10 @@ def _chosen_devices(mesh: groups.Mesh) -> list[jax.Device]:
   return found
 
 
-def rollout_options(settings: schema.Settings, platform: str) -> dict[str, int]:
-  """`compactions` and `segments` of `rollout.engine.sample_episodes`.
+def rollout_options(
+  settings: schema.Settings, platform: str
+) -> dict[str, int | None]:
+  """`compactions`, `segments`, `rows` of `rollout.engine.sample_episodes`.
 
   Args:
     settings: the run's.
@@ -117,7 +119,11 @@ def rollout_options(settings: schema.Settings, platform: str) -> dict[str, int]:
   if segments is None:
     # A CPU copies the part of the cache that it reads.
     segments = 4 if is_long and platform != 'cpu' else 1
-  return {'compactions': compactions, 'segments': segments}
+  return {
+    'compactions': compactions,
+    'segments': segments,
+    'rows': chosen.rows,
+  }
 
 
 def check_batch(

@@ -34,6 +34,7 @@ class EpisodeSampler:
     sharding: of the batch axis; None: the default device.
     compactions: of a turn, see `engine.sample_episodes`.
     segments: of the cache, see there.
+    rows: most sequences that are decoded at once, see there.
 
   Example:
     >>> sampler = sj.EpisodeSampler(
@@ -54,6 +55,7 @@ class EpisodeSampler:
   sharding: jax.sharding.NamedSharding | None = None
   compactions: int = 0
   segments: int = 1
+  rows: int | None = None
 
   @property
   def batch_shards(self) -> int:
@@ -117,6 +119,7 @@ class EpisodeSampler:
       sharding=self.sharding,
       compactions=self.compactions,
       segments=self.segments,
+      rows=self.rows,
     )
 
   def join(

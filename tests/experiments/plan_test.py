@@ -149,6 +149,7 @@ def test_advice_for_the_episode(planned):
   # The model has 4 key-value heads.
   assert '--mesh.rollout-tensor=2' in text
   assert '--rollout.compactions' not in text  # attempts are short
+  assert '--rollout.rows=2' in text  # of 32 sequences, a device has 4
   assert '--samples-per-problem=2' in text or '--problems-per-step=8' in text
   assert '--max-attempt-tokens=3' in text
   assert '--lora.rank=16' in text

@@ -41,6 +41,7 @@ from experiments.config import checks, groups, schema
       {'overlong_buffer': 513, 'overlong': 'penalty'},
       '--overlong-buffer=513: must be at most --max-attempt-tokens=512',
     ),
+    ({'rollout': groups.Rollout(rows=0)}, '--rollout.rows=0: must be at least'),
     ({'optimizer': groups.Optimizer(adam_b1=1.0)}, '--optimizer.adam-b1=1.0'),
     ({'optimizer': groups.Optimizer(adam_b2=1.0)}, '--optimizer.adam-b2=1.0'),
     (

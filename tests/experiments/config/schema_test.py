@@ -60,7 +60,7 @@ def test_what_a_continued_run_may_change():
     'log_samples_every', 'mesh.data', 'mesh.fsdp', 'mesh.rollout_tensor',
     'mesh.tensor', 'micro_batch', 'offload_reference', 'preset',
     'processes.coordinator', 'processes.count', 'processes.index', 'remat',
-    'reward_timeout', 'rollout.compactions', 'rollout.parts',
+    'reward_timeout', 'rollout.compactions', 'rollout.parts', 'rollout.rows',
     'rollout.segments', 'run_dir', 'sandbox', 'stage', 'tokenizer', 'workers',
   }  # fmt: skip
 

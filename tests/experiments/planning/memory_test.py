@@ -17,7 +17,7 @@ from tests.support import small_models
 _NO_LORA = groups.LoRA()
 
 
-def _work(lora=_NO_LORA, frozen=jnp.float32):
+def _work(lora=_NO_LORA, frozen=jnp.float32, rows=None):
   return workload.Workload(
     model=programs.Model(
       small_models.CONFIGS['gemma1'],
@@ -30,7 +30,7 @@ def _work(lora=_NO_LORA, frozen=jnp.float32):
       problems=8, samples=2, prompt=16, max_new_tokens=(20, 20), separator=4
     ),
     mesh=sharding.make_mesh(jax.devices(), 1, 8, 1),
-    episode_options={'compactions': 0, 'segments': 1},
+    episode_options={'compactions': 0, 'segments': 1, 'rows': rows},
     rollout_mesh=sharding.make_mesh(jax.devices(), 8, 1, 1),
     micro_batch=8,
     update_options={},
@@ -68,6 +68,15 @@ def test_what_a_run_keeps():
   assert found['decode weights'] == 2 * (_MATRICES + _TABLE) + 4 * _NORMS
   # Keys and values of 16 sequences of 60 tokens in 2 layers, a head of 10 each.
   assert found['cache'] == 2 * 2 * (16 * 60 * 10) * 2 // 8
+
+
+@pytest.mark.parametrize(
+  ('rows', 'tokens'), [(1, 60 + 16), (2, 2 * 60), (3, 120)]
+)
+def test_rows_of_the_cache(rows, tokens):
+  """A device has 2 of the 16 sequences, and once their prompt of 16 tokens."""
+  found = memory.resident(_work(rows=rows))
+  assert found['cache'] == 2 * 2 * tokens * 10 * 2
 
 
 def test_adapters_instead_of_weights():

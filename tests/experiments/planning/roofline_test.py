@@ -59,7 +59,7 @@ def test_two_flops_a_parameter_and_token():
 _NO_LORA = groups.LoRA()
 
 
-def _work(config, lora=_NO_LORA, segments=1):
+def _work(config, lora=_NO_LORA, segments=1, rows=None):
   mesh = sharding.make_mesh(jax.devices(), 1, 8, 1)
   return workload.Workload(
     model=programs.Model(config, lora=lora, dtype=jnp.bfloat16),
@@ -68,7 +68,7 @@ def _work(config, lora=_NO_LORA, segments=1):
     ),
     mesh=mesh,
     rollout_mesh=mesh,
-    episode_options={'compactions': 0, 'segments': segments},
+    episode_options={'compactions': 0, 'segments': segments, 'rows': rows},
     micro_batch=8,
     update_options={},
     disk=None,
@@ -142,6 +142,20 @@ def test_segments_that_are_read():
   # Attempt 1 sees 5 to 13 keys, attempt 2 17 to 25.
   ends = [8] * 4 + [16] * 5 + [24] * 8 + [26]
   assert whole - part == pytest.approx(sum(26 - end for end in ends) * a_key)
+
+
+def test_rows_read_the_weights_more_often():
+  """A device's 2 sequences, one after the other: the weights twice as often."""
+  config, chip = gemma.CONFIGS['gemma-2-2b'], chips.CHIPS['v5p']
+  one, both = (
+    roofline.rollout_seconds(_work(config, rows=n), chip, 5e9, 9)
+    for n in (1, 2)
+  )
+  again = 18 * 5e9 / chip.bandwidth
+  assert one.lower - both.lower == pytest.approx(again)
+  assert one.upper - both.upper == pytest.approx(
+    again * roofline.DECODE_OVERHEAD
+  )
 
 
 @pytest.mark.parametrize(
