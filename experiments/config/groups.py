@@ -84,12 +84,14 @@ class Rollout:
   parts: int = fields.setting(1, 'rounding', low=1)
   """Parts of a step's problems that are sampled in turn: each but the last is
   graded while the devices sample the next one. More parts are smaller, and
-  fill the devices less."""
+  fill the devices less. Several processes gain nothing: they exchange texts by
+  the devices, too."""
   lag: int = fields.setting(0, 'stage', low=0, high=1)
   """1: the policy from before an update samples the next batch, while this one
   is graded, and importance weights correct for it. The first batch after a
   checkpoint or an evaluation is the newest policy's; a run that is stopped goes
-  on from the last one of them. 0: every batch is the newest policy's."""
+  on from the last one of them. Several processes gain nothing, either. 0: every
+  batch is the newest policy's."""
 
 
 @dataclasses.dataclass(frozen=True)

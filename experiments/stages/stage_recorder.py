@@ -188,8 +188,10 @@ class StageRecorder:
     Raises:
       StoppedError: a signal came; a step that has not learnt leaves no trace.
     """
-    self._clock.end_part(part)
+    # First: several processes agree by a collective, which the devices make
+    # after all that they are doing.
     self._run.stop.check()
+    self._clock.end_part(part)
 
   def end_step(self, state: arrays.TrainState, report: StepReport) -> None:
     """Waits for a step; shows samples and saves where an interval is over.
