@@ -26,7 +26,11 @@ import tyro
 from experiments.benchmarks import ceilings, side_by_side, workload
 from experiments.config import command_line
 
-_OURS = {'ours': 'rollout', 'shrinking': 'shrinking'}
+_OURS = {
+  'ours': 'rollout',
+  'shrinking': 'shrinking',
+  'refilling': 'refilling',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +47,9 @@ class Settings(side_by_side.Settings):
     'static',
     'tunix',
   )
-  """ours (shrinking: finished sequences leave the batch) and the baselines:
-  Hugging Face with a dynamic or a static cache, tunix."""
+  """ours (shrinking: finished sequences leave the batch; refilling: others take
+  their places in a quarter of the rows) and the baselines: Hugging Face with a
+  dynamic or a static cache, tunix."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -50,7 +50,9 @@ def _sizes(work):
   )
 
 
-def rollout(work: workload.Workload, compactions: int = 0):
+def rollout(
+  work: workload.Workload, compactions: int = 0, rows: int | None = None
+):
   """Two attempts of every sequence, prompts prefilled once a problem."""
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
@@ -78,12 +80,18 @@ def rollout(work: workload.Workload, compactions: int = 0):
     'dtype': _activations(work.dtype),
     'cache_dtype': _activations(work.dtype),
     'compactions': compactions,
+    'rows': rows,
   }
 
   def run():
     jax.block_until_ready(engine.sample_episodes(params, **arguments))
 
   return run
+
+
+def refilling(work: workload.Workload):
+  """Episodes in a quarter of the rows, which halve twice in the end."""
+  return rollout(work, compactions=2, rows=work.rows // 4)
 
 
 def _activations(dtype: str):
@@ -186,6 +194,7 @@ def _repeat(train_step, state, *rest):
 _KINDS = {
   'rollout': rollout,
   'shrinking': functools.partial(rollout, compactions=3),
+  'refilling': refilling,
   'update': update,
   'length_buckets': functools.partial(update, length_buckets=4),
   'supervised': update_without_reference,
