@@ -1,6 +1,7 @@
 """Graded episodes of one policy on disk, which supervised stages learn from."""
 
 from collections.abc import Iterator
+import itertools
 import logging
 import pathlib
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from experiments import methods
 from experiments.run import context, progress, run_directory
+from experiments.stages import acting
 from score_jax import arrays, distributed
 from score_jax.evaluation import evaluate
 from score_jax.rollout import randomness
@@ -38,46 +40,63 @@ def collect(
   with progress.stage(
     run.console, f'{name} samples', len(paths), done=done, every=10
   ) as shown:
-    for number, path in paths.items():
-      if number in existing:
-        continue
+    missing = [number for number in paths if number not in existing]
+    ahead = None
+    for number, following in itertools.zip_longest(missing, missing[1:]):
       run.stop.check()
-      accuracies = _sample(run, stage, params, number, path)
+      rollout = ahead or _begin(run, stage, params, number)
+      trajectory = rollout.wait()
+      # Sampled while this one is graded; the policy is the same.
+      ahead = None
+      if following is not None:
+        ahead = _begin(run, stage, params, following)
+      accuracies = _grade(run, rollout, trajectory, number, paths[number])
       run.directory.push()
       done += 1
       shown.update(done, accuracies)
 
 
-def _sample(
+def _begin(
+  run: context.Run, stage: methods.SFTStage, params: Any, number: int
+) -> acting.Rollout:
+  """Lets the devices sample a batch; does not wait."""
+  problems = [run.train_problems[i] for i in _indices(run, number)]
+  trajectory = run.sampler.sample(
+    params,
+    problems,
+    randomness.stream(run.settings.seed, 'collect', stage.source, number),
+    samples_per_problem=run.settings.samples_per_problem,
+    turns=_TURNS,
+    temperature=run.settings.temperature,
+  )
+  return acting.Rollout(run, [(problems, trajectory)])
+
+
+def _indices(run: context.Run, number: int) -> np.ndarray:
+  """Indices of a batch's problems among those that stages train on."""
+  return batches.batch_indices(
+    len(run.train_problems),
+    run.settings.problems_per_step,
+    seed=run.settings.seed,
+    step=number,
+  )
+
+
+def _grade(
   run: context.Run,
-  stage: methods.SFTStage,
-  params: Any,
+  rollout: acting.Rollout,
+  trajectory: arrays.Trajectory,
   number: int,
   path: pathlib.Path,
 ) -> dict[str, float]:
-  """Samples, grades and saves a batch; returns its accuracies by metric."""
-  settings, train = run.settings, run.train_problems
-  samples = settings.samples_per_problem
-  indices = batches.batch_indices(
-    len(train), settings.problems_per_step, seed=settings.seed, step=number
-  )
-  trajectory = run.sampler.sample(
-    params,
-    [train[i] for i in indices],
-    randomness.stream(settings.seed, 'collect', stage.source, number),
-    samples_per_problem=samples,
-    turns=_TURNS,
-    temperature=settings.temperature,
-  )
-  asked = [train[i] for i in indices for _ in range(samples)]
-  attempts = run.sampler.attempts(trajectory)
-  run.stop.check()
-  verdicts = evaluate.grade_attempts(run.grader, asked, attempts)
+  """Grades and saves a batch that is sampled; its accuracies by metric."""
+  verdicts = [episode.verdicts for episode in rollout.grade()]
   # Pairs are of right and wrong attempts, whatever training rewards.
   score = evaluate.own_scores(verdicts)
   graded = ~np.isnan(score)
   score = np.where(graded, score, 0).astype(np.float32)
-  _save(path, trajectory, np.repeat(indices, samples), score, graded)
+  problems = np.repeat(_indices(run, number), run.settings.samples_per_problem)
+  _save(path, trajectory, problems, score, graded)
   means = score.sum(0) / np.maximum(graded.sum(0), 1)
   return {f'score/acc_t{k + 1}': m for k, m in enumerate(means)}
 

@@ -248,6 +248,28 @@ def test_pairs_are_of_right_attempts_whatever_is_rewarded(star, tmp_path):
   assert score.any()
 
 
+def test_a_batch_is_graded_while_the_next_one_is_sampled(
+  star, tmp_path, monkeypatch
+):
+  run = reopened(star)
+  noted = []
+  for name in ('_begin', '_grade'):
+    function = getattr(collection, name)
+
+    def note(*args, name=name, function=function):
+      noted.append((name, args[3]))
+      return function(*args)
+
+    monkeypatch.setattr(collection, name, note)
+  directory = run_directory.RunDirectory(tmp_path)
+  again = dataclasses.replace(
+    run, directory=directory, grader=run.task.make_grader()
+  )
+  stage = run.stages['round1']
+  collection.collect(again, 'round1', stage, policies.stage_policy(run, 'base'))
+  assert noted == [('_begin', 0), ('_begin', 1), ('_grade', 0), ('_grade', 1)]
+
+
 def test_without_validation_problems_the_last_checkpoint_is_taken(star):
   run = reopened(star)
   assert sft_stage._select_by(run) == 'eval/acc_t2'
