@@ -48,7 +48,7 @@ class Settings(side_by_side.Settings):
     'tunix',
   )
   """ours (shrinking: finished sequences leave the batch; refilling: others take
-  their places in a quarter of the rows) and the baselines: Hugging Face with a
+  their places in half of the rows) and the baselines: Hugging Face with a
   dynamic or a static cache, tunix."""
 
 

@@ -90,8 +90,8 @@ def rollout(
 
 
 def refilling(work: workload.Workload):
-  """Episodes in a quarter of the rows, which halve twice in the end."""
-  return rollout(work, compactions=2, rows=work.rows // 4)
+  """Episodes in half of the rows, which halve twice in the end."""
+  return rollout(work, compactions=2, rows=work.rows // 2)
 
 
 def _activations(dtype: str):
