@@ -3,7 +3,7 @@
     python -m experiments.benchmark rollout --peers=PEERS/bin/python
 
 The same random Gemma-2-like weights, prompts and limits, and attempts that end
-where they are told to (geometric lengths, a third of the limit on average).
+where they are told to.
 Only tokens of attempts count. A peer's batch runs for as long as its longest
 attempt, as ours does; its second prompts hold the first attempts, given to it
 as ids. PEERS is a virtual environment with requirements-peers.txt; without it
@@ -19,7 +19,7 @@ are seconds then:
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,7 @@ from experiments.config import command_line
 _OURS = {
   'ours': 'rollout',
   'shrinking': 'shrinking',
+  'batches': 'batches',
   'refilling': 'refilling',
 }
 
@@ -41,15 +42,22 @@ class Settings(side_by_side.Settings):
   """Episodes at a time, eight of a problem."""
   dtypes: tuple[str, ...] = ('float32', 'bfloat16')
   """Of the weights; on a CPU, activations are float32 in ours."""
+  lengths: Literal['geometric', 'math'] = 'geometric'
+  """Of attempts: geometric, a third of the limit on average; or those of MATH's
+  reference solutions, scaled to the limit."""
+  at_once: int | None = None
+  """Sequences that `batches` and `refilling` decode at a time; None: half."""
   programs: Annotated[tuple[str, ...], tyro.conf.arg(name='contestants')] = (
-    *_OURS,
+    'ours',
+    'shrinking',
     'dynamic',
     'static',
     'tunix',
   )
-  """ours (shrinking: finished sequences leave the batch; refilling: others take
-  their places in half of the rows) and the baselines: Hugging Face with a
-  dynamic or a static cache, tunix."""
+  """ours (shrinking: sequences that have ended leave, three times; batches: a
+  part of the sequences after the other, which leave twice; refilling: sequences
+  take the rows of those that are complete) and the baselines: Hugging Face with
+  a dynamic or a static cache, tunix."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program='experiments.benchmark rollout',
     document=__doc__,
   ).reduced()
-  work = settings.work()
+  work = dataclasses.replace(
+    settings.work(), lengths=settings.lengths, at_once=settings.at_once
+  )
   matmul, copy = ceilings.measure()
   lengths = work.attempt_lengths()
   steps = int(lengths.max(axis=0).sum())

@@ -12,6 +12,12 @@ from typing import Any
 import numpy as np
 
 PAD, STOP, FIRST_WORD = 0, 1, 6
+# Quantiles, a twentieth apart, of the lengths of the reference solutions of
+# MATH's 12,500 problems (Hendrycks et al., 2021, arXiv:2103.03874).
+_MATH_CHARACTERS = (
+  (26, 112, 155, 184, 213, 243, 271, 301, 334, 368, 405, 444, 492, 542, 604)
+  + (682, 775, 898, 1085, 1441, 6767)
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Workload:
     dtype: of weights and activations, 'float32' or 'bfloat16'.
     devices: that share the sequences of an update (ours alone).
     seed: of prompts and lengths.
+    lengths: of attempts, 'geometric' or 'math', see `attempt_lengths`.
+    at_once: sequences that a rollout in parts decodes at a time; None: half.
     architecture: `config.json` of a published model, whose sizes are those
       above; None: the Gemma-2-like one.
   """
@@ -48,6 +56,8 @@ class Workload:
   dtype: str = 'float32'
   devices: int = 1
   seed: int = 0
+  lengths: str = 'geometric'
+  at_once: int | None = None
   architecture: dict[str, Any] | None = None
 
   @property
@@ -102,10 +112,21 @@ class Workload:
     return np.arange(self.instruction, dtype=np.int32) + FIRST_WORD
 
   def attempt_lengths(self) -> np.ndarray:
-    """I32 [B, 2] in [1, limit], geometric, the mean a third of the limit."""
+    """I32 [B, 2] in [1, limit].
+
+    Geometric ones have a third of the limit on average before they are cut.
+    Those of MATH are drawn from its quantiles, four characters a token, scaled
+    as if the limit were 512.
+    """
     rng = np.random.default_rng(self.seed + 1)
-    drawn = rng.geometric(min(1, 3 / self.limit), (self.rows, 2))
-    return np.minimum(drawn, self.limit).astype(np.int32)
+    shape = (self.rows, 2)
+    if self.lengths == 'geometric':
+      drawn = rng.geometric(min(1, 3 / self.limit), shape)
+    else:
+      shares = np.linspace(0, 1, len(_MATH_CHARACTERS))
+      characters = np.interp(rng.random(shape), shares, _MATH_CHARACTERS)
+      drawn = np.ceil(characters / 4 * self.limit / 512)
+    return np.clip(drawn, 1, self.limit).astype(np.int32)
 
   def episodes(self) -> tuple[np.ndarray, np.ndarray]:
     """Finished sequences for updates: tokens and turns, i32 [B, T] each."""

@@ -51,9 +51,13 @@ def _sizes(work):
 
 
 def rollout(
-  work: workload.Workload, compactions: int = 0, rows: int | None = None
+  work: workload.Workload, compactions: int = 0, in_parts: str | None = None
 ):
-  """Two attempts of every sequence, prompts prefilled once a problem."""
+  """Two attempts of every sequence, prompts prefilled once a problem.
+
+  In parts, `work.at_once` sequences are decoded at a time: in 'batches', one
+  after the other, or 'refilling' the rows of those that are complete.
+  """
   config, dtype = model(work), jnp.dtype(work.dtype)
   make = jax.jit(
     lambda key: inference.inference_params(
@@ -80,18 +84,29 @@ def rollout(
     'dtype': _activations(work.dtype),
     'cache_dtype': _activations(work.dtype),
     'compactions': compactions,
-    'rows': rows,
   }
+  size = work.rows
+  if in_parts == 'refilling':
+    arguments['rows'] = work.at_once or work.rows // 2
+  elif in_parts == 'batches':
+    size = work.at_once or work.rows // 2
+
+  def part(start):
+    problems = slice(start // work.samples, (start + size) // work.samples)
+    whole, some = arguments, slice(start, start + size)
+    return arguments | {
+      'prompts': jax.tree.map(lambda x: x[problems], whole['prompts']),
+      'sequence_keys': whole['sequence_keys'][some],
+      'forced_lengths': whole['forced_lengths'][some],
+    }
+
+  parts = [part(start) for start in range(0, work.rows, size)]
 
   def run():
-    jax.block_until_ready(engine.sample_episodes(params, **arguments))
+    for some in parts:
+      jax.block_until_ready(engine.sample_episodes(params, **some))
 
   return run
-
-
-def refilling(work: workload.Workload):
-  """Episodes in half of the rows, which halve twice in the end."""
-  return rollout(work, compactions=2, rows=work.rows // 2)
 
 
 def _activations(dtype: str):
@@ -194,7 +209,8 @@ def _repeat(train_step, state, *rest):
 _KINDS = {
   'rollout': rollout,
   'shrinking': functools.partial(rollout, compactions=3),
-  'refilling': refilling,
+  'batches': functools.partial(rollout, compactions=2, in_parts='batches'),
+  'refilling': functools.partial(rollout, compactions=2, in_parts='refilling'),
   'update': update,
   'length_buckets': functools.partial(update, length_buckets=4),
   'supervised': update_without_reference,

@@ -68,6 +68,19 @@ def test_attempts_are_a_third_of_the_limit_on_average():
   assert lengths.mean() == pytest.approx(19.08, abs=1.0)
 
 
+def test_attempts_as_long_as_solutions_of_math():
+  # Half of them have at most 405 characters, a tenth at least 1,085.
+  work = workload.Workload(rows=4096, limit=512, lengths='math')
+  lengths = work.attempt_lengths()
+  assert lengths.min() >= 26 / 4
+  assert lengths.max() == 512
+  assert np.median(lengths) == pytest.approx(405 / 4, rel=0.04)
+  assert np.quantile(lengths, 0.9) == pytest.approx(1085 / 4, rel=0.06)
+  # Scaled: a quarter of the limit, a quarter of the length.
+  quarter = dataclasses.replace(work, limit=128).attempt_lengths()
+  np.testing.assert_allclose(quarter, lengths / 4, atol=1)
+
+
 def test_sequences_hold_prompt_attempts_and_instruction():
   work = workload.Workload(rows=16, prompt=5, limit=9, instruction=3)
   tokens, turn = work.episodes()
