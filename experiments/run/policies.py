@@ -1,5 +1,7 @@
 """A run's policies: which exist, reading them, starting a stage from one."""
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 from typing import Any, Literal
 
@@ -160,19 +162,35 @@ def restore(
     directory.checkpoints, read_only=True
   ) as checkpoints:
     try:
-      # Without the optimizer's moments, which are twice as large.
-      restored = checkpoints.restore({'params': target}, which, partial=True)
-    except (
-      checkpoint_manifest.DamagedError,
-      checkpoint_manifest.MismatchError,
-    ) as error:
+      with explaining_damage(directory):
+        # Without the optimizer's moments, which are twice as large.
+        restored = checkpoints.restore({'params': target}, which, partial=True)
+    except checkpoint_manifest.MismatchError as error:
       raise run_directory.RunError(str(error)) from error
   if restored is None:
     raise run_directory.RunError(
-      f'{directory.place} has no checkpoint; make one with: python -m '
-      f'experiments.train --run-dir={run.directory}'
+      f'{directory.place} has no checkpoint; without that directory, the '
+      f'command that started {run.directory} makes {name} again'
     )
   return lora.complete(restored.state['params'], base)
+
+
+@contextlib.contextmanager
+def explaining_damage(
+  directory: run_directory.StageDirectory,
+) -> Iterator[None]:
+  """Adds to the error of damaged checkpoints how to make them again.
+
+  Raises:
+    RunError: a checkpoint of the stage is damaged.
+  """
+  try:
+    yield
+  except checkpoint_manifest.DamagedError as error:
+    raise run_directory.RunError(
+      f'{error}; without {directory.place}, the command that started the run '
+      f'makes {directory.name} again'
+    ) from error
 
 
 def stage_policy(run: context.StoredRun, name: str) -> Any:

@@ -15,12 +15,7 @@ from experiments.run import (
   progress,
   transcripts,
 )
-from experiments.stages import (
-  alarms,
-  not_finite,
-  step_trace,
-  stop_rules,
-)
+from experiments.stages import alarms, not_finite, step_trace, stop_rules
 from experiments.stages import intervals as intervals_lib
 from score_jax import arrays, distributed, types
 from score_jax.algorithm import masked
@@ -98,7 +93,8 @@ class StageRecorder:
     self._checkpoints = self._resources.enter_context(
       checkpointing.Checkpoints(self._directory.checkpoints, is_async=True)
     )
-    restored = self._checkpoints.restore(state)
+    with policies.explaining_damage(self._directory):
+      restored = self._checkpoints.restore(state)
     self.state = restored.state if restored else state
     self._are_shrunk = False
     self._done = int(self.state.step)
@@ -364,11 +360,12 @@ class StageRecorder:
     # It may have been killed between its last checkpoint and this.
     self._shrink_earlier()
     is_best = self._run.settings.checkpoint_selection == 'best'
-    restored = self._checkpoints.restore(
-      {'params': self.state.params},
-      'best' if is_best else 'latest',
-      partial=True,
-    )
+    with policies.explaining_damage(self._directory):
+      restored = self._checkpoints.restore(
+        {'params': self.state.params},
+        'best' if is_best else 'latest',
+        partial=True,
+      )
     # Pre-training and supervised stages may have measured nothing.
     is_best = is_best and restored.score is not None
     self._directory.mark_finished(self._steps)

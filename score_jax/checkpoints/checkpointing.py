@@ -138,7 +138,9 @@ class Checkpoints:
     *,
     partial: bool = False,
   ) -> Restored | None:
-    """The newest or best checkpoint that verifies, or that of a step.
+    """The newest checkpoint that verifies, the best one, or that of a step.
+
+    No other takes the place of the best one.
 
     Args:
       target: a pytree of arrays or jax.ShapeDtypeStruct; each leaf is restored
@@ -153,7 +155,7 @@ class Checkpoints:
     Raises:
       MismatchError: it is of other leaves, shapes or dtypes than the target.
       DamagedError: something was saved, but no step asked for verifies, or has
-        more than the parameters that are kept of it.
+        more than the parameters that are kept of it, or the best one does not.
     """
     self.wait()
     leaves = checkpoint_manifest.flatten(target)
@@ -161,14 +163,15 @@ class Checkpoints:
       if not self._store.has(candidate, leaves):
         raise checkpoint_manifest.DamagedError(
           f'only the parameters are left of step {candidate}, which is what '
-          f'there is for step={step} in {self._store.directory}; to start this '
-          'stage over, remove that directory'
+          f'there is for step={step} in {self._store.directory}'
         )
       try:
         manifest = self._store.manifest(candidate)
         checkpoint_manifest.check_target(manifest, leaves, partial=partial)
         restored = self._store.leaves(candidate, manifest, leaves)
       except checkpoint_manifest.DamagedError as error:
+        if step == 'best':
+          raise self._best_is_damaged(candidate, error) from error
         self._store.set_aside(candidate, error)
         continue
       state = jax.tree.unflatten(
@@ -183,8 +186,7 @@ class Checkpoints:
     if isinstance(step, int) or self._store.has_traces():
       raise checkpoint_manifest.DamagedError(
         f'there is no intact checkpoint for step={step} in '
-        f'{self._store.directory}; to start this stage over, remove that '
-        'directory'
+        f'{self._store.directory}'
       )
     return None
 
@@ -232,22 +234,29 @@ class Checkpoints:
         try:
           scores[s] = self._store.score(s, self._store.manifest(s))
         except checkpoint_manifest.DamagedError as error:
-          # It may be the best one: no other takes its place without a word.
-          self._store.set_aside(s, error)
+          # It may be the best one: its score is not known.
+          raise self._best_is_damaged(s, error) from error
       scored = [s for s in scores if scores[s] is not None]
       scored.sort(key=lambda s: (-scores[s], s))
       return iter(scored + [s for s in scores if scores[s] is None])
     raise ValueError(f"step={step!r}: 'latest', 'best' or a number")
 
+  def _best_is_damaged(self, step, error):
+    path = self._store.directory / str(step)
+    return checkpoint_manifest.DamagedError(
+      f'{path} is the best one, as far as is known, and is damaged: {error}; '
+      f'without {path} the best of the others takes its place'
+    )
+
   def _prune(self) -> None:
     """Removes intact steps that are neither new nor best; shrinks the best."""
-    best, steps = next(self._candidates('best')), self.steps()
-    for step in steps[: -self._keep]:
+    for step in self.steps():
       try:
         self._store.manifest(step)
       except checkpoint_manifest.DamagedError as error:
         self._store.set_aside(step, error)
-        continue
+    best = next(self._candidates('best'))
+    for step in self.steps()[: -self._keep]:
       if step == best:
         self._store.shrink(step)
       else:

@@ -47,7 +47,8 @@ GROUPS = {
     'checkpoints/checkpointing_test.py::'
     'test_foreign_files_and_unfinished_saves',
     'checkpoints/checkpointing_test.py::test_a_newer_format_is_rejected',
-    'checkpoints/checkpointing_test.py::test_the_best_is_damaged',
+    'checkpoints/checkpointing_test.py::'
+    'test_no_other_takes_the_place_of_a_damaged_best',
   ),
   'full, read-only and removed directories': (
     'faults/refused_test.py::'
