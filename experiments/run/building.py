@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
+import pathlib
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from score_jax.rollout import episodes, prompt_buckets
 from score_jax.tasks import aiming, arithmetic, registry
 
 _LOGGER = logging.getLogger(__name__)
+_DIGITS = 16  # of a digest
 
 
 def start(
@@ -51,7 +53,7 @@ def start(
       f'--eval-every={settings.eval_every}: of {len(task.train)} training '
       'problems a tenth is none to measure on; bring more, or leave it out'
     )
-  directory.begin(settings, digests(task))
+  directory.begin(settings, digests(task) | _reward_digests(settings))
   steps = {name: s.steps for name, s in methods.stages(settings).items()}
   steps[methods.BASE] = settings.pretrain.steps
   damage.check_trained(directory, steps)
@@ -266,12 +268,26 @@ def digests(task: types.Task) -> dict[str, str]:
   }
 
 
+def _reward_digests(settings: schema.Settings) -> dict[str, str]:
+  """Digests of the files of --reward, which only training asks for."""
+  found = {}
+  for reward in settings.reward:
+    path, _, _ = user_rewards.split_weight(reward)[0].rpartition(':')
+    file = pathlib.Path(path).expanduser()
+    # Where there is none, the grader says so.
+    if file.is_file():
+      found[f'reward {path}'] = hashlib.sha256(file.read_bytes()).hexdigest()[
+        :_DIGITS
+      ]
+  return found
+
+
 def _digest(problems: Sequence[types.Problem]) -> str:
   total = hashlib.sha256()
   for problem in problems:
     fields = (problem.id, problem.question, problem.reference)
     total.update('\0'.join(fields).encode() + b'\n')
-  return total.hexdigest()[:16]
+  return total.hexdigest()[:_DIGITS]
 
 
 def _keep_fitting(

@@ -21,7 +21,7 @@ from etils import epath
 
 from experiments.config import checks, environment, fields, schema
 from experiments.run import run_storage
-from score_jax import distributed
+from score_jax import distributed, types
 from score_jax.io import json_files, written_files
 
 _LOGGER = logging.getLogger(__name__)
@@ -317,16 +317,18 @@ class RunDirectory:
   def check_data(self, data: Mapping[str, str]) -> None:
     """Compares digests with those that the run was started with.
 
+    Those of splits, and of what else both have.
+
     Raises:
       RunError: one differs.
     """
     before = self.read_data()
-    for name in sorted(before.keys() | data.keys()):
+    for name in sorted({*types.SPLITS, *(before.keys() & data.keys())}):
       if before.get(name) != data.get(name):
         raise RunError(
           f'{self} was started with other data: {name} has digest '
           f'{before.get(name)} in the run, {data.get(name)} now; '
-          'restore the data, or start another run with --run-dir=DIR'
+          'restore it, or start another run with --run-dir=DIR'
         )
 
   def _read_config(self) -> dict[str, Any]:

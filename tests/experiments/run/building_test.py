@@ -92,6 +92,24 @@ def test_digests_see_references():
   assert all(len(digest) == 16 for digest in digests.values())
 
 
+def test_a_reward_that_was_edited_is_another_run(tmp_path):
+  reward = tmp_path / 'reward.py'
+  reward.write_text('def right(attempt):\n  return 1.0\n')
+  settings = settings_of(f'--reward={reward}:right@0.5')
+  directory = run_directory.RunDirectory(tmp_path / 'run')
+  with directory.lock():
+    building.start(settings, directory)
+    directory.write_results({'base': {}})
+    building.start(settings, directory)
+    # Who only reads the run does not need it.
+    reward.unlink()
+    building.reopen(directory)
+    reward.write_text('def right(attempt):\n  return 0.0\n')
+    with pytest.raises(run_directory.RunError) as error:
+      building.start(settings, directory)
+  assert f'with other data: reward {reward} has digest' in str(error.value)
+
+
 def test_updates_are_shared_by_settings(tmp_path):
   def update(*flags, steps=4):
     return rl_stage.make_update(build(tmp_path, *flags), steps)
