@@ -11,6 +11,7 @@ from score_jax import arrays
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 5
 _MOST_WITHOUT_ATTEMPTS = 5
+_FAILURES = ('reward/errors', 'reward/timeouts')
 
 
 def stop_if_not_finite(
@@ -54,7 +55,9 @@ def stop_if_not_finite(
     f'{skipped} updates in a row had a loss or gradient that is not finite. '
     f'The last one is in {place}{again}. To go on from the last checkpoint '
     'with a smaller --learning-rate or --max-grad-norm, add --fork-from='
-    f'{run.directory} --run-dir=DIR to the command'
+    f'{run.directory} --run-dir=DIR to the command; if that ends like this, '
+    f'the checkpoint is ruined, too: remove DIR/{name}, and the same command '
+    'begins the stage anew'
   )
 
 
@@ -78,12 +81,17 @@ def stop_without_attempts(
   reasons = [
     f'{metric} {value:g}'
     for metric, value in values.items()
-    if metric.startswith(('reward/ungraded', 'reward/errors', 'truncated/'))
+    if metric in ('reward/ungraded', *_FAILURES)
+    or metric.startswith('truncated/')
   ]
+  why = ''
+  if any(values.get(metric) for metric in _FAILURES):
+    why = 'The warnings above say why --reward fails. '
+  elif values.get('reward/ungraded'):
+    why = 'For what is ungraded, --reward returned None. '
   raise run_directory.RunError(
     f'{name}: {updates} updates in a row had no attempt to learn from, '
     'as none was graded or all were cut off; in the last one: '
-    f'{", ".join(reasons)}. If --reward fails, the warnings above say why; '
-    'where --overlong=mask leaves nothing, raise --max-attempt-tokens. The '
-    'same command goes on'
+    f'{", ".join(reasons)}. {why}Where --overlong=mask leaves nothing, raise '
+    '--max-attempt-tokens. The same command goes on'
   )
