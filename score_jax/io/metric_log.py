@@ -18,6 +18,8 @@ from score_jax import distributed
 from score_jax.io import written_files
 
 _LOGGER = logging.getLogger(__name__)
+# It says that a value is not finite, without the value's name.
+logging.getLogger('tensorboardX.x2num').setLevel(logging.ERROR)
 
 
 class MetricsLog:

@@ -56,7 +56,7 @@ def test_a_step_reaches_both_files(tmp_path):
   log.close()
 
 
-def test_what_is_not_finite(tmp_path):
+def test_what_is_not_finite(tmp_path, caplog):
   log = open_log(tmp_path)
   log.write(1, {'loss': math.nan, 'kl': math.inf})
   log.close()
@@ -66,6 +66,8 @@ def test_what_is_not_finite(tmp_path):
   values = [v for _, tag, v in read_events(tmp_path / 'tensorboard') if tag]
   assert math.isnan(values[0])
   assert values[1] == math.inf
+  # Whoever writes it says so, with names.
+  assert not caplog.records
 
 
 def test_no_step_comes_twice_after_a_restart(tmp_path):
