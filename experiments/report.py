@@ -47,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
   except run_directory.RunError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
+  except OSError as error:  # of a run that may not be written, most often
+    print(
+      f'error: {error}; the report goes to {directory}, or to --output=DIR',
+      file=sys.stderr,
+    )
+    return 2
   print(directory.shown(out.page))
   print(f'{len(out.written)} plots and tables beside it')
   return 0

@@ -1,5 +1,6 @@
 """Machines on which little is as usual; runs that moved or are read-only."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from experiments import report
 from experiments.run import run_directory
 from tests.support import small_run
 
@@ -79,34 +81,51 @@ def contents(path):
   }
 
 
+@contextlib.contextmanager
+def read_only(path):
+  mounted = subprocess.run(
+    ['mount', '--bind', '-o', 'ro', path, path], capture_output=True, text=True
+  )
+  if mounted.returncode:
+    pytest.skip(f'cannot make it read-only: {mounted.stderr.strip()}')
+  try:
+    with pytest.raises(OSError, match='Read-only'):
+      (path / 'new').touch()
+    yield
+  finally:
+    subprocess.run(['umount', '--lazy', path], check=True)
+
+
 # Half a minute for each program.
 @pytest.mark.slow
 @pytest.mark.parametrize('program', READERS)
 def test_a_moved_run_that_may_not_be_written_is_read(
   finished, tmp_path, compiled, program
 ):
-  place = tmp_path / 'ein Lauf, бег 走る'
-  run = shutil.copytree(finished, place)
-  mounted = subprocess.run(
-    ['mount', '--bind', '-o', 'ro', run, run], capture_output=True, text=True
-  )
-  if mounted.returncode:
-    pytest.skip(f'cannot make it read-only: {mounted.stderr.strip()}')
-  try:
-    with pytest.raises(OSError, match='Read-only'):
-      (run / 'new').touch()
-    arguments = [
-      each.format(run=run, out=tmp_path / 'out') for each in READERS[program]
-    ]
+  run = shutil.copytree(finished, tmp_path / 'ein Lauf, бег 走る')
+  arguments = [
+    each.format(run=run, out=tmp_path / 'out') for each in READERS[program]
+  ]
+  with read_only(run):
     child = start(program, *arguments, environment=compiled, input=b'3+4\n')
-  finally:
-    subprocess.run(['umount', '--lazy', run], check=True)
   said = child.stderr.decode()
   assert child.returncode == 0, said
   assert 'Traceback' not in said
   if program == 'evaluate':
     assert child.stdout.count(b'the same numbers as in results.json') == 3
   assert contents(run) == contents(finished)
+
+
+def test_a_report_that_may_not_be_written_says_where_else(
+  finished, tmp_path, capsys
+):
+  run = shutil.copytree(finished, tmp_path / 'run')
+  with read_only(run):
+    assert report.main([str(run)]) == 2
+  said = capsys.readouterr().err
+  assert said.startswith('error: [Errno 30] Read-only file system: ')
+  assert said.endswith(f'; the report goes to {run}, or to --output=DIR\n')
+  assert said.count('\n') == 1
 
 
 def test_a_run_whose_directory_goes_away_says_so(
