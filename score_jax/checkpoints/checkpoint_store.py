@@ -6,6 +6,7 @@ restore. Every method but `close` is a collective: call it in every process.
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
+import functools
 import gc
 import json
 import logging
@@ -56,6 +57,7 @@ class Store:
     if not read_only:
       self.directory.mkdir(parents=True, exist_ok=True)
       distributed.by_first(self._remove_unfinished)
+      _silence_closed_loops()
     self._manager = ocp.CheckpointManager(
       self.directory,
       options=ocp.CheckpointManagerOptions(
@@ -377,3 +379,20 @@ def _drop_leftovers() -> None:
   finally:
     logger.setLevel(level)
     sys.unraisablehook = hook
+
+
+def _silence_closed_loops() -> None:
+  """Lets the writes that a failed save leaves behind end silently."""
+  hook = sys.unraisablehook
+  if getattr(hook, 'func', None) is not _say:
+    sys.unraisablehook = functools.partial(_say, hook)
+
+
+def _say(hook, unraisable) -> None:
+  # Tensorstore tells a loop of Orbax that a write has ended. Where the loop is
+  # closed, that fails. It has no caller in Python: it is no error of ours.
+  trace = unraisable.exc_traceback
+  caller = trace and trace.tb_frame.f_code.co_name
+  is_closed = 'loop is closed' in str(unraisable.exc_value)
+  if not (is_closed and caller == 'call_soon_threadsafe'):
+    hook(unraisable)

@@ -1,5 +1,6 @@
 """Faults are injected into real checkpoints: no wrong byte may come back."""
 
+import asyncio
 import json
 import logging
 import pathlib
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 from flax import struct
 import jax
@@ -434,6 +436,22 @@ def test_background_saves_survive_donation(tmp_path):
     for step in range(1, 5):
       restored = store.restore({'x': jnp.zeros((512, 512))}, step)
       np.testing.assert_array_equal(restored.state['x'], float(step))
+
+
+def test_what_a_failed_save_leaves_behind_ends_silently(tmp_path, monkeypatch):
+  said = []
+  monkeypatch.setattr(sys, 'unraisablehook', said.append)
+  checkpointing.Checkpoints(tmp_path).close()
+  loop = asyncio.new_event_loop()
+  loop.close()
+  with pytest.raises(RuntimeError, match='closed') as called:
+    loop.call_soon_threadsafe(print)
+  error, ours = called.value, called.value.__traceback__
+  # Without a caller in Python, it was tensorstore.
+  for trace in (ours.tb_next, ours):
+    unraisable = types.SimpleNamespace(exc_value=error, exc_traceback=trace)
+    sys.unraisablehook(unraisable)
+  assert [each.exc_traceback for each in said] == [ours]
 
 
 # Run in a process of its own: saves step 1, then starts to save step 2.
