@@ -8,9 +8,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from rich import console as rich_console
 
-from experiments import replay
+from experiments import methods, replay
+from experiments.run import building, policies, run_directory
+from experiments.stages import not_finite
 from tests.support import small_run
 
 # One and a half minutes.
@@ -43,7 +47,8 @@ def test_replayed_elsewhere_and_gone_on_from(
   assert child.returncode == 0, child.stderr
   assert 'stage1: the update is not finite: ' in child.stdout
   assert 'loss nan' in child.stdout
-  assert 'sequence 0 is not, alone: ' in child.stdout
+  assert 'it is the policy itself' in ' '.join(child.stdout.split())
+  assert 'is not, alone' not in child.stdout
   # What is finite here is said to be.
   assert replay.main([f'--run-dir={moved}', '--stage=stage2']) == 2
   assert 'was not stopped' in capsys.readouterr().err
@@ -58,3 +63,26 @@ def test_replayed_elsewhere_and_gone_on_from(
   assert record == {
     'run': str(moved), 'changed': {'--learning-rate': [1e38, 1e-4]}
   }  # fmt: skip
+  for bad in ([3], range(1, 8)):
+    poison(moved, bad)
+    assert replay.main([f'--run-dir={moved}', '--stage=stage1']) == 0
+    said = ' '.join(capsys.readouterr().out.split())
+    # The loss is finite: what is not is masked. 0 times NaN is NaN.
+    assert 'the update is not finite: grad_norm nan.' in said
+    named = [int(each) for each in re.findall(r'sequence (\d+) is not', said)]
+    assert len(named) == min(len(bad), 4)
+    assert set(named) <= set(bad)
+    assert ('and others may be' in said) == (len(bad) > 4)
+
+
+def poison(path, bad):
+  """Keeps the update once more: of the base policy, with bad sequences."""
+  directory = run_directory.RunDirectory(path)
+  run = building.reopen(directory, rich_console.Console(), on_one_device=True)
+  base = policies.stage_policy(run, methods.BASE)
+  _, (batch, loss_mask, coefficients) = not_finite.restore(run, 'stage1', base)
+  advantages = np.zeros_like(batch.advantages)
+  advantages[list(bad)] = np.nan
+  inputs = batch.replace(advantages=advantages), loss_mask.copy(), coefficients
+  inputs[1][list(bad)] = False
+  not_finite.keep(run, 'stage1', 5, base, inputs)
