@@ -66,8 +66,12 @@ def test_episode(name, slice16):
     if i.computation in loops and i.elements == logits
   }
   assert decode
+  # The weights that a token is drawn by are copied into blocks, once; beside
+  # Gemma 3 1B's rings they are large.
   copies = compiled_text.copies_in_loops(text, smallest)
-  assert not [i for i in copies if i.computation in decode]
+  assert not [
+    i for i in copies if i.computation in decode and i.elements != logits
+  ]
   for i in compiled_text.stored_arrays(text):
     assert i.elements <= config.vocab_size * config.width, i.line
   peak = compiled.memory_analysis().peak_memory_in_bytes

@@ -147,8 +147,7 @@ def _own_heads(out, num_kv):
 
 def segment_ends(num_slots: int, segments: int) -> tuple[int, ...]:
   """Ends of equal segments of S slots, multiples of 8 but for the last."""
-  size = -(-num_slots // segments)
-  size += -size % 8  # a TPU's sublanes
+  size = kv_cache.aligned(-(-num_slots // segments))
   return tuple(
     min(end, num_slots) for end in range(size, num_slots + size, size)
   )

@@ -141,6 +141,11 @@ def default_transposed() -> bool:
   return jax.default_backend() == 'cpu'
 
 
+def aligned(num_slots: int) -> int:
+  """Number of slots, rounded up to a multiple of 8, a TPU's sublanes."""
+  return num_slots + -num_slots % 8
+
+
 def ring_length(config: model_config.ModelConfig, length: int, block: int):
   """Slots of a local layer for sequences of `length`, written `block` at once.
 
@@ -184,7 +189,7 @@ def empty(
   Args:
     config: the model.
     batch_size: B.
-    length: of the sequences, in tokens.
+    length: of the sequences, in tokens. Untransposed slots are `aligned`.
     block: most tokens written at once.
     dtype: of keys and values.
     transposed: layout, see `Keys`; None: the default backend's.
@@ -198,6 +203,10 @@ def empty(
     'global': length,
     'local': ring_length(config, length, block),
   }
+  if not transposed:
+    # Heads of scattered keys are joined in place if the slots fill a TPU's
+    # sublanes; else the layer would be copied at every token.
+    slots = {kind: aligned(count) for kind, count in slots.items()}
 
   def keys(kind):
     b, s = batch_size, slots[kind]
@@ -214,7 +223,7 @@ def empty(
       kind: jnp.full((batch_size, slots[kind]), -1, jnp.int32) for kind in kinds
     },
     next_slot=jnp.int32(0),
-    rings=tuple(kind for kind in kinds if slots[kind] < length),
+    rings=tuple(kind for kind in kinds if slots[kind] < slots['global']),
     segments=segments,
     lock_step=lock_step,
   )

@@ -27,6 +27,21 @@ def test_ring_length(length, block, expected):
   assert kv_cache.ring_length(_CONFIG, length, block) == expected
 
 
+@pytest.mark.parametrize(
+  ('length', 'transposed', 'expected', 'rings'),
+  [
+    (20, True, {'global': 20, 'local': 9}, ('local',)),
+    (20, False, {'global': 24, 'local': 16}, ('local',)),
+    (16, False, {'global': 16, 'local': 16}, ()),  # as long: no ring
+  ],
+)
+def test_untransposed_slots_fill_sublanes(length, transposed, expected, rings):
+  """A window of 6 and blocks of 4: rings of 9 slots at least."""
+  cache = kv_cache.empty(_CONFIG, 2, length, block=4, transposed=transposed)
+  slots = {kind: s.shape[1] for kind, s in cache.positions.items()}
+  assert (slots, cache.rings) == (expected, rings)
+
+
 def test_ring_length_without_a_window():
   config = small_models.CONFIGS['gemma1']
   assert kv_cache.ring_length(config, 40, 5) == 40
@@ -75,10 +90,10 @@ def _write(layer, stored, positions, k, v):
 def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
   """Blocks of 3 with padding into 3 rows, until the rings have wrapped."""
   rng = np.random.default_rng(0)
-  cache = kv_cache.empty(_CONFIG, 3, 20, block=3, transposed=transposed)
+  cache = kv_cache.empty(_CONFIG, 3, 24, block=3, transposed=transposed)
   layer = cache.layers[_CONFIG.layer_kinds.index(kind)]
   stored = cache.positions[kind]
-  ring = {'global': 20, 'local': 8}[kind]
+  ring = {'global': 24, 'local': 8}[kind]
   assert stored.shape == (3, ring)
   assert layer.num_slots == ring
   held = [{} for _ in range(3)]
@@ -109,10 +124,10 @@ def test_a_cache_holds_what_a_dictionary_would(transposed, kind):
 
 @pytest.mark.parametrize('name', ['gemma1', 'gemma2'])
 def test_lock_step_writes_every_block_to_the_next_slots(name):
-  """Blocks of 2 with padding into 3 rows of 12 slots, after prompts of 5."""
+  """Blocks of 2 with padding into 3 rows of 16 slots, after prompts of 5."""
   config = small_models.CONFIGS[name]
-  cache = kv_cache.empty(config, 3, 12, block=2, transposed=False)
-  # Gemma 2's local layers have a ring of 7, which lock-step would spoil.
+  cache = kv_cache.empty(config, 3, 16, block=2, transposed=False)
+  # Gemma 2's local layers have a ring of 8, which lock-step would spoil.
   assert cache.is_in_step('global')
   assert not (name == 'gemma2' and cache.is_in_step('local'))
   lengths, kind = np.array([4, 2, 0]), 'global'
@@ -123,11 +138,11 @@ def test_lock_step_writes_every_block_to_the_next_slots(name):
     config,
     [kv_cache.Keys(jnp.ones(shape), jnp.ones(shape))] * config.num_layers,
     jnp.asarray(prompts),
-    12,
+    16,
     block=2,
   )
   assert int(cache.next_slot) == 4  # a prompt's last token is not in it
-  expected = np.full((3, 12), -1)
+  expected = np.full((3, 16), -1)
   expected[:, :5] = prompts
   rng = np.random.default_rng(0)
   layer = cache.layers[config.layer_kinds.index(kind)]
@@ -320,7 +335,7 @@ def test_only_the_kinds_in_use_are_kept(name):
   assert len(cache.layers) == config.num_layers
   only_local = dataclasses.replace(config, layer_pattern=('local',), window=6)
   cache = kv_cache.empty(only_local, 2, 30, block=4, transposed=False)
-  # Rings of 9 slots are all that is allocated: 2 rows x 9 x K x H.
-  shape = (2, 9, config.num_kv_heads, config.head_dim)
+  # Rings of 9 slots, 16 with whole sublanes, are all that is allocated.
+  shape = (2, 16, config.num_kv_heads, config.head_dim)
   assert all(layer.k.shape == shape for layer in cache.layers)
-  assert jax.tree.leaves(cache.positions)[0].shape == (2, 9)
+  assert jax.tree.leaves(cache.positions)[0].shape == (2, 16)

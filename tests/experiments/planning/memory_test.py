@@ -66,17 +66,18 @@ def test_what_a_run_keeps():
   assert found['reference'] == 2 * (_MATRICES + _TABLE) // 8 + 4 * _NORMS
   # Decode has them whole, in bfloat16, norms in float32.
   assert found['decode weights'] == 2 * (_MATRICES + _TABLE) + 4 * _NORMS
-  # Keys and values of 16 sequences of 60 tokens in 2 layers, a head of 10 each.
-  assert found['cache'] == 2 * 2 * (16 * 60 * 10) * 2 // 8
+  # Keys and values of 16 sequences of 60 tokens, in 64 slots, in 2 layers, a
+  # head of 10 each.
+  assert found['cache'] == 2 * 2 * (16 * 64 * 10) * 2 // 8
 
 
 @pytest.mark.parametrize(
-  ('rows', 'tokens'), [(1, 60 + 16), (2, 2 * 60), (3, 120)]
+  ('rows', 'slots'), [(1, 64 + 16), (2, 2 * 64), (3, 128)]
 )
-def test_rows_of_the_cache(rows, tokens):
+def test_rows_of_the_cache(rows, slots):
   """A device has 2 of the 16 sequences, and once their prompt of 16 tokens."""
   found = memory.resident(_work(rows=rows))
-  assert found['cache'] == 2 * 2 * tokens * 10 * 2
+  assert found['cache'] == 2 * 2 * slots * 10 * 2
 
 
 def test_adapters_instead_of_weights():
