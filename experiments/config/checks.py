@@ -23,6 +23,27 @@ def find_errors(settings: schema.Settings) -> list[str]:
   return [f'{fields.flag(name)}={values[name]}: {why}' for name, why in found]
 
 
+def free(
+  existing: schema.Settings,
+  wanted: schema.Settings,
+  has_begun: Callable[[str], bool],
+) -> set[str]:
+  """Names of the settings with which a run may go on changed.
+
+  Args are those of `may_change_steps`.
+  """
+  found = set(schema.free())
+  if (wanted.init_from is None) != (existing.init_from is None):
+    # The same checkpoint may have moved; another base policy is another run.
+    found.discard('init_from')
+  if existing.rollout.lag:
+    # They decide which batches are the newest policy's.
+    found -= {'checkpoint_every', 'eval_every'}
+  if may_change_steps(existing, wanted, has_begun):
+    found |= {'steps_stage1', 'steps_stage2'}
+  return found
+
+
 def may_change_steps(
   existing: schema.Settings,
   wanted: schema.Settings,

@@ -90,8 +90,9 @@ class Rollout:
   """1: the policy from before an update samples the next batch, while this one
   is graded, and importance weights correct for it. The first batch after a
   checkpoint or an evaluation is the newest policy's; a run that is stopped goes
-  on from the last one of them. Several processes gain nothing, either. 0: every
-  batch is the newest policy's."""
+  on from the last one of them, and keeps --checkpoint-every and --eval-every.
+  Several processes gain nothing, either. 0: every batch is the newest
+  policy's."""
 
 
 @dataclasses.dataclass(frozen=True)

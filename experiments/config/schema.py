@@ -263,7 +263,7 @@ def affects(name: str) -> fields.Affects:
 def free() -> frozenset[str]:
   """Dotted names of settings that may change on resume.
 
-  `checks.may_change_steps` says when the numbers of steps may differ, too.
+  `checks.free` says which of them may not after all, and which others may.
   """
   return frozenset(
     name for name, d in fields.declarations(Settings).items() if d['free']

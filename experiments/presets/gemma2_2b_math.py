@@ -13,7 +13,7 @@ Hardware: TPU v5p-8 (4 chips of 95 GiB).
 Planned (python -m experiments.plan --preset=gemma2_2b_math
 --topology=v5p-8), GiB a chip of 95.74:
   weights 2.44, optimizer 4.87, reference 1.22
-  rollout  weights for decoding 4.87, cache 33.5              peak 72.7
+  rollout  weights for decoding 4.87, cache 33.5              peak 72.2
   update   temporaries 42.7                                   peak 51.3
 A checkpoint takes 31.4 GB of disk. A step takes at least 35.4 s and by estimate
 up to 98 s (rollout 20.0 to 54.2, update 15.4 to 44.1), both stages 29 to 82

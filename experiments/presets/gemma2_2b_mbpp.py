@@ -12,7 +12,7 @@ Hardware: TPU v5p-8 (4 chips of 95 GiB), whose hosts need bubblewrap or Landlock
 Planned (python -m experiments.plan --preset=gemma2_2b_mbpp
 --topology=v5p-8), GiB a chip of 95.74:
   weights 2.44, optimizer 4.87, reference 1.22
-  rollout  weights for decoding 4.87, cache 6.75              peak 25.7
+  rollout  weights for decoding 4.87, cache 6.75              peak 25.3
   update   temporaries 35.6                                   peak 44.1
 A checkpoint takes 31.4 GB of disk. A step takes at least 6.9 s and by estimate
 up to 18.4 s (rollout 4.0 to 10.2, update 2.9 to 8.2), both stages 2.9 to 7.7

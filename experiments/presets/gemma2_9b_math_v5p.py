@@ -8,7 +8,7 @@ Hardware: TPU v5p-32 (16 chips of 95 GiB).
 Planned (python -m experiments.plan --preset=gemma2_9b_math_v5p
 --topology=v5p-32), GiB a chip of 95.74:
   weights 2.15, optimizer 4.31, reference 1.08
-  rollout  weights for decoding 17.2, cache 27.1              peak 74.5
+  rollout  weights for decoding 17.2, cache 27.1              peak 72.2
   update   temporaries 52.2                                   peak 59.8
 A checkpoint takes 111 GB of disk. A step takes at least 40.7 s and by estimate
 up to 109 s (rollout 26.7 to 68.7, update 14.0 to 39.9), both stages 34 to 91

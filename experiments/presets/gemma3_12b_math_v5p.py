@@ -9,7 +9,7 @@ read.
 Planned (python -m experiments.plan --preset=gemma3_12b_math_v5p
 --topology=v5p-32), GiB a chip of 95.74:
   weights 2.74, optimizer 5.48, reference 1.37
-  rollout  weights for decoding 21.9, cache 15.9              peak 62.3
+  rollout  weights for decoding 21.9, cache 15.9              peak 59.5
   update   temporaries 73.2                                   peak 82.8
 A checkpoint takes 141 GB of disk. A step takes at least 45.1 s and by estimate
 up to 117 s (rollout 27.6 to 66.6, update 17.5 to 50.0), both stages 38 to 97

@@ -353,14 +353,10 @@ class RunDirectory:
   def _check_same(
     self, settings: schema.Settings, config: Mapping[str, Any]
   ) -> None:
-    existing, free = self.read_settings(), set(schema.free())
-    if (settings.init_from is None) != (existing.init_from is None):
-      # The same checkpoint may have moved; another base policy is another run.
-      free.discard('init_from')
-    if checks.may_change_steps(
+    existing = self.read_settings()
+    free = checks.free(
       existing, settings, lambda name: self.stage(name).has_begun()
-    ):
-      free |= {'steps_stage1', 'steps_stage2'}
+    )
     differences = fields.differences(
       fields.flatten(existing), fields.flatten(settings), free
     )

@@ -124,17 +124,17 @@ class Actor:
       recorder.end_part('ahead')
 
   def _sample(self, number: int, policy: Any, is_fresh: bool) -> Rollout:
-    # Random numbers belong to problem and sample: parts are what the batch
-    # would be at once, up to rounding.
+    # Random numbers belong to a problem's occurrence and sample in the batch:
+    # parts are what the batch would be at once, up to rounding.
     settings = self._run.settings
     problems = self._run.batch(self._stage.first_batch + number)
     params = self._run.layout.inference_params(policy)
     size = len(problems) // settings.rollout.parts
     parts = []
     for start in range(0, len(problems), size):
-      part = problems[start : start + size]
+      before, part = problems[:start], problems[start : start + size]
       given = rl_stage.given_first_attempts(
-        self._run, self._stage, self._reference, part
+        self._run, self._stage, self._reference, part, before
       )
       trajectory = self._run.sampler.sample(
         params,
@@ -144,6 +144,7 @@ class Actor:
         turns=self._stage.coefficients.turns,
         temperature=settings.temperature,
         given=given,
+        before=before,
       )
       parts.append((part, trajectory))
     return Rollout(self._run, parts, is_fresh)

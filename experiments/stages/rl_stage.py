@@ -109,12 +109,13 @@ def given_first_attempts(
   stage: methods.RLStage,
   reference: Any,
   problems: Sequence[types.Problem],
+  before: Sequence[types.Problem] = (),
 ) -> given_attempts.GivenAttempts | None:
   """Off-policy first attempts for a share of a stage's sequences, or None.
 
   The reference policy samples them, from random numbers that do not depend on
   the step, so that a problem always has the same ones. The first share * G
-  samples of each problem take them.
+  samples of each problem take them; `before` as in `EpisodeSampler.sample`.
   """
   samples = run.settings.samples_per_problem
   count = round(stage.given_share * samples)
@@ -127,6 +128,7 @@ def given_first_attempts(
     samples_per_problem=count,
     turns=1,
     temperature=run.settings.temperature,
+    before=before,
   )
   return given_attempts.first_attempts_of(
     drawn,

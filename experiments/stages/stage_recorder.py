@@ -273,8 +273,8 @@ class StageRecorder:
         self._held = {name: float(value) for name, value in values.items()}
         return
     self._record(values)
-    is_last = values['skipped'] or self._without_attempts
-    if is_last or self._intervals.log > 1:
+    may_end = values['skipped'] or self._without_attempts
+    if may_end or self._intervals.log > 1:
       # Before the error that may end the stage, or steps after the next one.
       self.write()
     name = self._directory.name
@@ -334,6 +334,8 @@ class StageRecorder:
     """
     done = int(state.step)
     if not self._saves_where_stopped and not self.pauses_after(done):
+      last = max(self._checkpoints.steps(), default=0)
+      _LOGGER.warning('with --rollout.lag it goes on from step %d', last)
       return
     if done and done not in self._checkpoints.steps():
       self._save(done, state)

@@ -73,6 +73,7 @@ class EpisodeSampler:
     temperature: float = 1.0,
     greedy: bool = False,
     given: given_attempts.GivenAttempts | None = None,
+    before: Sequence[types.Problem] = (),
   ) -> arrays.Trajectory:
     """Episodes of N problems, G samples each; see `engine.sample_episodes`.
 
@@ -86,6 +87,8 @@ class EpisodeSampler:
       greedy: take the best token.
       given: off-policy attempts; None: those of the problems' column
         `given_attempt`, if they have it.
+      before: problems of the same batch that are sampled apart, before these:
+        a problem that is among them, too, has other random numbers.
     """
     max_new_tokens = self.max_new_tokens[:turns]
     if given is None:
@@ -94,8 +97,8 @@ class EpisodeSampler:
       )
     messages = [self.task.prompt(problem) for problem in problems]
     keys = randomness.sequence_keys(
-      key, [p.id for p in problems], samples_per_problem
-    )
+      key, [p.id for p in (*before, *problems)], samples_per_problem
+    )[len(before) * samples_per_problem :]
     prompts = encode_prompts(self.chat_format, messages, self.buckets)
     if self.sharding is not None:
       prompts, keys, given = distributed.put_batch(

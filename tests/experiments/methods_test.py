@@ -496,6 +496,16 @@ def test_no_longer_stage_where_the_learning_rate_falls_with_it(schedule):
     )
 
 
+@pytest.mark.parametrize('lag', [0, 1])
+def test_with_a_lag_intervals_are_what_the_run_began_with(lag):
+  existing = command_line.parse_settings([*FLAGS, f'--rollout.lag={lag}'])
+  free = checks.free(existing, existing, lambda name: False)
+  # They decide which batches are sampled by the newest policy.
+  assert {'checkpoint_every', 'eval_every'} & free == (
+    set() if lag else {'checkpoint_every', 'eval_every'}
+  )
+
+
 def test_the_table_is_printed():
   console = rich_console.Console(file=io.StringIO(), width=200)
   methods.print_methods(console)

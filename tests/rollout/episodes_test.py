@@ -162,11 +162,15 @@ def test_some_attempts_given_and_others_sampled(sampler, params):
 
 
 def test_parts_are_the_batch_that_is_sampled_at_once(sampler, params):
-  problems = [types.Problem(m, 'sums', m, '') for m in MESSAGES]
+  # The first problem is also the last one, with random numbers of its own.
+  messages = (*MESSAGES[:3], MESSAGES[0])
+  problems = [types.Problem(m, 'sums', m, '') for m in messages]
   key = randomness.stream(0, 'train', 'x', 0)
   whole = sampler.sample(params, problems, key)
+  assert not np.array_equal(whole.tokens[0], whole.tokens[3])
   parts = [
-    sampler.sample(params, part, key) for part in (problems[:2], problems[2:])
+    sampler.sample(params, part, key, before=before)
+    for before, part in (([], problems[:2]), (problems[:2], problems[2:]))
   ]
   joined = sampler.join(parts)
   assert joined.problem_index.tolist() == [0, 1, 2, 3]
