@@ -19,6 +19,7 @@ are seconds then:
 
 from collections.abc import Sequence
 import dataclasses
+import sys
 from typing import Annotated, Literal
 
 import tyro
@@ -71,6 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
   work = dataclasses.replace(
     settings.work(), lengths=settings.lengths, at_once=settings.at_once
   )
+  at_once = settings.at_once
+  if at_once and (work.rows % at_once or at_once % work.samples):
+    print(
+      f'error: --at-once={at_once}: a multiple of {work.samples} that '
+      f'divides --rows={work.rows}',
+      file=sys.stderr,
+    )
+    return 2
   matmul, copy = ceilings.measure()
   lengths = work.attempt_lengths()
   steps = int(lengths.max(axis=0).sum())

@@ -6,9 +6,10 @@ r"""Where the time of a training step goes: rollout, grading, update, the rest.
 
 Trains for a few steps in a temporary directory and times each step from its
 start to the next one's. Flags after `--train` are those of experiments.train.
-The reference's forward pass is part of the update's program. The rest is
-logging, metrics of texts, checkpoints and choosing problems; during it and the
-grading an accelerator would be idle.
+The reference's forward pass is part of the update's program, but for
+--kl=reward. The rest is logging, metrics of texts, checkpoints and choosing
+problems; during it and the grading an accelerator is idle, unless it samples
+meanwhile (--rollout.lag; with --rollout.parts, that grading counts as rollout).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import dataclasses
 import json
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return_unknown_args=True,
   )
   steps = settings.steps
+  if steps < 4:
+    print(f'error: --steps={steps}: 4 at least', file=sys.stderr)
+    return 2
   of_train = [argument for argument in of_train if argument != '--train']
   with tempfile.TemporaryDirectory() as folder:
     code = _train(folder, steps, of_train)
@@ -108,4 +113,4 @@ def _print(rows):
     )
     print(f'  {name:8} {share:10.1%} {1e3 * median:10.1f} ms')
   outside = shares['grade'] + shares['the rest']
-  print(f'outside rollout and update, device idle: {outside:.1%}')
+  print(f'outside rollout and update: {outside:.1%}')

@@ -61,6 +61,12 @@ def _flags(settings: schema.Settings) -> Iterator[str]:
     yield '--remat: activations are computed twice, a quarter more time'
   if not settings.offload_reference:
     yield '--offload-reference: the reference waits in host memory'
+  rows = settings.rollout.rows
+  now = f'now {rows}' if rows else f'now all {settings.batch_size}, by devices'
+  yield (
+    f'--rollout.rows, of a device ({now}): the key-value cache in proportion; '
+    'sequences follow those that are complete'
+  )
   if settings.reference_dtype != 'bfloat16':
     yield '* --reference-dtype=bfloat16: half of the reference'
   if not settings.lora.rank:

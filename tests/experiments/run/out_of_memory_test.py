@@ -22,6 +22,7 @@ def test_an_allocation_that_is_too_large_names_flags():
   assert 'RESOURCE_EXHAUSTED: Out of memory allocating 40000' in text
   assert '--micro-batch=24 (now 48): 50% of the activations' in text
   assert '--remat' in text
+  assert '--rollout.rows, of a device (now all 384, by devices)' in text
   assert '* --problems-per-step=24 (now 48)' in text
   assert '* --reference-dtype=bfloat16' in text
 
