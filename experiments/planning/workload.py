@@ -58,10 +58,8 @@ class Workload:
   @property
   def rows(self) -> float:
     """Sequences that a copy of the weights decodes at once."""
-    own, rows = (
-      self.sizes.batch_size / self._copies,
-      self.episode_options['rows'],
-    )
+    own = self.sizes.batch_size / self._copies
+    rows = self.episode_options['rows']
     return own if rows is None else min(rows, own)
 
   @property

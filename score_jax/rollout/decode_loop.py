@@ -7,6 +7,7 @@ all attempts have begun together.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import struct
 import jax
@@ -40,14 +41,18 @@ class Rules:
   forced_length: jax.Array | None
   block_size: int = struct.field(pytree_node=False)
 
-  def of_sequences(self, index: jax.Array) -> 'Rules':
-    """The rules of the sequences at `index`, in that order."""
-    return self.replace(
-      uniforms=batch_rows.pick(self.uniforms, index),
-      given_tokens=self.given_tokens[index],
-      given_length=self.given_length[index],
-      forced_length=batch_rows.pick(self.forced_length, index),
-    )
+
+def of_sequences(rules: Any, index: jax.Array) -> Any:
+  """The rules of the sequences at `index`, in that order.
+
+  Args:
+    rules: of one attempt, or `sequence_state.Rules` of all.
+    index: i32 [any].
+  """
+  names = ('uniforms', 'given_tokens', 'given_length', 'forced_length')
+  return rules.replace(
+    **{name: batch_rows.pick(getattr(rules, name), index) for name in names}
+  )
 
 
 @struct.dataclass
@@ -142,7 +147,7 @@ def run(
   part = run(
     forward,
     unembed,
-    rules.of_sequences(index),
+    of_sequences(rules, index),
     batch_rows.pick(attempts, index),
     compactions - 1,
   )

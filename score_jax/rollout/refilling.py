@@ -148,7 +148,7 @@ class _Episode:
       most = jnp.maximum(between.sum(), complete.sum())
       return attempts.active.any() & (most < enough)
 
-    rules = self.rules.of_sequences(rows.sequence).of_attempts(
+    rules = decode_loop.of_sequences(self.rules, rows.sequence).of_attempts(
       rows.turn,
       carry.sequences.length[rows.sequence],
       self.longest,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from score_jax.models import kv_cache
-from score_jax.rollout import batch_rows, decode_loop, sampling, turn_separator
+from score_jax.rollout import decode_loop, sampling, turn_separator
 
 
 @struct.dataclass
@@ -29,15 +29,6 @@ class Rules:
   given_tokens: jax.Array  # i32 [B, K, A]
   given_length: jax.Array  # i32 [B, K]; 0: sampled
   forced_length: jax.Array | None  # i32 [B, K]
-
-  def of_sequences(self, index: jax.Array) -> 'Rules':
-    """The rules of the sequences at `index`, in that order."""
-    return self.replace(
-      uniforms=batch_rows.pick(self.uniforms, index),
-      given_tokens=self.given_tokens[index],
-      given_length=self.given_length[index],
-      forced_length=batch_rows.pick(self.forced_length, index),
-    )
 
   def of_attempts(
     self, turn: jax.Array, start: jax.Array, longest: int, transposed: bool

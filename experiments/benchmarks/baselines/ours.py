@@ -85,26 +85,26 @@ def rollout(
     'cache_dtype': _activations(work.dtype),
     'compactions': compactions,
   }
-  size = work.rows
+  size, at_once = work.rows, work.at_once or work.rows // 2
   if in_parts == 'refilling':
-    arguments['rows'] = work.at_once or work.rows // 2
+    arguments['rows'] = at_once
   elif in_parts == 'batches':
-    size = work.at_once or work.rows // 2
+    size = at_once
 
   def part(start):
     problems = slice(start // work.samples, (start + size) // work.samples)
-    whole, some = arguments, slice(start, start + size)
+    sequences = slice(start, start + size)
     return arguments | {
-      'prompts': jax.tree.map(lambda x: x[problems], whole['prompts']),
-      'sequence_keys': whole['sequence_keys'][some],
-      'forced_lengths': whole['forced_lengths'][some],
+      'prompts': jax.tree.map(lambda x: x[problems], arguments['prompts']),
+      'sequence_keys': arguments['sequence_keys'][sequences],
+      'forced_lengths': arguments['forced_lengths'][sequences],
     }
 
   parts = [part(start) for start in range(0, work.rows, size)]
 
   def run():
-    for some in parts:
-      jax.block_until_ready(engine.sample_episodes(params, **some))
+    for of_part in parts:
+      jax.block_until_ready(engine.sample_episodes(params, **of_part))
 
   return run
 
